@@ -1,0 +1,1 @@
+"""The Tessera service: FastAPI in front of ONNX Runtime."""

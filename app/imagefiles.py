@@ -1,0 +1,316 @@
+"""Image files taken apart before any decoder sees them.
+
+A few hundred hostile bytes can make an image decoder allocate gigabytes or work for minutes, and
+much of that happens while a file is merely being opened. So each of the six formats is walked
+here first, with time and memory bounded by the length of the upload, to learn what the limits
+are judged by (format, width, height) and the orientation. What the decoder is then given is the
+picture alone: comments, profiles, EXIF, thumbnails and further frames or pages are cut away.
+What was cut away can't attack:
+
+- JPEG: millions of 4-byte segments (Pillow keeps ~200 bytes for each), EXIF in thousands of
+  pieces (joined in quadratic time), thousands of scans, each a pass over the whole picture.
+- PNG: millions of empty chunks, compressed text, animation.
+- GIF: a disposal area of 4 gigapixels, filled while *opening*; comments without end.
+- TIFF: a directory whose thousands of tags all point at the same megabytes; pages in a ring.
+- Any: metadata so odd that Pillow warns, which would fail where warnings are errors.
+
+ICC profiles and gamma are among what is cut: samples are taken as sRGB, as they are in training.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.errors import ImageCorrupt, MalformedRequest, UnsupportedMediaType
+from app.tiff import read_exif_orientation, read_first_page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# Chunks, segments, blocks or frames walked in one file. A 32 MiB PNG in 512-byte chunks has as
+# many; a Python loop over them takes about 50 ms.
+_MAX_PARTS = 65_536
+
+# Encoders write about 10 scans; each scan costs a pass over the whole picture, however few bytes
+# it has. A gigabyte of coefficients is passed over in about 100 ms.
+_MAX_JPEG_SCANS = 100
+
+# Pillow decodes run-length BMPs in Python, at about 0.4 s per MiB.
+_MAX_RLE_BMP_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """One picture, still compressed, and what its file says of it.
+
+    Attributes:
+        format: Pillow's name for the format: PNG, JPEG, WEBP, GIF, BMP or TIFF.
+        width: pixels per row as stored, before `orientation` is applied.
+        height: rows as stored.
+        data: the file, reduced to what a decoder needs for its first picture.
+        orientation: EXIF orientation, 1…8; 1 is upright.
+        frame: `(left, top, right, bottom)` in pixels of the part of the canvas that the picture
+            covers, or None where it covers all. Only GIF has pictures smaller than the canvas.
+        sample_bits: bits of a grey sample that is stored in 16.
+        white_is_zero: whether 16-bit grey counts down from white, which Pillow doesn't honour.
+    """
+
+    format: str
+    width: int
+    height: int
+    data: bytes
+    orientation: int = 1
+    frame: tuple[int, int, int, int] | None = None
+    sample_bits: int = 16
+    white_is_zero: bool = False
+
+
+def open_image_file(data: bytes) -> ImageFile:
+    """Judge the format of `data` by its content and read its header. Nothing is decoded.
+
+    Args:
+        data: an image file as it was uploaded.
+
+    Raises:
+        MalformedRequest: `data` is empty.
+        UnsupportedMediaType: none of the six formats, or a variant of TIFF that has no
+            definite 8-bit meaning or whose compression is not on the list.
+        ImageCorrupt: the file ends within its headers, or contradicts or exceeds its format.
+    """
+    if not data:
+        raise MalformedRequest("the image is empty: 0 bytes")
+    for magic, name, read in _FORMATS:
+        if magic.match(data):
+            try:
+                return read(data)
+            except (struct.error, IndexError) as error:
+                raise ImageCorrupt(f"the {name} file ends within its headers") from error
+    raise UnsupportedMediaType("not a PNG, JPEG, WebP, GIF, BMP or TIFF image")
+
+
+def _too_many(name: str, parts: str) -> ImageCorrupt:
+    return ImageCorrupt(f"the {name} file has more than {_MAX_PARTS:,} {parts}")
+
+
+# --- PNG -----------------------------------------------------------------------------------
+
+_PNG_PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+
+
+def _read_png(data: bytes) -> ImageFile:
+    if data[12:16] != b"IHDR":
+        raise ImageCorrupt("the PNG file doesn't begin with its header")
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    orientation = 1
+    view = memoryview(data)
+    kept: list[memoryview | bytes] = [view[:8]]
+    position = 8
+    for _ in range(_MAX_PARTS):
+        if position + 8 > len(data):  # no IEND: whether the picture is whole, the decoder finds
+            kept.append(view[position:])
+            break
+        (length,) = struct.unpack_from(">I", data, position)
+        kind = data[position + 4 : position + 8]
+        end = position + 12 + length
+        if kind == b"eXIf":
+            orientation = read_exif_orientation(data[position + 8 : end - 4])
+        elif kind == b"tRNS":
+            kept.append(_png_transparency(view[position:end], depth, colour))
+        elif kind in _PNG_PICTURE:
+            kept.append(view[position:end])
+        if kind == b"IEND":
+            break
+        position = end
+    else:
+        raise _too_many("PNG", "chunks")
+    return ImageFile("PNG", width, height, b"".join(kept), orientation)
+
+
+def _png_transparency(chunk: memoryview, depth: int, colour: int) -> memoryview | bytes:
+    # Pillow widens 2- and 4-bit grey to 8 bits and narrows 16-bit RGB to 8, but compares them
+    # with the transparent colour as it stands in the file, which then matches nothing.
+    if colour == 0 and depth in {2, 4}:
+        values = [struct.unpack_from(">H", chunk, 8)[0] * 255 // (2**depth - 1)]
+    elif colour == 2 and depth == 16:
+        values = [value >> 8 for value in struct.unpack_from(">3H", chunk, 8)]
+    else:
+        return chunk
+    body = b"tRNS" + b"".join(struct.pack(">H", value & 0xFFFF) for value in values)
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+
+
+# --- JPEG ----------------------------------------------------------------------------------
+
+_JPEG_MARKER = re.compile(rb"\xff[\x01-\xfe]")
+_JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # TEM, RSTn, SOI: markers without a segment
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_JPEG_TABLES = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}  # DHT, DAC, DQT, DNL, DRI
+_JPEG_SCAN, _JPEG_END, _JPEG_EXIF = 0xDA, 0xD9, 0xE1
+
+
+def _read_jpeg(data: bytes) -> ImageFile:
+    size: tuple[int, int] | None = None
+    orientation = 1
+    view = memoryview(data)
+    kept = [view[:2]]
+    for marker, start, body, end in _jpeg_segments(data, 2, _JPEG_MARKER):
+        if marker == _JPEG_SCAN:
+            if size is None:
+                break
+            _check_scans(data, start)
+            kept.append(view[start:])
+            return ImageFile("JPEG", *size, b"".join(kept), orientation)
+        if marker in _JPEG_FRAMES:
+            if size is not None:
+                raise ImageCorrupt("the JPEG file has two frame headers")
+            height, width = struct.unpack_from(">HH", data, body + 1)
+            size = width, height
+            kept.append(view[start:end])
+        elif marker in _JPEG_TABLES or data[body : body + 5] in {b"JFIF\0", b"Adobe"}:
+            # JFIF and Adobe say in which colour space the samples are.
+            kept.append(view[start:end])
+        elif marker == _JPEG_EXIF and data[body : body + 6] == b"Exif\0\0":
+            orientation = read_exif_orientation(data[body + 6 : end])
+    raise ImageCorrupt("the JPEG file holds no picture")
+
+
+def _jpeg_segments(
+    data: bytes, position: int, markers: re.Pattern[bytes]
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yield `(marker, start, start of body, end)` of each segment until the end of the image."""
+    for _ in range(_MAX_PARTS):
+        found = markers.search(data, position)
+        if found is None or data[found.start() + 1] == _JPEG_END:
+            return
+        marker, position = data[found.start() + 1], found.end()
+        if marker in _JPEG_ALONE:
+            continue
+        (length,) = struct.unpack_from(">H", data, position)
+        if length < 2:
+            raise ImageCorrupt("the JPEG file has a segment of impossible length")
+        yield marker, found.start(), position + 2, position + length
+        position += length
+    raise _too_many("JPEG", "segments")
+
+
+def _check_scans(data: bytes, start: int) -> None:
+    # The count is exact only for files without trailing data; it spares nearly all the walk.
+    if data.count(b"\xff\xda", start) <= _MAX_JPEG_SCANS:
+        return
+    scans = 0
+    for marker, *_ in _jpeg_segments(data, start, _JPEG_MARKER_IN_SCAN):
+        scans += marker == _JPEG_SCAN
+        if scans > _MAX_JPEG_SCANS:
+            raise ImageCorrupt(f"the JPEG file has more than {_MAX_JPEG_SCANS} scans")
+
+
+# --- WebP ----------------------------------------------------------------------------------
+
+
+def _read_webp(data: bytes) -> ImageFile:
+    kind = data[12:16]
+    if kind == b"VP8 ":
+        if data[23:26] != b"\x9d\x01\x2a":
+            raise ImageCorrupt("the WebP file doesn't begin with a key frame")
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+        return ImageFile("WEBP", width, height, data)
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return ImageFile("WEBP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, data)
+    if kind == b"VP8X":
+        low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
+        width, height = (low_width | high_width << 16) + 1, (low_height | high_height << 16) + 1
+        return ImageFile("WEBP", width, height, data, _webp_orientation(data))
+    raise ImageCorrupt("the WebP file begins with an unknown chunk")
+
+
+def _webp_orientation(data: bytes) -> int:
+    position = 12
+    for _ in range(_MAX_PARTS):  # an animation with more frames than that keeps its orientation
+        if position + 8 > len(data):
+            break
+        (length,) = struct.unpack_from("<I", data, position + 4)
+        if data[position : position + 4] == b"EXIF":
+            exif = data[position + 8 : position + 8 + length]
+            return read_exif_orientation(exif.removeprefix(b"Exif\0\0"))
+        position += 8 + length + length % 2
+    return 1
+
+
+# --- GIF -----------------------------------------------------------------------------------
+
+_GIF_BLOCK = re.compile(rb"[!,;]")
+
+
+def _read_gif(data: bytes) -> ImageFile:
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    head = data[:position]
+    control = b""
+    parts = 0
+    while True:
+        found = _GIF_BLOCK.search(data, position)
+        if found is None or found[0] == b";":
+            raise ImageCorrupt("the GIF file holds no picture")
+        position = found.start()
+        if found[0] == b",":
+            break
+        if data[position + 1] == 0xF9:
+            # Of the graphic control only the transparent colour is kept: how a frame is disposed
+            # of matters to the next one alone, and its delay not at all.
+            control = b"!\xf9\x04" + bytes((data[position + 3] & 1, 0, 0, data[position + 6], 0))
+        position += 2
+        while data[position]:
+            position += 1 + data[position]
+            parts += 1
+            if parts > _MAX_PARTS:
+                raise _too_many("GIF", "blocks")
+        position += 1
+    left, top, columns, rows = struct.unpack_from("<4H", data, position + 1)
+    right, bottom = left + columns, top + rows
+    width, height = max(width, right), max(height, bottom)
+    covers = (left, top, right, bottom) == (0, 0, width, height)
+    frame = None if covers else (left, top, right, bottom)
+    return ImageFile("GIF", width, height, head + control + data[position:], frame=frame)
+
+
+# --- BMP -----------------------------------------------------------------------------------
+
+
+def _read_bmp(data: bytes) -> ImageFile:
+    (header,) = struct.unpack_from("<I", data, 14)
+    if header == 12:
+        width, height = struct.unpack_from("<HH", data, 18)
+        return ImageFile("BMP", width, height, data)
+    width, height, _, _, compression = struct.unpack_from("<iiHHI", data, 18)
+    if compression in {1, 2} and len(data) > _MAX_RLE_BMP_BYTES:
+        raise ImageCorrupt("run-length BMP files above 1 MiB are not decoded")
+    return ImageFile("BMP", width, abs(height), data)  # a negative height: rows from the top
+
+
+def _read_tiff(data: bytes) -> ImageFile:
+    page = read_first_page(data)
+    return ImageFile(
+        "TIFF",
+        page.width,
+        page.height,
+        page.data,
+        page.orientation,
+        sample_bits=page.sample_bits,
+        white_is_zero=page.white_is_zero,
+    )
+
+
+_FORMATS: tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], ImageFile]], ...] = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG", _read_png),
+    (re.compile(rb"\xff\xd8\xff"), "JPEG", _read_jpeg),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "WebP", _read_webp),
+    (re.compile(rb"GIF8[79]a"), "GIF", _read_gif),
+    (re.compile(rb"BM"), "BMP", _read_bmp),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF", _read_tiff),
+)

@@ -1,0 +1,107 @@
+"""NumPy's `.npy` files, read from strangers and written.
+
+`numpy.load` allocates what a header declares before it looks at what follows, and falls back to
+pickle. Here the header is read by itself: the declared shape must account for every byte that is
+there, so that a 128-byte upload can't ask for a terabyte, and no object is ever constructed.
+
+The format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+import re
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.errors import MalformedRequest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MAGIC = b"\x93NUMPY"
+
+# NumPy writes about 100 bytes for an array of numbers, and itself refuses above 10,000.
+_MAX_HEADER_BYTES = 1024
+
+# Byte order, kind (bool, int, unsigned, float, complex), bytes per item. Objects, strings,
+# records and dates are left out.
+_DTYPE = re.compile(r"[<>|=](?:b1|[iu][1248]|f[248]|c(?:8|16))")
+
+_MAX_DIMENSIONS = 8
+
+
+def read_npy(data: bytes) -> NDArray[Any]:
+    """Read an array of numbers from a `.npy` file without copying it.
+
+    Args:
+        data: the file: format version 1, 2 or 3, of any numeric dtype and byte order.
+
+    Returns:
+        A read-only view of `data`, of the declared shape and dtype; C or Fortran order.
+
+    Raises:
+        MalformedRequest: not a `.npy` file, an unknown version, a header that can't be read, a
+            dtype that isn't numeric, or a shape that doesn't account for exactly the bytes given.
+    """
+    if not data.startswith(_MAGIC):
+        raise MalformedRequest("the body is not a .npy file: it doesn't begin with \\x93NUMPY")
+    dtype, fortran_order, shape, start = _read_header(data)
+    items = math.prod(shape)
+    if items * dtype.itemsize != len(data) - start:
+        raise MalformedRequest(
+            f"{len(data) - start} bytes follow the .npy header, "
+            f"{'fewer' if items * dtype.itemsize > len(data) - start else 'more'} "
+            "than its shape and dtype need"
+        )
+    try:
+        # An empty array has no bytes for frombuffer to look at.
+        flat = np.frombuffer(data, dtype, items, start) if items else np.empty(0, dtype)
+        return flat.reshape(shape, order="F" if fortran_order else "C")
+    except ValueError as error:  # a zero beside dimensions whose product overflows
+        raise MalformedRequest("the .npy header declares an impossible shape") from error
+
+
+def _read_header(data: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
+    """Return dtype, whether the order is Fortran's, shape, and where the array begins."""
+    if len(data) < 12:
+        raise MalformedRequest("the .npy file ends within its header")
+    if data[6] == 1:
+        (length,), start = struct.unpack_from("<H", data, 8), 10
+    elif data[6] in {2, 3}:
+        (length,), start = struct.unpack_from("<I", data, 8), 12
+    else:
+        raise MalformedRequest(".npy format versions 1, 2 and 3 are known; this is another")
+    if length > _MAX_HEADER_BYTES or start + length > len(data):
+        raise MalformedRequest(f"the .npy header is cut off or above {_MAX_HEADER_BYTES} bytes")
+    try:
+        # literal_eval builds nothing but literals; the length bounds how deep they can nest.
+        header = ast.literal_eval(data[start : start + length].decode("utf-8").strip())
+        descr, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
+        raise MalformedRequest("the .npy header can't be read") from error
+    if not isinstance(descr, str) or not _DTYPE.fullmatch(descr):
+        raise MalformedRequest("the .npy dtype is not a plain number: pickle is never read")
+    if not (
+        isinstance(fortran_order, bool)
+        and isinstance(shape, tuple)
+        and len(shape) <= _MAX_DIMENSIONS
+        and all(type(side) is int and side >= 0 for side in shape)
+    ):
+        raise MalformedRequest("the .npy header declares an impossible shape or order")
+    return np.dtype(descr), fortran_order, shape, start + length
+
+
+def write_npy(array: NDArray[Any]) -> bytes:
+    """Write an array of numbers as a `.npy` file, version 1.0, in C order.
+
+    Args:
+        array: any shape, any numeric dtype.
+    """
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return file.getvalue()

@@ -1,0 +1,135 @@
+"""The size of images: asked for, resized to, padded to the model's stride and cropped back."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image
+
+from app.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Fit = Literal["cover", "contain", "stretch"]
+
+# Rows and columns of any image. JPEG and GIF can't say more, and a side without a bound would
+# let padding to the stride multiply the pixels of a one-row image.
+MAX_SIDE = 65_535
+
+_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
+
+
+def parse_size(text: str, *, max_pixels: int) -> tuple[int, int]:
+    """Read a `size` parameter, `WxH`, such as `256x192`.
+
+    Returns:
+        `(width, height)` in pixels, each 1…65,535.
+
+    Raises:
+        InvalidParameter: not of that form, or more than `max_pixels` pixels.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise InvalidParameter("size must be WxH in pixels, such as 256x192")
+    width, height = int(match[1]), int(match[2])
+    if max(width, height) > MAX_SIDE or width * height > max_pixels:
+        raise InvalidParameter(
+            f"size asks for {width * height} pixels; the limit is {max_pixels} "
+            f"(TESSERA_MAX_PIXELS), and {MAX_SIDE} on a side"
+        )
+    return width, height
+
+
+def resize(pixels: NDArray[np.uint8], size: tuple[int, int], fit: Fit) -> NDArray[np.uint8]:
+    """Resize with Lanczos to exactly `size`, whatever the fit.
+
+    `cover` keeps the aspect and cuts what hangs over, evenly on both sides. `contain` keeps the
+    aspect and leaves white bars, evenly on both sides; as in CSS and sharp, and white because
+    that is what transparency becomes. It doesn't answer with less than `size`, so that all images
+    of a request have equal grids, batch together, and fit one array. `stretch` keeps nothing.
+
+    Args:
+        pixels: RGB uint8 `[h, w, 3]`.
+        size: `(width, height)` of the result, in pixels.
+        fit: `cover`, `contain` or `stretch`.
+
+    Returns:
+        RGB uint8 `[size[1], size[0], 3]`.
+    """
+    return np.asarray(resize_image(Image.fromarray(pixels), size, fit))
+
+
+def whole_size(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
+    """Return `(width, height)` of the whole source once resized, before anything is cut."""
+    if fit == "stretch":
+        return size
+    scales = size[0] / source[0], size[1] / source[1]
+    scale = max(scales) if fit == "cover" else min(scales)
+    return max(1, round(source[0] * scale)), max(1, round(source[1] * scale))
+
+
+def resize_image(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+    """Resize a Pillow RGB image as `resize` does."""
+    if fit == "contain":
+        inner = whole_size(image.size, size, fit)
+        canvas = Image.new("RGB", size, "white")
+        x, y = ((outer - side) // 2 for outer, side in zip(size, inner, strict=True))
+        canvas.paste(_lanczos(image, inner, (0.0, 0.0, *image.size)), (x, y))
+        return canvas
+    width, height = image.size
+    left = top = 0.0
+    if fit == "cover":
+        # The part of the source that is seen; resizing just that never makes a whole of, say,
+        # 4096 × 268 million pixels out of one row.
+        scale = max(size[0] / width, size[1] / height)
+        left, top = (width - size[0] / scale) / 2, (height - size[1] / scale) / 2
+    box = max(left, 0.0), max(top, 0.0), min(width - left, width), min(height - top, height)
+    return _lanczos(image, size, box)
+
+
+def _lanczos(
+    image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]
+) -> Image.Image:
+    # Pillow resizes across first, then down. Between a very tall source and a very wide target
+    # lies an image as wide as the one and as tall as the other: 17 GB for 65,535 both ways. One
+    # of the two orders always stays within the larger of source and target.
+    if size[0] * image.height > image.width * size[1]:
+        left, top, right, bottom = box
+        image = image.resize(
+            (image.width, size[1]), Image.Resampling.LANCZOS, (0, top, image.width, bottom)
+        )
+        box = left, 0.0, right, float(size[1])
+    return image.resize(size, Image.Resampling.LANCZOS, box)
+
+
+def pad_to_multiple(pixels: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
+    """Repeat the last column and row until both sides are multiples of the stride.
+
+    Args:
+        pixels: RGB uint8 `[h, w, 3]`.
+        stride: pixels per code along each axis.
+
+    Returns:
+        RGB uint8 `[ceil(h / stride) * stride, ceil(w / stride) * stride, 3]`; `pixels` itself
+        where nothing is missing. `crop` undoes it.
+    """
+    height, width, _ = pixels.shape
+    missing = (0, -height % stride), (0, -width % stride), (0, 0)
+    return pixels if missing == ((0, 0),) * 3 else np.pad(pixels, missing, mode="edge")
+
+
+def crop(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Keep the top left `width` × `height` pixels: what `pad_to_multiple` was given.
+
+    Args:
+        pixels: RGB uint8 `[h, w, 3]`, with h ≥ height and w ≥ width.
+        width: columns to keep, in pixels.
+        height: rows to keep, in pixels.
+
+    Returns:
+        A view of `pixels`, uint8 `[height, width, 3]`.
+    """
+    return pixels[:height, :width]

@@ -1,0 +1,1 @@
+"""Offline half of Tessera: trains, evaluates and exports VQ-VAE tokenizers in PyTorch."""

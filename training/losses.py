@@ -1,0 +1,83 @@
+"""Terms of the training loss, each named, weighted and logged by itself.
+
+Images are float `[n, 3, h, w]` in [−1, 1]; every term is a scalar mean.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.config import LossConfig, QuantizerConfig
+from training.metrics import ms_ssim
+from training.model import Output
+
+
+class Losses(nn.Module):
+    """All terms of the loss for a batch.
+
+    Args:
+        loss: weights of the reconstruction terms.
+        quantizer: gives the weight of the commitment term.
+    """
+
+    def __init__(self, loss: LossConfig, quantizer: QuantizerConfig) -> None:
+        super().__init__()
+        self.weights = loss
+        self.quantizer = quantizer
+        self.lpips = torch.jit.load(loss.lpips_weights).eval() if loss.lpips > 0 else None
+
+    def forward(self, output: Output, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to minimise and its unweighted terms by name.
+
+        Args:
+            output: of the model.
+            pixels: float `[n, 3, h, w]` in [−1, 1], what it should have been.
+        """
+        made = output.reconstruction.float()
+        weights = self.weights
+        terms: dict[str, Tensor] = {"mse": F.mse_loss(made, pixels)}
+        total = weights.mse * terms["mse"]
+        if weights.l1 > 0:
+            terms["l1"] = F.l1_loss(made, pixels)
+            total = total + weights.l1 * terms["l1"]
+        if weights.multiscale > 0:
+            terms["multiscale"] = multiscale_l1(made, pixels)
+            total = total + weights.multiscale * terms["multiscale"]
+        if weights.gradient > 0:
+            terms["gradient"] = gradient_l1(made, pixels)
+            total = total + weights.gradient * terms["gradient"]
+        if weights.ms_ssim > 0:
+            similarity = ms_ssim((made + 1) / 2, (pixels + 1) / 2, scales=3)
+            terms["ms_ssim"] = 1 - similarity.mean()
+            total = total + weights.ms_ssim * terms["ms_ssim"]
+        if self.lpips is not None:
+            terms["lpips"] = self.lpips(made, pixels).mean()
+            total = total + weights.lpips * terms["lpips"]
+        # The weight beta belongs to the commitment term, which moves the encoder; the
+        # codebook term has weight 1. Several well-known repositories have them swapped.
+        if self.quantizer.kind != "none":
+            terms["commitment"] = output.quantized.commitment
+            total = total + self.quantizer.commitment * terms["commitment"]
+        if self.quantizer.kind == "gradient":
+            terms["codebook"] = output.quantized.codebook
+            total = total + terms["codebook"]
+        return total, terms
+
+
+def multiscale_l1(made: Tensor, wanted: Tensor, scales: int = 3) -> Tensor:
+    """Mean absolute error of the images halved once, twice … `scales` times."""
+    total = made.new_zeros(())
+    for _ in range(scales):
+        made, wanted = F.avg_pool2d(made, 2), F.avg_pool2d(wanted, 2)
+        total = total + F.l1_loss(made, wanted)
+    return total / scales
+
+
+def gradient_l1(made: Tensor, wanted: Tensor) -> Tensor:
+    """Mean absolute error of differences between horizontal and vertical neighbours."""
+    difference = made - wanted
+    horizontal = difference[..., :, 1:] - difference[..., :, :-1]
+    vertical = difference[..., 1:, :] - difference[..., :-1, :]
+    return (horizontal.abs().mean() + vertical.abs().mean()) / 2

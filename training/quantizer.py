@@ -1,0 +1,218 @@
+"""Vector quantization: each latent is replaced by the nearest entry of a codebook.
+
+van den Oord et al. 2017, "Neural Discrete Representation Learning"
+(arXiv:1711.00937), with the additions of later work that keep a codebook of
+thousands of entries in use: low-dimensional, normalised code vectors (Yu et
+al. 2021, arXiv:2110.04627), moving-average learning (the paper's appendix A.1)
+and restarting of dead codes (Dhariwal et al. 2020, arXiv:2005.00341).
+
+Everything here is float32, whatever precision the networks around it use: near
+ties between codes are common and half precision would decide them at random.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.config import QuantizerConfig
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What quantization makes of a batch of latents.
+
+    Attributes:
+        vectors: float32 `[n, d, h, w]`, the code vectors, with the gradient of the latents.
+        codes: int64 `[n, h, w]` in [0, K).
+        commitment: scalar ‖z − sg(e)‖², mean over latents and dimensions, unweighted.
+        codebook: scalar ‖sg(z) − e‖², the same way; zero where no gradient learns the codebook.
+    """
+
+    vectors: Tensor
+    codes: Tensor
+    commitment: Tensor
+    codebook: Tensor
+
+
+def nearest_codes(latents: Tensor, codebook: Tensor, distance: str) -> Tensor:
+    """The code of each latent.
+
+    `cosine` maximises z·e over unit-length e, so z need not be normalised;
+    `euclidean` minimises |e|² − 2 z·e, which is |z − e|² less a constant.
+    Written without `cdist`, which exports and scales badly.
+
+    Args:
+        latents: float32 `[t, d]`.
+        codebook: float32 `[K, d]`, of unit length if `distance` is `cosine`.
+        distance: `cosine` or `euclidean`.
+
+    Returns:
+        int64 `[t]` in [0, K); the lowest of equally near codes.
+    """
+    similarity = latents @ codebook.T
+    if distance == "cosine":
+        return similarity.argmax(dim=1)
+    return (codebook.square().sum(dim=1) - 2 * similarity).argmin(dim=1)
+
+
+class Quantizer(nn.Module):
+    """Nearest-code quantization with a straight-through gradient.
+
+    In training mode a forward pass also moves the codebook (`ema`) or yields
+    the loss that does (`gradient`), and restarts dead codes. In evaluation mode
+    nothing ever changes.
+
+    Buffers:
+        codebook: float32 `[K, d]` (a parameter if `kind` is `gradient`).
+        counts: float32 `[K]`, moving average of the latents assigned to each code in a step.
+        sums: float32 `[K, d]`, moving average of their sums; `codebook` is sums / counts.
+        initialized: bool scalar.
+    """
+
+    codebook: Tensor
+    counts: Tensor
+    sums: Tensor
+    initialized: Tensor
+
+    def __init__(self, config: QuantizerConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.seed = seed
+        codebook = torch.randn(config.size, config.width)
+        if config.distance == "cosine":
+            codebook = F.normalize(codebook)
+        if config.kind == "gradient":
+            self.codebook = nn.Parameter(codebook)
+        else:
+            self.register_buffer("codebook", codebook)
+        self.register_buffer("counts", torch.ones(config.size))
+        self.register_buffer("sums", codebook.detach().clone())
+        self.register_buffer("initialized", torch.tensor(config.initialization == "random"))
+
+    def vectors_of(self, codes: Tensor) -> Tensor:
+        """Code vectors of a grid: int64 `[n, h, w]` → float32 `[n, d, h, w]`."""
+        return F.embedding(codes, self.normalized_codebook()).permute(0, 3, 1, 2)
+
+    def normalized_codebook(self) -> Tensor:
+        """The code vectors as the decoder sees them, float32 `[K, d]`."""
+        # An EMA codebook is kept at unit length; one learnt by gradient drifts off it.
+        if self.config.distance == "cosine" and self.config.kind == "gradient":
+            return F.normalize(self.codebook)
+        return self.codebook
+
+    @torch.autocast("cpu", enabled=False)
+    @torch.autocast("cuda", enabled=False)
+    def forward(self, latents: Tensor, step: int = 0) -> Quantized:
+        """Quantizes a batch.
+
+        Args:
+            latents: `[n, d, h, w]`, any float dtype.
+            step: of the training run; with the seed it decides what is random here,
+                so that a resumed run repeats an unbroken one.
+        """
+        n, d, h, w = latents.shape
+        if d != self.config.width:
+            raise ValueError(f"latents have {d} channels, the codebook {self.config.width}")
+        flat = latents.float().permute(0, 2, 3, 1).reshape(-1, d)
+        if self.config.kind == "none":
+            zero = flat.new_zeros(())
+            codes = torch.zeros(n, h, w, dtype=torch.int64, device=latents.device)
+            return Quantized(latents.float(), codes, zero, zero)
+        if self.config.distance == "cosine":
+            flat = F.normalize(flat)
+
+        learning = self.training and torch.is_grad_enabled()
+        if learning and not self.initialized:
+            self._initialize(flat.detach(), step)
+        codebook = self.normalized_codebook()
+        codes = nearest_codes(flat.detach(), codebook.detach(), self.config.distance)
+        chosen = F.embedding(codes, codebook)
+        commitment = F.mse_loss(flat, chosen.detach())
+        if self.config.kind == "gradient":
+            codebook_loss = F.mse_loss(chosen, flat.detach())
+        else:
+            codebook_loss = flat.new_zeros(())
+        if learning:
+            self._learn(flat.detach(), codes, step)
+        straight_through = flat + (chosen - flat).detach()
+        vectors = straight_through.reshape(n, h, w, d).permute(0, 3, 1, 2)
+        return Quantized(vectors, codes.reshape(n, h, w), commitment, codebook_loss)
+
+    @torch.no_grad()
+    def _learn(self, flat: Tensor, codes: Tensor, step: int) -> None:
+        """Moves the averages (eq. 6–8 of the paper's appendix), then the codebook."""
+        # Early on the latents move fast, and an average that lags behind them loses most codes.
+        decay = min(self.config.decay, (1 + step) / (10 + step))
+        counts = torch.bincount(codes, minlength=self.config.size).to(flat.dtype)
+        sums = torch.zeros_like(self.sums).index_add_(0, codes, flat)
+        _sum_over_processes(counts)
+        _sum_over_processes(sums)
+        self.counts.mul_(decay).add_(counts, alpha=1 - decay)
+        if self.config.kind == "ema":
+            self.sums.mul_(decay).add_(sums, alpha=1 - decay)
+            # A code without latents keeps its place: its sum and its count decay alike.
+            moved = self.sums / self.counts.clamp_min(1e-8)[:, None]
+            self.codebook.copy_(F.normalize(moved) if self.config.distance == "cosine" else moved)
+        if self.config.restart_below > 0:
+            self._restart_dead(flat, step)
+
+    def _restart_dead(self, flat: Tensor, step: int) -> None:
+        """Moves codes that hardly any latent chooses onto latents of this batch."""
+        uniform = self.counts.sum() / self.config.size
+        dead = (self.counts < self.config.restart_below * uniform).nonzero().squeeze(1)
+        if len(dead) == 0:
+            return
+        # At most as many as there are latents; the others follow in later steps.
+        dead = dead[: len(flat)]
+        picks = self._permutation(len(flat), step)[: len(dead)].to(flat.device)
+        places = flat[picks]
+        _take_from_first_process(places)
+        self.codebook.data[dead] = places
+        # Half the uniform share: long enough to prove itself, too little to stay unused for ever.
+        self.counts[dead] = 0.5 * uniform
+        self.sums[dead] = places * self.counts[dead, None]
+
+    @torch.no_grad()
+    def _initialize(self, flat: Tensor, step: int) -> None:
+        """k-means (ten rounds of Lloyd's algorithm) on the first batch's latents."""
+        size = self.config.size
+        order = self._permutation(len(flat), step).to(flat.device)
+        # Fewer latents than codes: repeat them; restarts will spread the copies.
+        places = flat[order.repeat(-(-size // len(flat)))[:size]].clone()
+        for _ in range(10):
+            codes = nearest_codes(flat, places, self.config.distance)
+            counts = torch.bincount(codes, minlength=size).to(flat.dtype)
+            sums = torch.zeros_like(places).index_add_(0, codes, flat)
+            moved = sums / counts.clamp_min(1)[:, None]
+            if self.config.distance == "cosine":
+                moved = F.normalize(moved)
+            places = torch.where(counts[:, None] > 0, moved, places)
+        _take_from_first_process(places)
+        self.codebook.data.copy_(places)
+        self.counts.fill_(len(flat) * _processes() / size)
+        self.sums.copy_(places * self.counts[:, None])
+        self.initialized.fill_(True)
+
+    def _permutation(self, length: int, step: int) -> Tensor:
+        """Random order that depends on seed and step alone, so that resuming repeats it."""
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + step)
+        return torch.randperm(length, generator=generator)
+
+
+def _processes() -> int:
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def _sum_over_processes(values: Tensor) -> None:
+    if _processes() > 1:
+        torch.distributed.all_reduce(values)
+
+
+def _take_from_first_process(values: Tensor) -> None:
+    if _processes() > 1:
+        torch.distributed.broadcast(values, src=0)
