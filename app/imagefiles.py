@@ -26,18 +26,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.errors import ImageCorrupt, MalformedRequest, UnsupportedMediaType
+from app.jpeg import read_jpeg
 from app.tiff import read_exif_orientation, read_first_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 # Chunks, segments, blocks or frames walked in one file. A 32 MiB PNG in 512-byte chunks has as
 # many; a Python loop over them takes about 50 ms.
 _MAX_PARTS = 65_536
-
-# Encoders write about 10 scans; each scan costs a pass over the whole picture, however few bytes
-# it has. A gigabyte of coefficients is passed over in about 100 ms.
-_MAX_JPEG_SCANS = 100
 
 # Pillow decodes run-length BMPs in Python, at about 0.4 s per MiB.
 _MAX_RLE_BMP_BYTES = 2**20
@@ -57,6 +54,7 @@ class ImageFile:
             covers, or None where it covers all. Only GIF has pictures smaller than the canvas.
         sample_bits: bits of a grey sample that is stored in 16.
         white_is_zero: whether 16-bit grey counts down from white, which Pillow doesn't honour.
+        cut_short: whether the data can't possibly be that of so many pixels.
     """
 
     format: str
@@ -67,6 +65,7 @@ class ImageFile:
     frame: tuple[int, int, int, int] | None = None
     sample_bits: int = 16
     white_is_zero: bool = False
+    cut_short: bool = False
 
 
 def open_image_file(data: bytes) -> ImageFile:
@@ -121,6 +120,9 @@ def _read_png(data: bytes) -> ImageFile:
         elif kind == b"tRNS":
             kept.append(_png_transparency(view[position:end], depth, colour))
         elif kind in _PNG_PICTURE:
+            # Pillow checks the CRC of every chunk but those that hold the picture.
+            if data[end - 4 : end] != struct.pack(">I", zlib.crc32(view[position + 4 : end - 4])):
+                raise ImageCorrupt("the PNG file is truncated or damaged: a CRC-32 doesn't match")
             kept.append(view[position:end])
         if kind == b"IEND":
             break
@@ -145,68 +147,17 @@ def _png_transparency(chunk: memoryview, depth: int, colour: int) -> memoryview 
 
 # --- JPEG ----------------------------------------------------------------------------------
 
-_JPEG_MARKER = re.compile(rb"\xff[\x01-\xfe]")
-_JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-_JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # TEM, RSTn, SOI: markers without a segment
-_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_JPEG_TABLES = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}  # DHT, DAC, DQT, DNL, DRI
-_JPEG_SCAN, _JPEG_END, _JPEG_EXIF = 0xDA, 0xD9, 0xE1
-
 
 def _read_jpeg(data: bytes) -> ImageFile:
-    size: tuple[int, int] | None = None
-    orientation = 1
-    view = memoryview(data)
-    kept = [view[:2]]
-    for marker, start, body, end in _jpeg_segments(data, 2, _JPEG_MARKER):
-        if marker == _JPEG_SCAN:
-            if size is None:
-                break
-            _check_scans(data, start)
-            kept.append(view[start:])
-            return ImageFile("JPEG", *size, b"".join(kept), orientation)
-        if marker in _JPEG_FRAMES:
-            if size is not None:
-                raise ImageCorrupt("the JPEG file has two frame headers")
-            height, width = struct.unpack_from(">HH", data, body + 1)
-            size = width, height
-            kept.append(view[start:end])
-        elif marker in _JPEG_TABLES or data[body : body + 5] in {b"JFIF\0", b"Adobe"}:
-            # JFIF and Adobe say in which colour space the samples are.
-            kept.append(view[start:end])
-        elif marker == _JPEG_EXIF and data[body : body + 6] == b"Exif\0\0":
-            orientation = read_exif_orientation(data[body + 6 : end])
-    raise ImageCorrupt("the JPEG file holds no picture")
-
-
-def _jpeg_segments(
-    data: bytes, position: int, markers: re.Pattern[bytes]
-) -> Iterator[tuple[int, int, int, int]]:
-    """Yield `(marker, start, start of body, end)` of each segment until the end of the image."""
-    for _ in range(_MAX_PARTS):
-        found = markers.search(data, position)
-        if found is None or data[found.start() + 1] == _JPEG_END:
-            return
-        marker, position = data[found.start() + 1], found.end()
-        if marker in _JPEG_ALONE:
-            continue
-        (length,) = struct.unpack_from(">H", data, position)
-        if length < 2:
-            raise ImageCorrupt("the JPEG file has a segment of impossible length")
-        yield marker, found.start(), position + 2, position + length
-        position += length
-    raise _too_many("JPEG", "segments")
-
-
-def _check_scans(data: bytes, start: int) -> None:
-    # The count is exact only for files without trailing data; it spares nearly all the walk.
-    if data.count(b"\xff\xda", start) <= _MAX_JPEG_SCANS:
-        return
-    scans = 0
-    for marker, *_ in _jpeg_segments(data, start, _JPEG_MARKER_IN_SCAN):
-        scans += marker == _JPEG_SCAN
-        if scans > _MAX_JPEG_SCANS:
-            raise ImageCorrupt(f"the JPEG file has more than {_MAX_JPEG_SCANS} scans")
+    jpeg = read_jpeg(data)
+    return ImageFile(
+        "JPEG",
+        jpeg.width,
+        jpeg.height,
+        jpeg.data,
+        jpeg.orientation,
+        cut_short=jpeg.cut_short,
+    )
 
 
 # --- WebP ----------------------------------------------------------------------------------
@@ -291,6 +242,9 @@ def _read_bmp(data: bytes) -> ImageFile:
     if compression in {1, 2} and len(data) > _MAX_RLE_BMP_BYTES:
         raise ImageCorrupt("run-length BMP files above 1 MiB are not decoded")
     return ImageFile("BMP", width, abs(height), data)  # a negative height: rows from the top
+
+
+# --- TIFF ----------------------------------------------------------------------------------
 
 
 def _read_tiff(data: bytes) -> ImageFile:

@@ -71,6 +71,8 @@ def decode_image(
     """
     file = open_image_file(data)
     _check_size(file.width, file.height, max_pixels)
+    if file.cut_short:
+        raise ImageCorrupt(f"the {file.format} image is truncated: it has fewer bits than blocks")
     try:
         image = _decode(file, size, fit)
     except TesseraError:

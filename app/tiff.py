@@ -7,6 +7,7 @@ in widths alone.
 
 from __future__ import annotations
 
+import operator
 import struct
 from dataclasses import dataclass
 
@@ -18,20 +19,18 @@ _WHOLE = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIPS, _ORIENTATION, _SAMPLE_FORMAT = 273, 274, 339
-_TILE_WIDTH, _TILE_HEIGHT, _TILES = 322, 323, 324
+_STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 279, 322, 323, 324, 325
 _PICTURE = {
     *(_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIPS),
-    *(_TILE_WIDTH, _TILE_HEIGHT, _TILES, _SAMPLE_FORMAT),
+    *(_STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _SAMPLE_FORMAT),
     266,  # fill order
     277,  # samples per pixel
     278,  # rows per strip
-    279,  # strip byte counts
     284,  # planar configuration
     292,  # fax options
     293,
     317,  # predictor
     320,  # colour map
-    325,  # tile byte counts
     338,  # extra samples: alpha
     347,  # JPEG tables
     530,  # chroma subsampling
@@ -162,6 +161,10 @@ def read_first_page(data: bytes) -> Page:
         raise ImageCorrupt("the TIFF directory refers to more bytes than the file has")
     if any(tag.count > _MAX_STRIPS for tag in picture if tag.number in {_STRIPS, _TILES}):
         raise ImageCorrupt(f"the TIFF file has more than {_MAX_STRIPS:,} strips or tiles")
+    for places, sizes in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
+        ends = map(operator.add, numbers(places, 0), numbers(sizes, 0))
+        if max(ends) > len(data):  # else what is missing would be read from our directory
+            raise ImageCorrupt("the TIFF file is cut off: its pixels lie behind its end")
     tile = numbers(_TILE_WIDTH, 1)[0] * numbers(_TILE_HEIGHT, 1)[0]
     if tile > max(_MAX_TILE_PIXELS, 2 * width * height):
         raise ImageCorrupt("the TIFF file has tiles far larger than the picture")

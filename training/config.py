@@ -91,7 +91,7 @@ class NetworkConfig:
     @property
     def stride(self) -> int:
         """Pixels along one side of the patch that one code stands for."""
-        return self.stem_stride * 2 ** (len(self.widths) - 1)
+        return self.stem_stride << (len(self.widths) - 1)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def read_image(path: Path) -> Pixels:
             if upright.mode.startswith("I;16") or upright.mode == "I":
                 deep = np.asarray(upright).astype(np.int64)
                 upright = Image.fromarray((deep.clip(0, 65535) // 257).astype(np.uint8))
-            return np.asarray(upright.convert("RGB"))
+            return np.array(upright.convert("RGB"))  # a copy: torch wants writable memory
     except OSError:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on broken files

@@ -29,6 +29,9 @@ from training.quantizer import nearest_codes
 # GroupNormalization-free graphs run alike from 17 on; 20 is what this torch exports natively.
 OPSET = 20
 
+# The exporter doesn't check the output's name against the names it gives to values inside.
+_OUTPUT = "tessera_output"
+
 
 class EncoderGraph(nn.Module):
     """uint8 `[n, h, w, 3]` → latents float32 `[n, d, h/s, w/s]`."""
@@ -45,6 +48,8 @@ class EncoderGraph(nn.Module):
 class QuantizerGraph(nn.Module):
     """latents float32 `[n, d, h/s, w/s]` → codes int64 `[n, h/s, w/s]`."""
 
+    codebook: Tensor
+
     def __init__(self, model: Tokenizer) -> None:
         super().__init__()
         self.distance = model.config.quantizer.distance
@@ -59,6 +64,8 @@ class QuantizerGraph(nn.Module):
 
 class DecoderGraph(nn.Module):
     """codes int64 `[n, h/s, w/s]` → uint8 `[n, h, w, 3]`."""
+
+    codebook: Tensor
 
     def __init__(self, model: Tokenizer, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -127,7 +134,7 @@ def export_graph(module: nn.Module, shape: Shape, stride: int) -> bytes:
             module.eval(),
             (example,),
             input_names=[shape.input.name],
-            output_names=[shape.output.name],
+            output_names=[_OUTPUT],
             dynamic_shapes=(dynamic,),
             opset_version=OPSET,
             dynamo=True,
@@ -140,7 +147,9 @@ def export_graph(module: nn.Module, shape: Shape, stride: int) -> bytes:
 
 
 def _named_axes(model: onnx.ModelProto, shape: Shape) -> bytes:
-    """Writes the manifest's axis names into the file, and nothing of the machine that made it."""
+    """Writes the manifest's names into the file, and nothing of the machine that made it."""
+    _rename_value(model, shape.output.name, f"{shape.output.name}_inside")
+    _rename_value(model, _OUTPUT, shape.output.name)
     for value, port in ((model.graph.input[0], shape.input), (model.graph.output[0], shape.output)):
         for dimension, axis in zip(value.type.tensor_type.shape.dim, port.axes, strict=True):
             if isinstance(axis, int):
@@ -161,6 +170,17 @@ def _named_axes(model: onnx.ModelProto, shape: Shape) -> bytes:
     buffer = io.BytesIO()
     onnx.save_model(model, buffer)
     return buffer.getvalue()
+
+
+def _rename_value(model: onnx.ModelProto, old: str, new: str) -> None:
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == old:
+                    names[index] = new
+    for value in [*model.graph.output, *model.graph.value_info, *model.graph.initializer]:
+        if value.name == old:
+            value.name = new
 
 
 def session_of(graph: bytes, threads: int = 0) -> onnxruntime.InferenceSession:

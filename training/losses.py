@@ -26,7 +26,9 @@ class Losses(nn.Module):
         super().__init__()
         self.weights = loss
         self.quantizer = quantizer
-        self.lpips = torch.jit.load(loss.lpips_weights).eval() if loss.lpips > 0 else None
+        self.lpips: nn.Module | None = None
+        if loss.lpips > 0:
+            self.lpips = torch.jit.load(loss.lpips_weights).eval()  # type: ignore[no-untyped-call]
 
     def forward(self, output: Output, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to minimise and its unweighted terms by name.

@@ -7,6 +7,8 @@ kernels where the processor has them (VNNI) and computes anyway where not.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -51,24 +53,28 @@ def to_int8(graph: bytes, batches: list[NDArray[Any]]) -> bytes:
         source, prepared, target = (Path(folder) / f"{n}.onnx" for n in ("in", "prepared", "out"))
         source.write_bytes(graph)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        model = onnx.load(prepared)
-        convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
-        quantize_static(
-            prepared,
-            target,
-            _Batches(model.graph.input[0].name, batches),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Percentile,
-            op_types_to_quantize=["Conv", "Add"],
-            nodes_to_exclude=[convolutions[0], convolutions[-1]],
-            extra_options={"CalibPercentile": 99.999},
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+            _quantize(prepared, target, batches)
         quantized = onnx.load(target)
-    quantized.producer_name = model.producer_name
     return quantized.SerializeToString()  # type: ignore[no-any-return]
+
+
+def _quantize(prepared: Path, target: Path, batches: list[NDArray[Any]]) -> None:
+    model = onnx.load(prepared)
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    quantize_static(
+        prepared,
+        target,
+        _Batches(model.graph.input[0].name, batches),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.Percentile,
+        op_types_to_quantize=["Conv", "Add"],
+        nodes_to_exclude=[convolutions[0], convolutions[-1]],
+        extra_options={"CalibPercentile": 99.999},
+    )
 
 
 def calibration_batches(images: list[NDArray[np.uint8]], side: int) -> list[NDArray[np.uint8]]:

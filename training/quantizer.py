@@ -105,8 +105,6 @@ class Quantizer(nn.Module):
             return F.normalize(self.codebook)
         return self.codebook
 
-    @torch.autocast("cpu", enabled=False)
-    @torch.autocast("cuda", enabled=False)
     def forward(self, latents: Tensor, step: int = 0) -> Quantized:
         """Quantizes a batch.
 
@@ -115,6 +113,10 @@ class Quantizer(nn.Module):
             step: of the training run; with the seed it decides what is random here,
                 so that a resumed run repeats an unbroken one.
         """
+        with torch.autocast(latents.device.type, enabled=False):
+            return self._quantize(latents, step)
+
+    def _quantize(self, latents: Tensor, step: int) -> Quantized:
         n, d, h, w = latents.shape
         if d != self.config.width:
             raise ValueError(f"latents have {d} channels, the codebook {self.config.width}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import ctypes
 import dataclasses
 import math
 import os
@@ -84,7 +85,7 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
     )
 
     torch.manual_seed(config.run.seed)
-    model = Tokenizer(config).to(place.device, memory_format=torch.channels_last)
+    model = Tokenizer(config).to(place.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
     optimizer = _make_optimizer(model, config.optimizer)
     last = out / "last.pt"
@@ -163,6 +164,23 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
     return last
 
 
+def keep_freed_memory() -> None:
+    """Makes glibc keep the memory that a step frees, for the next step to use.
+
+    By default it returns large blocks to the kernel, which then clears them anew at
+    the next step: on a virtual machine that took half the time (docs/log.md). Does
+    nothing where the C library is another.
+    """
+    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # M_… of <malloc.h>
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    mallopt(mmap_threshold, 2**31 - 1)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 2**28)
+
+
 def learning_rate(config: OptimizerConfig, step: int) -> float:
     """Linear warm-up, then a cosine down to `final_learning_rate` × the peak at the last step."""
     if step < config.warmup_steps:
@@ -191,8 +209,7 @@ def _resume(
 ) -> tuple[int, dict[str, Any]]:
     state = load_checkpoint(path)
     # How long and how fast may change on the way; what is learnt from what may not.
-    free = {"optimizer": config.optimizer, "run": config.run}
-    if dataclasses.replace(state.config, **free) != config:
+    if dataclasses.replace(state.config, optimizer=config.optimizer, run=config.run) != config:
         raise CheckpointError(
             f"{path} was made with other settings than these; choose another --out, "
             "or give the same preset, file and --set as before"
@@ -423,6 +440,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Parses the command line and trains; 0 if that went well, 2 if it can't be."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
+        keep_freed_memory()
         config = override(load_config(options.config), options.set)
         place = choose_place(options.device)
         last = train(config, options.data, options.out or Path("runs") / config.name, place)

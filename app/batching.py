@@ -1,0 +1,418 @@
+"""One queue, one consumer: all concurrency of the service.
+
+An item passes two stages. `prepare`, such as decoding an image, runs in a small pool of threads
+and says what the item is: a key, a payload, a weight. Items of one key may run together; one
+thread takes them from the queue, as many of a key as fit, and hands them to `run`. Nothing waits
+for a timer: an item that finds the thread idle runs at once, and while one batch runs the next
+one gathers.
+
+::
+
+    admit(n) ─▶ prepare (pool) ─▶ queue ─▶ run(key, payloads) (one thread) ─▶ result
+       │              │             │               │
+       └ Overloaded   └ its error   └ dropped if    └ a failed batch is halved until
+         at once                      nobody waits    the failing item is alone
+
+This module is generic: what a key, a payload or a run is, it doesn't know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from app.errors import Internal, NotReady, Overloaded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Sequence
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+# How fast the measured rate forgets: half of it is younger than this many seconds of work.
+_RATE_HALF_LIFE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an item is, once prepared.
+
+    Attributes:
+        key: items of equal keys may run together.
+        payload: handed to `run`.
+        weight: what it costs, ≥ 1, in a unit common to all items, such as pixels.
+    """
+
+    key: Hashable
+    payload: Any
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An item that has run.
+
+    Attributes:
+        result: what `run` made of it.
+        prepare_s, queue_s, run_s: seconds from submitting to prepared, from there to the start
+            of its batch, and of its batch.
+    """
+
+    result: Any
+    prepare_s: float
+    queue_s: float
+    run_s: float
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Done]
+    submitted: float
+    prepared: float = 0.0
+    work: Work = field(default=Work(None, None, 1))
+    tag: float = 0.0
+
+    @property
+    def abandoned(self) -> bool:
+        # Read from other threads: one attribute of a C object, safe under the GIL.
+        return self.future.done()
+
+
+class Batcher:
+    """The queue, its consumer thread and the pool that prepares.
+
+    Args:
+        run: `run(key, payloads)` → one result per payload, in order; a result that is an
+            exception fails its item alone. Runs in one thread, one call at a time.
+        max_items: most items admitted and not yet answered.
+        max_weight: most weight that waits in the queue; one item alone may weigh more.
+        max_batch_weight: most weight of one run; one item alone may weigh more.
+        max_wait_s: when all admitted items would take longer than this, new ones are refused
+            rather than queued to time out.
+        prepare_threads: threads of the pool.
+        on_batch: told of every run: number of items and seconds it took.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Any, list[Any]], Sequence[Any]],
+        *,
+        max_items: int,
+        max_weight: int,
+        max_batch_weight: int,
+        max_wait_s: float = math.inf,
+        prepare_threads: int = 2,
+        on_batch: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self._run = run
+        self._max_items = max_items
+        self._max_weight = max_weight
+        self._max_batch_weight = max_batch_weight
+        self._max_wait_s = max_wait_s
+        self._on_batch = on_batch
+        self._pool = ThreadPoolExecutor(prepare_threads, thread_name_prefix="tessera-prepare")
+        self._lock = threading.Lock()
+        self._filled = threading.Condition(self._lock)
+        # Everything below is guarded by the lock.
+        self._groups: dict[Hashable, deque[_Entry]] = {}
+        self._clock = 0.0
+        self._queued_weight = 0
+        self._queued_items = 0
+        self._running: list[_Entry] = []
+        self._running_since: float | None = None
+        self._closed: Exception | None = None
+        self._load = _Load()
+        self._thread = threading.Thread(target=self._consume, name="tessera-run", daemon=True)
+        self._thread.start()
+
+    # --- on the event loop --------------------------------------------------------------------
+
+    @contextmanager
+    def admit(self, items: int) -> Iterator[None]:
+        """Hold places for that many items, from before they are prepared until they are answered.
+
+        Raises:
+            Overloaded: there aren't that many, or what is already admitted takes too long; with
+                the seconds until it is worked off, as measured.
+            NotReady: closed.
+        """
+        with self._lock:
+            if self._closed is not None:
+                raise self._closed
+            if self._load.items + items > self._max_items:
+                raise self._overloaded("the queue is full")
+            # By what waits in the queue alone: of items not yet prepared nobody knows the weight.
+            if self._load.wait_s(self._queued_weight, 0) > self._max_wait_s:
+                raise self._overloaded("what is queued takes longer than the deadline allows")
+            self._load.arrive(items, time.monotonic())
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._load.leave(items, time.monotonic())
+
+    async def submit(self, prepare: Callable[[], Work]) -> Done:
+        """Prepare an item in the pool, queue it, and wait until it has run.
+
+        Cancelling this drops the item at its next step: before it is prepared, or before it
+        runs. Call it with a place held by `admit`.
+
+        Raises:
+            Exception: whatever `prepare` or `run` raised for this item.
+            Overloaded: the queue is full by weight.
+            NotReady: closed.
+        """
+        entry = self._entry()
+        preparing = self._pool.submit(self._prepare, entry, prepare)
+        try:
+            return await entry.future
+        finally:
+            preparing.cancel()
+            self._forget(entry)
+
+    async def submit_prepared(self, work: Work) -> Done:
+        """Like `submit`, for an item that needs no preparation."""
+        entry = self._entry()
+        self._put(entry, work)
+        try:
+            return await entry.future
+        finally:
+            self._forget(entry)
+
+    async def offload(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Run a function in the pool: whatever takes longer than the event loop may stand still."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    @property
+    def depth(self) -> int:
+        """Items admitted and not yet answered."""
+        return self._load.items
+
+    @property
+    def queued_weight(self) -> int:
+        """Weight of what waits in the queue."""
+        return self._queued_weight
+
+    def running_for_s(self) -> float:
+        """Seconds since the present run began; 0 while nothing runs."""
+        since = self._running_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def close(self, error: Exception | None = None, timeout_s: float = 2.0) -> None:
+        """Refuse what comes, fail what waits or runs, and end the threads.
+
+        Args:
+            error: what they fail with; NotReady if None.
+            timeout_s: how long to wait for the present run; a hung one is left behind.
+        """
+        error = error or NotReady("the service is stopping")
+        with self._lock:
+            self._closed = error
+            left = [entry for group in self._groups.values() for entry in group] + self._running
+            self._groups.clear()
+            self._queued_weight = self._queued_items = 0
+            self._filled.notify_all()
+        _deliver([(entry, error) for entry in left])
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._thread.join(timeout_s)
+
+    def _forget(self, entry: _Entry) -> None:
+        """Free the place of an item that nobody waits for any more, if it is still queued."""
+        if not entry.future.cancelled():
+            return
+        with self._lock:
+            group = self._groups.get(entry.work.key)
+            if group is None or entry not in group:
+                return
+            group.remove(entry)
+            self._queued_weight -= entry.work.weight
+            self._queued_items -= 1
+            if not group:
+                del self._groups[entry.work.key]
+
+    def _overloaded(self, detail: str) -> Overloaded:
+        """The refusal, with the seconds until all that is in the house now is worked off."""
+        unknown = self._load.items - self._queued_items
+        return Overloaded(detail, math.ceil(self._load.wait_s(self._queued_weight, unknown)))
+
+    def _entry(self) -> _Entry:
+        loop = asyncio.get_running_loop()
+        return _Entry(loop, loop.create_future(), time.monotonic())
+
+    # --- in the pool --------------------------------------------------------------------------
+
+    def _prepare(self, entry: _Entry, prepare: Callable[[], Work]) -> None:
+        if entry.abandoned:
+            return
+        try:
+            self._put(entry, prepare())
+        except Exception as error:  # noqa: BLE001  (it belongs to whoever waits for the item)
+            _deliver([(entry, error)])
+
+    def _put(self, entry: _Entry, work: Work) -> None:
+        entry.work = work
+        entry.prepared = time.monotonic()
+        with self._lock:
+            if self._closed is not None:
+                raise self._closed
+            if self._queued_weight and self._queued_weight + work.weight > self._max_weight:
+                raise self._overloaded("the queue is full")
+            group = self._groups.get(work.key)
+            # Fair queuing (Demers et al. 1989): a key's turn comes when the clock, which counts
+            # weight served, reaches the end of its first item. So a large image lets small ones
+            # of other keys pass until they add up to its own weight, and no longer.
+            entry.tag = (group[-1].tag if group else self._clock) + work.weight
+            if group:
+                group.append(entry)
+            else:
+                self._groups[work.key] = deque((entry,))
+            self._queued_weight += work.weight
+            self._queued_items += 1
+            self._filled.notify()
+
+    # --- in the consumer thread ---------------------------------------------------------------
+
+    def _consume(self) -> None:
+        while True:
+            with self._lock:
+                while not self._groups:
+                    if self._closed is not None:
+                        return
+                    self._filled.wait()
+                batch = self._running = self._take()
+                started = time.monotonic()
+                self._running_since = started if batch else None
+            if not batch:
+                continue
+            outcomes = self._attempt(batch)
+            seconds = time.monotonic() - started
+            with self._lock:
+                self._running_since = None
+                self._running = []
+                self._load.finish([entry.work.weight for entry in batch], started + seconds)
+            _deliver(
+                [
+                    (entry, outcome)
+                    if isinstance(outcome, Exception)
+                    else (
+                        entry,
+                        Done(
+                            outcome,
+                            entry.prepared - entry.submitted,
+                            started - entry.prepared,
+                            seconds,
+                        ),
+                    )
+                    for entry, outcome in zip(batch, outcomes, strict=True)
+                ]
+            )
+            if self._on_batch is not None:
+                self._on_batch(len(batch), seconds)
+            # A frame of this loop would otherwise hold the last batch's pixels until the next.
+            del batch, outcomes
+
+    def _take(self) -> list[_Entry]:
+        """Take a batch of the key whose turn it is; empty if nobody waits for it any more."""
+        key = min(self._groups, key=lambda key: self._groups[key][0].tag)
+        group = self._groups[key]
+        batch: list[_Entry] = []
+        weight = 0
+        while group and (not batch or weight + group[0].work.weight <= self._max_batch_weight):
+            entry = group.popleft()
+            self._queued_weight -= entry.work.weight
+            self._queued_items -= 1
+            if not entry.abandoned:
+                batch.append(entry)
+                weight += entry.work.weight
+                self._clock = max(self._clock, entry.tag)
+        if not group:
+            del self._groups[key]
+        return batch
+
+    def _attempt(self, batch: list[_Entry]) -> list[Any]:
+        """Run a batch; one that fails is halved until what fails is alone."""
+        try:
+            outcomes = list(
+                self._run(batch[0].work.key, [entry.work.payload for entry in batch])
+            )
+            if len(outcomes) != len(batch):
+                raise Internal(f"{len(outcomes)} results for {len(batch)} items")  # noqa: TRY301
+        except Exception as error:  # the thread must outlive whatever a run raises
+            if len(batch) == 1:
+                _log.exception("an item failed")
+                return [error]
+            _log.warning("a batch of %d failed and is halved: %s", len(batch), type(error).__name__)
+            middle = len(batch) // 2
+            return self._attempt(batch[:middle]) + self._attempt(batch[middle:])
+        return outcomes
+
+
+class _Load:
+    """How much is in the house and how fast it leaves: what `Retry-After` is made of.
+
+    Speeds are taken over the seconds in which there was anything to do, so they hold whichever
+    stage is the slow one.
+    """
+
+    def __init__(self) -> None:
+        self.items = 0
+        self._updated = 0.0
+        self._busy_s = 0.0
+        self._weight = 0.0
+        self._items = 0.0
+
+    def arrive(self, items: int, now: float) -> None:
+        self._advance(now)
+        self.items += items
+
+    def leave(self, items: int, now: float) -> None:
+        self._advance(now)
+        self.items -= items
+
+    def finish(self, weights: list[int], now: float) -> None:
+        self._advance(now)
+        self._weight += sum(weights)
+        self._items += len(weights)
+
+    def wait_s(self, weight: int, items: int) -> float:
+        """Seconds that this much weight, and items of unknown weight, take; 0 if never measured."""
+        if not self._items:
+            return 0.0
+        return self._busy_s * (weight / self._weight + items / self._items)
+
+    def _advance(self, now: float) -> None:
+        if self.items:
+            elapsed = now - self._updated
+            kept = 0.5 ** (elapsed / _RATE_HALF_LIFE_S)
+            self._busy_s = self._busy_s * kept + elapsed
+            self._weight *= kept
+            self._items *= kept
+        self._updated = now
+
+
+def _deliver(outcomes: list[tuple[_Entry, Done | Exception]]) -> None:
+    """Hand results to the event loop, with one wake-up for all of them."""
+    if outcomes:
+        try:
+            outcomes[0][0].loop.call_soon_threadsafe(_resolve, outcomes)
+        except RuntimeError:
+            _log.debug("the event loop is closed; nobody waits for these results")
+
+
+def _resolve(outcomes: list[tuple[_Entry, Done | Exception]]) -> None:
+    for entry, outcome in outcomes:
+        if entry.future.done():
+            continue
+        if isinstance(outcome, Done):
+            entry.future.set_result(outcome)
+        else:
+            entry.future.set_exception(outcome)

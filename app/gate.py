@@ -1,0 +1,183 @@
+"""What every request passes through: id, key, deadline, departure, headers, metrics, one log line.
+
+Pure ASGI: Starlette's `BaseHTTPMiddleware` costs a task and a stream per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from app.errors import DeadlineExceeded, Internal, NotReady, TesseraError
+from app.problems import problem
+from app.telemetry import STAGES, Metrics, request_id
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from app.service import Service
+
+_log = logging.getLogger("tessera.request")
+_crash = logging.getLogger("tessera.crash")
+
+_OPEN = frozenset({"/livez", "/readyz", "/metrics"})
+
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+
+
+class Exchange:
+    """One request and its answer.
+
+    Attributes:
+        id: of the request, the client's or ours.
+        stages: milliseconds by stage.
+        images: images or grids in the request.
+        held_bytes: of its body, counted as held by the service.
+    """
+
+    __slots__ = ("_departed", "_task", "_watcher", "held_bytes", "id", "images", "stages", "started")
+
+    def __init__(self, asked_id: str | None) -> None:
+        self.id = request_id(asked_id)
+        self.started = time.perf_counter()
+        self.stages = dict.fromkeys(STAGES, 0.0)
+        self.images = 0
+        self.held_bytes = 0
+        self._departed = False
+        self._task = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+
+    def watch(self, receive: Receive) -> None:
+        """From now on cancel the request when its client leaves. Call it with the body read.
+
+        Nothing but a disconnect can be received then, so one task may wait for it.
+        """
+        self._watcher = asyncio.get_running_loop().create_task(self._wait_for_departure(receive))
+
+    async def _wait_for_departure(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if self._task is not None:
+            self._departed = True
+            self._task.cancel()
+
+    def answered(self) -> None:
+        """Stop watching."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+
+    def departed(self) -> bool:
+        """Whether the client left; takes back the cancellation that came of it."""
+        if self._departed and self._task is not None:
+            self._task.uncancel()
+        return self._departed
+
+
+class Gate:
+    """ASGI middleware around everything else.
+
+    Args:
+        app: what it lets through to.
+        service: for keys and limits.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+        self._metrics: Metrics = service.metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(reversed(scope["headers"]))
+        asked = headers.get(b"x-request-id")
+        exchange = Exchange(asked.decode("latin-1") if asked is not None else None)
+        scope["tessera"] = exchange
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                exchange.answered()
+                message = {**message, "headers": self._headers(message["headers"], exchange)}
+            await send(message)
+
+        failure: TesseraError | None = None
+        try:
+            async with asyncio.timeout(self._service.settings.request_timeout_s):
+                if scope["path"] not in _OPEN:
+                    key = headers.get(b"authorization")
+                    self._service.check_key(key.decode("latin-1") if key is not None else None)
+                await self._app(scope, receive, send_with_headers)
+        except TesseraError as error:
+            failure = error
+        except TimeoutError:
+            failure = DeadlineExceeded(
+                "not answered within "
+                f"{self._service.settings.request_timeout_s:g} s (TESSERA_REQUEST_TIMEOUT_S)"
+            )
+        except asyncio.CancelledError:
+            if not exchange.departed():
+                # The bound on draining has passed and the server cuts us off.
+                failure = NotReady("the service stopped before the answer was ready")
+        except Exception:
+            _crash.exception("a request failed", extra={"fields": {"request_id": exchange.id}})
+            failure = Internal("something went wrong here; the request id finds it in our logs")
+        finally:
+            exchange.answered()
+            if exchange.held_bytes:
+                self._service.hold(-exchange.held_bytes)
+        if failure is not None and failure.status in {429, 503, 504}:
+            self._metrics.rejections.labels(failure.code).inc()
+        if failure is not None and status == 0:
+            await problem(failure, exchange.id)(scope, receive, send_with_headers)
+        self._account(scope, exchange, status)
+
+    def _headers(self, headers: Any, exchange: Exchange) -> list[tuple[bytes, bytes]]:
+        timing = ", ".join([f"{stage};dur={ms:.2f}" for stage, ms in exchange.stages.items()])
+        given = {name for name, _ in headers}
+        made = [
+            *headers,
+            (b"x-request-id", exchange.id.encode("latin-1")),
+            (b"server-timing", timing.encode("latin-1")),
+            *(header for header in _SECURITY_HEADERS if header[0] not in given),
+        ]
+        if self._service.draining:
+            # The client's next request should go to another replica.
+            made.append((b"connection", b"close"))
+        return made
+
+    def _account(self, scope: Scope, exchange: Exchange, status: int) -> None:
+        seconds = time.perf_counter() - exchange.started
+        route = getattr(scope.get("route"), "path", "other")
+        if status == 0:
+            self._metrics.departed.inc()
+        self._metrics.requests.labels(route, status or "departed").inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+        for stage, milliseconds in exchange.stages.items():
+            if milliseconds:
+                self._metrics.stages[stage].observe(milliseconds / 1000)
+        if route in _OPEN or not _log.isEnabledFor(logging.INFO):
+            return
+        fields = {
+            "request_id": exchange.id,
+            "method": scope["method"],
+            "route": route,
+            "status": status or None,
+            "ms": round(seconds * 1000, 2),
+            "images": exchange.images,
+            "bytes_in": exchange.held_bytes,
+            **{stage: round(ms, 2) for stage, ms in exchange.stages.items() if ms},
+        }
+        _log.info("departed" if status == 0 else "request", extra={"fields": fields})

@@ -1,0 +1,211 @@
+"""The bundles on disk, loaded and named: an immutable snapshot that can be swapped as a whole."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.engine import GraphRefused, Graphs, Precision, choose_precision
+from app.errors import CodeSpaceMismatch, ModelNotFound, RecognizerNotFound
+from bundle import Bundle, BundleError, Manifest, Recognizer, open_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from app.device import Device
+
+# The model that the project ships: the default wherever it is among several.
+_SHIPPED = "photo-f8"
+
+
+class ModelsRefused(Exception):
+    """The models folder can't be served; one line that names the bundle and says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One bundle, ready to run.
+
+    Attributes:
+        bundle: the folder it came from.
+        graphs: its graphs on their device.
+        codebook: float32 `[K, d]`.
+    """
+
+    bundle: Bundle
+    graphs: Graphs
+    codebook: NDArray[np.float32]
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself."""
+        return self.bundle.manifest
+
+    @property
+    def name(self) -> str:
+        """The model's name, as requests say it."""
+        return self.bundle.manifest.name
+
+    @property
+    def precision(self) -> Precision:
+        """What encoder and decoder run in."""
+        return self.graphs.precision
+
+    def recognizer(self, name: str | None) -> tuple[str, Recognizer]:
+        """A recognizer and its name; the only one, or the first by name, where none is named.
+
+        Raises:
+            RecognizerNotFound: the bundle has none, or none of that name.
+        """
+        there = self.manifest.recognizers
+        if not there:
+            raise RecognizerNotFound(
+                f"the model {self.name} carries no recognizer; train one with "
+                "`python -m training.recognize`"
+            )
+        chosen = min(there) if name is None else name
+        if chosen not in there:
+            raise RecognizerNotFound(
+                f"the model {self.name} carries no such recognizer; it has: "
+                f"{', '.join(sorted(there))}"
+            )
+        return chosen, there[chosen]
+
+    def run(self, operation: str, batch: list[Any]) -> list[Any]:
+        """Run one operation on payloads of one shape.
+
+        Args:
+            operation: `encode`, `reconstruct` or `embed-images` on pixels uint8 `[h, w, 3]`;
+                `decode`, `embed` or `recognize:<graph>` on codes `[rows, columns]`;
+                `recognize-images:<graph>` on pixels.
+            batch: the payloads.
+
+        Returns:
+            For each item, of `encode` codes `[rows, columns]`; of `decode` and `reconstruct`
+            pixels uint8 `[h, w, 3]`; of `embed…` a vector float32 `[e]`; of `recognize…` logits
+            and maps as in `Graphs.recognize`.
+        """
+        verb, _, graph = operation.partition(":")
+        values = np.stack(batch) if len(batch) > 1 else batch[0][None]
+        if verb in {"encode", "reconstruct", "embed-images", "recognize-images"}:
+            values = self.graphs.encode(values)
+        if verb in {"decode", "reconstruct"}:
+            return list(self.graphs.decode(values))
+        if verb in {"embed", "embed-images"}:
+            return list(self.graphs.embed(values))
+        if verb in {"recognize", "recognize-images"}:
+            return list(self.graphs.recognize(graph, values))
+        return list(values)
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """All loaded models. Requests hold on to the snapshot they began with.
+
+    Attributes:
+        by_name: in alphabetical order.
+        default: for requests that name none.
+    """
+
+    by_name: Mapping[str, Model]
+    default: Model
+
+    def get(self, name: str | None) -> Model:
+        """The model of that name; the default if None.
+
+        Raises:
+            ModelNotFound: no such model is loaded.
+        """
+        if name is None:
+            return self.default
+        if name not in self.by_name:
+            raise ModelNotFound(f"no such model is loaded; loaded: {', '.join(self.by_name)}")
+        return self.by_name[name]
+
+    def of_code_space(self, code_space: str, name: str | None = None) -> Model:
+        """The model that decodes codes of that space: the default, if it can.
+
+        Args:
+            code_space: digest that came with the codes.
+            name: of the model, if the request names one.
+
+        Raises:
+            ModelNotFound: a model is named that isn't loaded.
+            CodeSpaceMismatch: the named model, or every loaded one, has another code space.
+        """
+        candidates = (
+            [self.default, *self.by_name.values()] if name is None else [self.get(name)]
+        )
+        for model in candidates:
+            if model.manifest.code_space == code_space:
+                return model
+        loaded = ", ".join(
+            f"{model.name} ({model.manifest.code_space})" for model in self.by_name.values()
+        )
+        whose = "no loaded model" if name is None else "not the named model"
+        raise CodeSpaceMismatch(f"these codes are of a space that {whose} has; loaded: {loaded}")
+
+
+def load_models(
+    folder: Path, default: str | None, device: Device, precision: str
+) -> Models:
+    """Open every bundle in a folder, load its graphs and run them once.
+
+    Args:
+        folder: every folder in it that doesn't begin with a dot must be a bundle.
+        default: name of the default model; None takes the only one, or the shipped one.
+        device: where all run.
+        precision: as in `choose_precision`.
+
+    Raises:
+        ModelsRefused: a bundle is broken, two have one name, there are none, or no default.
+    """
+    if not folder.is_dir():
+        raise ModelsRefused(f"TESSERA_MODELS_DIR: there is no folder {folder.name!r}")
+    by_name: dict[str, Model] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not path.is_dir():
+            continue
+        try:
+            model = _load_model(path, device, precision)
+        except (BundleError, GraphRefused) as error:
+            text = str(error).removeprefix(f"{path.name}: ")
+            raise ModelsRefused(f"bundle {path.name}: {text}") from error
+        if model.name in by_name:
+            other = by_name[model.name].bundle.path.name
+            raise ModelsRefused(f"bundles {other} and {path.name} are both named {model.name}")
+        by_name[model.name] = model
+    if not by_name:
+        raise ModelsRefused(f"TESSERA_MODELS_DIR: there is no bundle in {folder.name!r}")
+    by_name = dict(sorted(by_name.items()))
+    return Models(by_name, _choose_default(by_name, default))
+
+
+def _choose_default(by_name: Mapping[str, Model], named: str | None) -> Model:
+    loaded = ", ".join(by_name)
+    if named is not None:
+        if named not in by_name:
+            raise ModelsRefused(f"TESSERA_DEFAULT_MODEL is {named!r}, but loaded are: {loaded}")
+        return by_name[named]
+    if _SHIPPED in by_name:
+        return by_name[_SHIPPED]
+    if len(by_name) > 1:
+        raise ModelsRefused(f"several models are loaded, set TESSERA_DEFAULT_MODEL to one of: {loaded}")
+    return next(iter(by_name.values()))
+
+
+def _load_model(path: Path, device: Device, precision: str) -> Model:
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
+    graphs = Graphs(bundle, device, choose_precision(precision, device, bundle))
+    graphs.warm_up()
+    codebook = np.load(io.BytesIO(bundle.read("codebook.npy")), allow_pickle=False)
+    if codebook.shape != (manifest.codebook_size, manifest.codebook_width):
+        raise GraphRefused("codebook.npy isn't of the size that the manifest says")
+    return Model(bundle, graphs, codebook.astype(np.float32, copy=False))

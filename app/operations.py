@@ -1,0 +1,226 @@
+"""What requests ask for, item by item: images to codes, codes to images, either to vectors.
+
+One fault harms no neighbour: each item ends as a result or as an error of its own, and the
+request fails only if all of its items did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from app.batching import Work
+from app.codes import CodeGrid
+from app.errors import Internal, TesseraError
+from app.resizing import Fit, crop, pad_to_multiple
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from app.batching import Batcher, Done
+    from app.bodies import Upload
+    from app.gate import Exchange
+    from app.models import Model
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Item(Generic[_T]):
+    """What became of one image or grid of a request.
+
+    Attributes:
+        index: its place in the request.
+        name: the client's name for it.
+        value: the result, or why there is none.
+    """
+
+    index: int
+    name: str | None
+    value: _T | TesseraError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reconstruction:
+    """An image through encoder and decoder.
+
+    Attributes:
+        original, pixels: RGB uint8 `[h, w, 3]`.
+    """
+
+    original: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """How images become model input.
+
+    Attributes:
+        max_pixels: of an image as stored.
+        size: `(width, height)` to resize to; None keeps the image's own.
+        fit: how `size` is filled.
+    """
+
+    max_pixels: int
+    size: tuple[int, int] | None
+    fit: Fit
+
+
+class Runner:
+    """Runs the items of one request through the queue.
+
+    Args:
+        batcher: the queue.
+        model: for all items.
+        exchange: of the request, for its stage times.
+    """
+
+    def __init__(self, batcher: Batcher, model: Model, exchange: Exchange) -> None:
+        self._batcher = batcher
+        self._model = model
+        self._exchange = exchange
+
+    async def encode(self, uploads: Sequence[Upload], intake: Intake) -> list[Item[CodeGrid]]:
+        """Images → codes.
+
+        Raises:
+            TesseraError: every item failed; the error of the first.
+        """
+
+        async def one(upload: Upload) -> CodeGrid:
+            original, codes = await self._images("encode", upload, intake)
+            height, width, _ = original.shape
+            return CodeGrid(codes, width, height, upload.name)
+
+        return await self._each(one, list(enumerate(uploads)))
+
+    async def reconstruct(
+        self, uploads: Sequence[Upload], intake: Intake
+    ) -> list[Item[Reconstruction]]:
+        """Images → what encoding and decoding makes of them, in one run.
+
+        Raises:
+            TesseraError: every item failed; the error of the first.
+        """
+
+        async def one(upload: Upload) -> Reconstruction:
+            original, decoded = await self._images("reconstruct", upload, intake)
+            height, width, _ = original.shape
+            return Reconstruction(original, crop(decoded, width, height))
+
+        return await self._each(one, list(enumerate(uploads)))
+
+    async def images(
+        self, operation: str, uploads: Sequence[Upload], intake: Intake
+    ) -> list[Item[Any]]:
+        """Images → whatever the operation of the model makes of their codes.
+
+        Raises:
+            TesseraError: every item failed; the error of the first.
+        """
+
+        async def one(upload: Upload) -> Any:
+            return (await self._images(operation, upload, intake))[1]
+
+        return await self._each(one, list(enumerate(uploads)))
+
+    async def decode(
+        self, grids: Sequence[tuple[int, CodeGrid | TesseraError]]
+    ) -> list[Item[NDArray[np.uint8]]]:
+        """Codes → images, cropped to their true size.
+
+        Raises:
+            TesseraError: every item failed; the error of the first.
+        """
+
+        async def one(grid: CodeGrid | TesseraError) -> NDArray[np.uint8]:
+            if isinstance(grid, TesseraError):
+                raise grid
+            return crop(await self._codes("decode", grid), grid.width, grid.height)
+
+        return await self._each(one, grids)
+
+    async def codes(
+        self, operation: str, grids: Sequence[tuple[int, CodeGrid | TesseraError]]
+    ) -> list[Item[Any]]:
+        """Codes → whatever the operation of the model makes of them.
+
+        Raises:
+            TesseraError: every item failed; the error of the first.
+        """
+
+        async def one(grid: CodeGrid | TesseraError) -> Any:
+            if isinstance(grid, TesseraError):
+                raise grid
+            return await self._codes(operation, grid)
+
+        return await self._each(one, grids)
+
+    async def _images(
+        self, operation: str, upload: Upload, intake: Intake
+    ) -> tuple[NDArray[np.uint8], Any]:
+        """The image as it went in, and what the operation made of it."""
+        done = await self._batcher.submit(
+            partial(_prepare, self._model, operation, upload, intake)
+        )
+        self._note(done)
+        original, result = done.result
+        return original, result
+
+    async def _codes(self, operation: str, grid: CodeGrid) -> Any:
+        rows, columns = grid.codes.shape
+        pixels = rows * columns * self._model.manifest.stride**2
+        work = Work((self._model, operation, grid.codes.shape), grid.codes, pixels)
+        done = await self._batcher.submit_prepared(work)
+        self._note(done)
+        return done.result
+
+    async def _each(
+        self, one: Callable[[Any], Awaitable[_T]], inputs: Sequence[tuple[int, Any]]
+    ) -> list[Item[_T]]:
+        async def attempt(index: int, given: Any) -> Item[_T]:
+            name = getattr(given, "name", None)
+            try:
+                return Item(index, name, await one(given))
+            except TesseraError as error:
+                return Item(index, name, error)
+            except Exception:  # noqa: BLE001  (the batcher has logged it; neighbours go on)
+                return Item(index, name, Internal("the model failed on this item"))
+
+        self._exchange.images = len(inputs)
+        if len(inputs) == 1:
+            # A task more per request would cost a tenth of a small one.
+            items = [await attempt(*inputs[0])]
+        else:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(attempt(*pair)) for pair in inputs]
+            items = [task.result() for task in tasks]
+        first = items[0].value
+        if isinstance(first, TesseraError) and all(
+            isinstance(item.value, TesseraError) for item in items
+        ):
+            raise first
+        return items
+
+    def _note(self, done: Done) -> None:
+        """Of several items, the slowest tells the time of a stage."""
+        stages = self._exchange.stages
+        for stage, seconds in (
+            ("decode", done.prepare_s),
+            ("queue", done.queue_s),
+            ("infer", done.run_s),
+        ):
+            stages[stage] = max(stages[stage], seconds * 1000)
+
+
+def _prepare(model: Model, operation: str, upload: Upload, intake: Intake) -> Work:
+    pixels = upload.pixels(intake.max_pixels, intake.size, intake.fit)
+    padded = pad_to_multiple(pixels, model.manifest.stride)
+    height, width, _ = padded.shape
+    return Work((model, operation, padded.shape), padded, height * width)

@@ -1,0 +1,318 @@
+"""The service's life: starting, ready, stuck, draining; and what requests may use meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.batching import Batcher, Work
+from app.bodies import Limits
+from app.device import DeviceUnavailable, choose_device, usable_cpus
+from app.engine import BATCH_PIXELS
+from app.errors import NotReady, Overloaded, Unauthorized
+from app.models import Model, Models, ModelsRefused, load_models
+from app.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from app.device import Device
+    from app.settings import Settings
+    from app.telemetry import Metrics
+
+_log = logging.getLogger(__name__)
+
+# A model that served nothing for this long runs a canary: 64 × 64 pixels through all of it, a
+# millisecond or two, under 0.1 % of a core.
+_CANARY_AFTER_S = 10.0
+# And one that hasn't run for this long, canary included, isn't ready.
+_UNREADY_AFTER_S = 30.0
+_CANARY_SIDE = 64
+
+# Bodies in memory at once, in units of the largest one allowed.
+_HELD_BODIES = 8
+# Decoded images that wait for a run, in units of the largest one allowed.
+_QUEUED_IMAGES = 4
+
+
+class StartFailed(Exception):
+    """The service can't start; the text is the one line that says why."""
+
+
+class Service:
+    """What requests may use, from the start of the process to its end.
+
+    Args:
+        settings: as read at the start.
+        metrics: to count in.
+        on_fatal: called with one line when the process had better end: the start failed, or a
+            run hangs.
+
+    Attributes:
+        limits: of one request.
+        draining: True from the first signal to stop.
+    """
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, on_fatal: Callable[[str], None] | None = None
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.limits = Limits(settings.max_body_bytes, settings.max_images, settings.max_pixels)
+        self.draining = False
+        self._on_fatal = on_fatal or (lambda _reason: None)
+        self._device: Device | None = None
+        self._models: Models | None = None
+        self._batcher: Batcher | None = None
+        self._failed: str | None = None
+        self._ran: dict[Model, float] = {}
+        self._held_bytes = 0
+        self._keys = _read_keys(settings)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._reloading = asyncio.Lock()
+
+    # --- what requests use --------------------------------------------------------------------
+
+    @property
+    def models(self) -> Models:
+        """The loaded models, now; a request takes them once and keeps them.
+
+        Raises:
+            NotReady: not loaded yet, draining, or stuck.
+        """
+        reason = self._reason()
+        if reason is not None and not (self._ready_once and reason.startswith("the model")):
+            raise NotReady(reason)
+        assert self._models is not None  # noqa: S101
+        return self._models
+
+    @property
+    def batcher(self) -> Batcher:
+        """The queue.
+
+        Raises:
+            NotReady: the models are not loaded yet.
+        """
+        if self._batcher is None:
+            raise NotReady("the models are being loaded")
+        return self._batcher
+
+    @property
+    def _ready_once(self) -> bool:
+        return self._models is not None and self._failed is None and not self.draining
+
+    def check_ready(self) -> None:
+        """Pass only while every loaded model has lately run.
+
+        Raises:
+            NotReady: with the reason.
+        """
+        reason = self._reason()
+        self.metrics.ready.set(reason is None)
+        if reason is not None:
+            raise NotReady(reason)
+
+    def check_key(self, authorization: str | None) -> None:
+        """Pass a request that carries a valid key, or any if none are configured.
+
+        Raises:
+            Unauthorized: no valid key.
+        """
+        if not self._keys:
+            return
+        scheme, _, key = (authorization or "").partition(" ")
+        digest = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
+        # Every key is compared, each in constant time, so that timing tells nothing of any.
+        matches = [hmac.compare_digest(digest, known) for known in self._keys]
+        if scheme.lower() != "bearer" or not any(matches):
+            raise Unauthorized("send a valid key as `Authorization: Bearer <key>`")
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether requests need a key."""
+        return bool(self._keys)
+
+    def hold(self, count: int) -> None:
+        """Count body bytes as held in memory; negative when they are let go.
+
+        Raises:
+            Overloaded: together they would be too many.
+        """
+        if count > 0 and self._held_bytes + count > _HELD_BODIES * self.limits.body_bytes:
+            raise Overloaded("too many request bodies are being received at once")
+        self._held_bytes += count
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to load; `/readyz` says when it is done. Call it on the event loop."""
+        self._spawn(self._load())
+
+    def drain(self) -> None:
+        """Accept nothing new. What was accepted is still answered."""
+        self.draining = True
+        self.metrics.ready.set(0)
+
+    async def stop(self) -> None:
+        """End tasks and threads."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._batcher is not None:
+            await asyncio.to_thread(self._batcher.close)
+
+    async def reload(self) -> Models:
+        """Load the models folder anew and, if all of it is good, serve that from now on.
+
+        Requests in flight finish with the models they began with. Keys are read anew too.
+
+        Raises:
+            NotReady: still starting, or stopping.
+            ModelsRefused: a bundle is bad; what was loaded goes on serving.
+            SettingsError: the file of keys can't be read.
+        """
+        async with self._reloading:
+            if self._device is None or self._models is None or self.draining:
+                raise NotReady("the service is not ready")
+            keys = _read_keys(self.settings)
+            loaded = await asyncio.to_thread(self._load_models, self._device)
+            self._adopt(loaded)
+            self._keys = keys
+            _log.info("reloaded", extra={"fields": {"models": list(loaded.by_name)}})
+            return loaded
+
+    async def _load(self) -> None:
+        started = time.monotonic()
+        try:
+            device = await asyncio.to_thread(choose_device, self.settings.device, self.settings.threads)
+            loaded = await asyncio.to_thread(self._load_models, device)
+        except (DeviceUnavailable, ModelsRefused) as error:
+            self._fail(str(error))
+            return
+        except Exception as error:
+            _log.exception("loading failed")
+            self._fail(f"loading failed: {type(error).__name__}")
+            return
+        self._device = device
+        settings = self.settings
+        self._batcher = Batcher(
+            self._run,
+            max_items=settings.max_queue,
+            max_weight=_QUEUED_IMAGES * settings.max_pixels,
+            max_batch_weight=settings.max_batch_pixels or BATCH_PIXELS[device.kind],
+            max_wait_s=settings.request_timeout_s,
+            prepare_threads=usable_cpus(),
+            on_batch=self.metrics.on_batch,
+        )
+        self.metrics.watch_queue(
+            lambda: self._batcher.depth if self._batcher else 0,
+            lambda: self._batcher.queued_weight if self._batcher else 0,
+        )
+        self._adopt(loaded)
+        self.metrics.ready.set(1)
+        facts = {
+            "device": str(device),
+            "threads": device.threads,
+            "seconds": round(time.monotonic() - started, 2),
+            "models": {name: model.precision for name, model in loaded.by_name.items()},
+            "default": loaded.default.name,
+        }
+        _log.info("ready", extra={"fields": facts})
+        self._spawn(self._watch())
+
+    def _load_models(self, device: Device) -> Models:
+        settings = self.settings
+        return load_models(
+            settings.models_dir, settings.default_model, device, settings.precision
+        )
+
+    def _adopt(self, models: Models) -> None:
+        # Warming up has just run every graph of them.
+        self._ran = dict.fromkeys(models.by_name.values(), time.monotonic())
+        self._models = models
+
+    def _run(self, key: tuple[Model, str, Any], payloads: list[Any]) -> list[Any]:
+        """What the batcher's thread calls: one operation of one model on items of one shape."""
+        model, operation, _ = key
+        results = model.run(operation, payloads)
+        ran = self._ran
+        if model in ran:
+            ran[model] = time.monotonic()
+        if operation == "encode":
+            self.metrics.code_usage.add(model.name, model.manifest.codebook_size, results)
+        return results
+
+    async def _watch(self) -> None:
+        """Once a second: is a run hung, has each model lately run?"""
+        while True:
+            await asyncio.sleep(1)
+            running = self.batcher.running_for_s()
+            if running > self.settings.stuck_after_s:
+                # Nothing in this process can end a native call: the supervisor must.
+                self._fail(f"a run has hung for {running:.0f} s")
+                return
+            now = time.monotonic()
+            for model, ran in list(self._ran.items()):
+                if now - ran > _CANARY_AFTER_S and running == 0:
+                    await self._canary(model)
+            self.metrics.ready.set(self._reason() is None)
+
+    async def _canary(self, model: Model) -> None:
+        side = -(-_CANARY_SIDE // model.manifest.stride) * model.manifest.stride
+        pixels = np.zeros((side, side, 3), np.uint8)
+        work = Work((model, "reconstruct", pixels.shape), pixels, side * side)
+        try:
+            async with asyncio.timeout(_CANARY_AFTER_S):
+                await self.batcher.submit_prepared(work)
+        except Exception as error:  # noqa: BLE001  (whatever it is, readiness will show it)
+            _log.warning("the canary of %s failed: %s", model.name, type(error).__name__)
+
+    def _reason(self) -> str | None:
+        """Why the service is not ready; None if it is."""
+        if self._failed is not None:
+            return self._failed
+        if self.draining:
+            return "the service is stopping"
+        if self._models is None:
+            return "the models are being loaded"
+        now = time.monotonic()
+        for model, ran in self._ran.items():
+            if now - ran > _UNREADY_AFTER_S:
+                return f"the model {model.name} has not run for {now - ran:.0f} s"
+        return None
+
+    def _fail(self, reason: str) -> None:
+        self._failed = reason
+        self.metrics.ready.set(0)
+        if self._batcher is not None:
+            # Whoever waits is told now; none of them would ever be served.
+            self._batcher.close(NotReady(reason), timeout_s=0)
+        self._on_fatal(reason)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _read_keys(settings: Settings) -> tuple[bytes, ...]:
+    """SHA-256 of every key: of equal length, and no key itself stays in memory here."""
+    keys = [key.get_secret_value() for key in settings.api_keys]
+    if settings.api_keys_file is not None:
+        try:
+            lines = settings.api_keys_file.read_text().splitlines()
+        except OSError as error:
+            raise SettingsError(
+                f"TESSERA_API_KEYS_FILE: can't be read: {error.strerror}"
+            ) from error
+        keys += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        if not keys:
+            # An emptied file must not open the service to everyone.
+            raise SettingsError("TESSERA_API_KEYS_FILE: holds no key")
+    return tuple(hashlib.sha256(key.encode()).digest() for key in keys)

@@ -1,0 +1,153 @@
+"""Configuration: the only reader of the environment.
+
+Every field of `Settings` is one variable, `TESSERA_` and the field's name in capitals. A name
+that isn't known or a value that makes no sense stops the start with one clear line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "TESSERA_"
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
+
+
+class SettingsError(Exception):
+    """The environment holds a name or value that can't be used; the text is one line."""
+
+
+def _comma_separated(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(part for part in (part.strip() for part in value.split(",")) if part)
+
+
+class Settings(BaseModel):
+    """What the service can be told. Units are in the names; frozen once read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("0.0.0.0", description="address to listen on")  # noqa: S104 (a container)
+    port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
+    models_dir: Path = Field(
+        Path("models"), description="folder of bundles; each folder in it is one"
+    )
+    default_model: str | None = Field(
+        None, description="model for requests that name none; needed where several are loaded"
+    )
+    device: Annotated[str, Field(pattern=_DEVICE.pattern.join(("^(", ")$")))] = Field(
+        "auto",
+        description="auto, cpu, cuda or cuda:N; cuda where CUDA can't run is a failed start",
+    )
+    precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
+        "auto", description="of the graphs; auto is fp16 on CUDA and fp32 on a CPU"
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="of one graph run; 0: as many as this process may use CPUs"
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_comma_separated)] = Field(
+        (), description="comma-separated; requests then need one as Authorization: Bearer"
+    )
+    api_keys_file: Path | None = Field(
+        None, description="file with one key a line, besides those in TESSERA_API_KEYS"
+    )
+    max_body_bytes: int = Field(
+        32 * 2**20, ge=1024, le=2**31, description="most bytes of a request body"
+    )
+    max_images: int = Field(64, ge=1, le=65_535, description="most images in a request")
+    max_pixels: int = Field(
+        25_000_000, ge=1, le=500_000_000, description="most pixels of an image"
+    )
+    max_batch_pixels: int = Field(
+        0,
+        ge=0,
+        description="most pixels stacked for one run; 0: 65,536 on a CPU, 4,194,304 on CUDA",
+    )
+    max_queue: int = Field(
+        256, ge=1, le=65_535, description="most images accepted and not yet answered"
+    )
+    request_timeout_s: float = Field(
+        30.0, gt=0, le=3600, description="from the request's first byte to its answer; then 504"
+    )
+    stuck_after_s: float = Field(
+        60.0, gt=0, le=3600, description="a run that takes longer counts as hung: the process ends"
+    )
+    drain_timeout_s: float = Field(
+        8.0, gt=0, le=3600, description="for requests in flight on SIGTERM, before they are cut off"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="warning and error leave out the line per request"
+    )
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
+        (), description="comma-separated origins that browsers may call from; none by default"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.max_images > self.max_queue:
+            raise ValueError(
+                f"{PREFIX}MAX_IMAGES ({self.max_images}) may not be above "
+                f"{PREFIX}MAX_QUEUE ({self.max_queue}): such a request would never be accepted"
+            )
+        return self
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read every `TESSERA_…` variable.
+
+    Args:
+        environment: such as `os.environ`; an empty value counts as not set.
+
+    Raises:
+        SettingsError: an unknown name or a bad value; its text names all of them in one line.
+    """
+    values: dict[str, str] = {}
+    faults: list[str] = []
+    for name, value in environment.items():
+        if not name.startswith(PREFIX):
+            continue
+        field = name.removeprefix(PREFIX).lower()
+        if field not in Settings.model_fields or name != name.upper():
+            faults.append(f"{name} is not a setting{_meant(name)}")
+        elif value.strip():
+            values[field] = value.strip()
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        faults += [_fault(problem) for problem in error.errors(include_url=False)]
+    if faults:
+        raise SettingsError("; ".join(faults))
+    return settings
+
+
+def _meant(name: str) -> str:
+    known = [PREFIX + field.upper() for field in Settings.model_fields]
+    near = difflib.get_close_matches(name.upper(), known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _fault(problem: Any) -> str:
+    if not problem["loc"]:
+        return str(problem["ctx"]["error"])
+    name = PREFIX + str(problem["loc"][0]).upper()
+    if problem["type"] == "string_pattern_mismatch":
+        return f"{name}: must be auto, cpu, cuda or cuda:N"
+    message = problem["msg"]
+    return f"{name}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,191 @@
+"""Metrics, request ids and logs."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+
+STAGES = ("decode", "queue", "infer", "encode")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+# Codes of the last images weigh most: after this many codes, what came before counts half.
+_USAGE_HALF_LIFE_CODES = 2**20
+
+
+class Metrics:
+    """Everything the service counts, in a registry of its own.
+
+    Attributes:
+        requests, seconds: by route, and status.
+        stages: seconds by stage of a request: decode, queue, infer, encode.
+        batch_items, batch_seconds: of every run.
+        rejections: requests refused with 429, 503 or 504, by code.
+        images: images answered, by operation and outcome.
+        departed: clients that left before their answer.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        PlatformCollector(self.registry)
+        ProcessCollector(registry=self.registry)
+        own: dict[str, Any] = {"registry": self.registry, "namespace": "tessera"}
+        self.requests = Counter(
+            "requests", "Requests answered.", ("route", "status"), **own
+        )
+        self.seconds = Histogram(
+            "request_duration_seconds",
+            "From the first byte of a request to its answer.",
+            ("route",),
+            buckets=_SECONDS,
+            **own,
+        )
+        stages = Histogram(
+            "stage_duration_seconds",
+            "Seconds of a request in each stage.",
+            ("stage",),
+            buckets=_SECONDS,
+            **own,
+        )
+        # Looked up once: labels() takes a lock and a dictionary for every observation.
+        self.stages = {stage: stages.labels(stage) for stage in STAGES}
+        self.batch_items = Histogram(
+            "batch_items", "Images or code grids in a run.", buckets=_SIZES, **own
+        )
+        self.batch_seconds = Histogram(
+            "batch_duration_seconds", "Seconds of a run.", buckets=_SECONDS, **own
+        )
+        self.rejections = Counter("rejections", "Requests refused, by code.", ("code",), **own)
+        self.images = Counter(
+            "images", "Images answered, by operation and outcome.", ("operation", "outcome"), **own
+        )
+        self.departed = Counter(
+            "departed_clients", "Clients that left before their answer.", **own
+        )
+        self.ready = Gauge("ready", "1 while /readyz answers 200.", **own)
+        self.code_usage = CodeUsage()
+        self.registry.register(self.code_usage)
+
+    def watch_queue(self, depth: Callable[[], float], weight: Callable[[], float]) -> None:
+        """Report the queue as it is at each scrape: items in the house, and pixels queued."""
+        own: dict[str, Any] = {"registry": self.registry, "namespace": "tessera"}
+        Gauge("queue_items", "Images admitted and not yet answered.", **own).set_function(depth)
+        Gauge("queue_pixels", "Pixels that wait for a run.", **own).set_function(weight)
+
+    def on_batch(self, items: int, seconds: float) -> None:
+        """Count a run."""
+        self.batch_items.observe(items)
+        self.batch_seconds.observe(seconds)
+
+    def exposition(self) -> bytes:
+        """All of it as Prometheus text."""
+        return generate_latest(self.registry)
+
+
+class CodeUsage(Collector):
+    """How evenly encoding uses each model's codes, of late: a health of the tokenizer.
+
+    A perplexity that falls far below its usual value says that what is being encoded isn't what
+    the model was trained on.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, NDArray[np.float64]] = {}
+
+    def add(self, model: str, codebook_size: int, codes: list[NDArray[Any]]) -> None:
+        """Count the codes of some images, integers in `[0, codebook_size)`."""
+        flat = np.concatenate([grid.reshape(-1) for grid in codes])
+        seen = np.bincount(flat, minlength=codebook_size)
+        with self._lock:
+            counts = self._counts.get(model)
+            if counts is None or len(counts) != codebook_size:
+                counts = self._counts[model] = np.zeros(codebook_size)
+            counts *= 0.5 ** (len(flat) / _USAGE_HALF_LIFE_CODES)
+            counts += seen
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """The present values, as Prometheus wants them."""
+        perplexity = GaugeMetricFamily(
+            "tessera_code_perplexity",
+            "2 to the entropy of the codes of recently encoded images.",
+            labels=("model",),
+        )
+        used = GaugeMetricFamily(
+            "tessera_code_usage_ratio",
+            "Share of the codebook that recently encoded images used.",
+            labels=("model",),
+        )
+        with self._lock:
+            for model, counts in self._counts.items():
+                shares = counts[counts > 0] / counts.sum()
+                perplexity.add_metric([model], float(2 ** -(shares * np.log2(shares)).sum()))
+                # A code seen once, that many half-lives ago, is forgotten.
+                used.add_metric([model], float((counts > 2**-4).mean()))
+        return [perplexity, used]
+
+
+def request_id(asked: str | None) -> str:
+    """The client's request id, if it is sane, else a new one.
+
+    Args:
+        asked: of the header `X-Request-ID`: 1–128 letters, digits and `._~:/+=@-`.
+    """
+    if asked is not None and _REQUEST_ID.fullmatch(asked):
+        return asked
+    return uuid.uuid4().hex
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line; what `extra={"fields": …}` holds is laid in flat."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        line: dict[str, Any] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def configure_logging(level: str) -> None:
+    """Send the logs of the whole process to standard error as JSON lines, times in UTC.
+
+    Args:
+        level: `debug`, `info`, `warning` or `error`.
+    """
+    formatter = JsonLines()
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # Pillow logs every chunk of every file at debug level.
+    logging.getLogger("PIL").setLevel(logging.INFO)

@@ -1,0 +1,515 @@
+"""Every kind of image becomes the same 8-bit RGB, and every refusal has its own error."""
+
+from __future__ import annotations
+
+import csv
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from app.errors import (
+    ImageCorrupt,
+    ImageTooLarge,
+    InvalidParameter,
+    MalformedRequest,
+    NotAcceptable,
+    TesseraError,
+    TooManyImages,
+)
+from app.images import decode_image, encode_image, read_npy_images
+from app.npy import write_npy
+
+NASTY = Path(__file__).parents[1] / "data" / "nasty"
+MAX_PIXELS = 16_000_000
+WHITE, BLACK, RED, GREEN, BLUE = (
+    *((255, 255, 255), (0, 0, 0)),
+    *((255, 0, 0), (0, 255, 0), (0, 0, 255)),
+)
+
+
+def saved(image: Image.Image, name: str, **options) -> bytes:
+    """Return an image file that Pillow writes."""
+    file = io.BytesIO()
+    image.save(file, name, **options)
+    return file.getvalue()
+
+
+def decoded(data: bytes, **options) -> list:
+    """Decode within a generous limit; rows of (red, green, blue)."""
+    pixels = decode_image(data, max_pixels=MAX_PIXELS, **options)
+    assert pixels.dtype == np.uint8
+    return [[tuple(pixel) for pixel in row] for row in pixels.tolist()]
+
+
+def raw_png(size: tuple[int, int], depth: int, colour: int, rows: bytes, **chunks: bytes) -> bytes:
+    """Return a PNG of any bit depth and colour type, some of which Pillow can't write."""
+
+    def chunk(kind: str, body: bytes) -> bytes:
+        named = kind.encode() + body
+        return struct.pack(">I", len(body)) + named + struct.pack(">I", zlib.crc32(named))
+
+    width, height = size
+    stride = len(rows) // height
+    filtered = b"".join(b"\0" + rows[n : n + stride] for n in range(0, len(rows), stride))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk("IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+        + b"".join(chunk(kind, body) for kind, body in chunks.items())
+        + chunk("IDAT", zlib.compress(filtered))
+        + chunk("IEND", b"")
+    )
+
+
+# --- What becomes of each kind of picture ----------------------------------------------------
+
+CORNERS = Image.fromarray(
+    np.array([[RED, GREEN, BLUE], [BLACK, WHITE, (9, 99, 199)]], dtype=np.uint8)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("PNG", {}),
+        ("WEBP", {"lossless": True}),
+        ("BMP", {}),
+        ("GIF", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_adobe_deflate"}),
+        ("TIFF", {"compression": "packbits"}),
+        ("TIFF", {"big_tiff": True}),
+    ],
+)
+def test_lossless_formats_are_exact(name, options):
+    """RGB pixels come out of each lossless format as they went in."""
+    assert decoded(saved(CORNERS, name, **options)) == decoded(saved(CORNERS, "PNG"))
+    np.testing.assert_array_equal(
+        decode_image(saved(CORNERS, name, **options), max_pixels=6), np.asarray(CORNERS)
+    )
+
+
+def test_jpeg_is_close():
+    """A JPEG comes out as JPEG allows, upright and in the right colours."""
+    image = Image.new("RGB", (40, 24), (200, 100, 50))
+    pixels = decode_image(saved(image, "JPEG", quality=95), max_pixels=960)
+    assert np.abs(pixels.astype(int) - np.asarray(image)).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["PNG", "WEBP", "TIFF", "JPEG"])
+def test_orientation_is_applied(name, orientation):
+    """A picture stored in any of the eight orientations comes out upright."""
+    quadrants = np.zeros((32, 48, 3), dtype=np.uint8)  # 16 × 16 blocks, which JPEG keeps apart
+    quadrants[:16, :16], quadrants[:16, 16:], quadrants[16:, 16:] = RED, GREEN, BLUE
+    # How each orientation is stored, by the table of EXIF: row 0 and column 0 are … of the scene.
+    stored = {
+        1: quadrants,
+        2: quadrants[:, ::-1],  # top, right
+        3: quadrants[::-1, ::-1],  # bottom, right
+        4: quadrants[::-1],  # bottom, left
+        5: quadrants.transpose(1, 0, 2),  # left, top
+        6: quadrants.transpose(1, 0, 2)[::-1],  # right, top
+        7: quadrants[::-1, ::-1].transpose(1, 0, 2),  # right, bottom
+        8: quadrants[::-1].transpose(1, 0, 2),  # left, bottom
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(name, {})
+    data = saved(Image.fromarray(np.ascontiguousarray(stored)), name, exif=exif, **options)
+    pixels = decode_image(data, max_pixels=MAX_PIXELS)
+    assert pixels.shape == quadrants.shape
+    assert np.abs(pixels.astype(int) - quadrants).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65_535])
+def test_impossible_orientations_are_upright(orientation):
+    """An orientation that doesn't exist changes nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert decoded(saved(CORNERS, "PNG", exif=exif)) == decoded(saved(CORNERS, "PNG"))
+
+
+def test_broken_exif_is_no_reason_to_refuse():
+    """EXIF that ends in the middle, which makes Pillow warn, is passed over."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\1\3\0\1"
+    assert decoded(saved(CORNERS, "PNG", exif=exif)) == decoded(saved(CORNERS, "PNG"))
+
+
+HALF_RED = Image.fromarray(np.array([[(*RED, 0), (*RED, 128), (*RED, 255)]], dtype=np.uint8))
+
+
+@pytest.mark.parametrize("name", ["PNG", "WEBP", "TIFF"])
+def test_alpha_is_laid_over_white(name):
+    """RGBA: transparent is white, half red is pink, opaque red is red."""
+    options = {"lossless": True, "exact": True} if name == "WEBP" else {}
+    assert decoded(saved(HALF_RED, name, **options)) == [[WHITE, (255, 127, 127), RED]]
+
+
+def test_grey_alpha_is_laid_over_white():
+    """LA: transparent black is white, half black is middle grey."""
+    image = Image.fromarray(np.array([[(0, 0), (0, 128), (0, 255)]], dtype=np.uint8), "LA")
+    assert decoded(saved(image, "PNG")) == [[WHITE, (127, 127, 127), BLACK]]
+
+
+@pytest.mark.parametrize("transparency", [0, bytes((0, 255, 128))])
+def test_a_palettes_transparency_is_laid_over_white(transparency):
+    """Palette with tRNS, one colour or one alpha for each."""
+    image = Image.new("P", (3, 1))
+    image.putpalette([*RED, *GREEN, *BLACK])
+    image.putdata([0, 1, 2])
+    last = (127, 127, 127) if transparency else BLACK
+    assert decoded(saved(image, "PNG", transparency=transparency)) == [[WHITE, GREEN, last]]
+
+
+def test_a_gifs_transparency_is_laid_over_white():
+    """GIF: the transparent index becomes white."""
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *GREEN])
+    image.putdata([0, 1])
+    assert decoded(saved(image, "GIF", transparency=0)) == [[WHITE, GREEN]]
+
+
+def test_what_a_gifs_picture_leaves_uncovered_is_white():
+    """A frame smaller than the screen: the rest is transparent, as browsers show it."""
+    gif = saved(Image.new("P", (1, 1), 0), "GIF")
+    assert decoded(gif) == [[BLACK]]
+    wider = gif[:6] + struct.pack("<HH", 3, 2) + gif[10:]
+    assert decoded(wider) == [[BLACK, WHITE, WHITE], [WHITE, WHITE, WHITE]]
+
+
+def test_an_rgb_png_with_a_transparent_colour():
+    """RGB with tRNS: that one colour becomes white."""
+    assert decoded(saved(CORNERS, "PNG", transparency=RED))[0] == [WHITE, GREEN, BLUE]
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "transparent", "expected"),
+    [
+        (1, 0, b"\x40", b"\0\1", [(0,) * 3, WHITE]),
+        (2, 0, b"\x60", b"\0\2", [(85,) * 3, WHITE]),
+        (4, 0, b"\x5a", b"\0\5", [WHITE, (170,) * 3]),
+        (8, 0, b"\x05\x0a", b"\0\x0a", [(5,) * 3, WHITE]),
+        (16, 0, b"\x80\x00\x80\x01", b"\x80\x01", [(128,) * 3, WHITE]),
+        (16, 2, b"\x12\x34" * 3 + b"\x56\x78" * 3, b"\x56\x78" * 3, [(0x12,) * 3, WHITE]),
+    ],
+)
+def test_transparent_colours_of_other_depths(depth, colour, row, transparent, expected):
+    """The transparent colour is found at every bit depth, where Pillow's own compare fails."""
+    data = raw_png((2, 1), depth, colour, row, tRNS=transparent)
+    assert decoded(data) == [expected]
+
+
+def test_16_bit_grey_is_scaled():
+    """16-bit grey keeps its high byte; nothing is clipped at 255."""
+    samples = np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16)
+    expected = [[(level,) * 3 for level in (0, 0, 1, 128, 255)]]
+    assert decoded(saved(Image.fromarray(samples), "PNG")) == expected
+    assert decoded(saved(Image.fromarray(samples), "TIFF")) == expected
+    big_endian = saved(Image.fromarray(samples.astype(">u2")), "TIFF")
+    assert big_endian[:2] == b"MM"
+    assert decoded(big_endian) == expected
+    assert decoded(saved(Image.fromarray(samples), "TIFF", compression="tiff_lzw")) == expected
+
+
+def test_16_bit_white_is_zero_is_turned_round():
+    """A 16-bit TIFF that counts down from white, which Pillow reads as it stands, is inverted."""
+    data = saved(Image.fromarray(np.array([[0, 65535]], dtype=np.uint16)), "TIFF")
+    tag = struct.pack("<HHIH", 262, 3, 1, 1)  # photometric interpretation: black is zero
+    assert tag in data
+    assert decoded(data.replace(tag, struct.pack("<HHIH", 262, 3, 1, 0))) == [[WHITE, BLACK]]
+
+
+def test_16_bit_colour_is_scaled():
+    """16-bit RGB and RGBA keep the high byte of each sample."""
+    row = struct.pack(">3H", 0x1234, 0x5678, 0xFFFF)
+    assert decoded(raw_png((1, 1), 16, 2, row)) == [[(0x12, 0x56, 0xFF)]]
+    assert decoded(raw_png((1, 1), 16, 6, row + b"\xff\xff")) == [[(0x12, 0x56, 0xFF)]]
+    assert decoded(raw_png((1, 1), 16, 6, row + b"\0\0")) == [[WHITE]]
+
+
+def test_bilevel_and_grey_become_rgb():
+    """1-bit and 8-bit grey have three equal channels."""
+    bits = Image.fromarray(np.array([[True, False]]))
+    for name in ("PNG", "TIFF", "BMP", "GIF"):
+        assert decoded(saved(bits, name)) == [[WHITE, BLACK]], name
+    assert decoded(saved(Image.new("L", (1, 1), 77), "PNG")) == [[(77,) * 3]]
+
+
+def test_fax_is_read():
+    """A 1-bit TIFF of group 4 fax has black on white."""
+    bits = Image.fromarray(np.eye(16, dtype=bool))
+    pixels = decode_image(saved(bits, "TIFF", compression="group4"), max_pixels=256)
+    np.testing.assert_array_equal(pixels[..., 0], np.eye(16) * 255)
+
+
+@pytest.mark.parametrize("name", ["TIFF", "JPEG"])
+def test_cmyk_becomes_rgb(name):
+    """CMYK: no ink is white, all of one ink is its complement, and Adobe's inversion is undone."""
+    inks = [(0, 0, 0, 0), (0, 255, 255, 0), (0, 0, 0, 255)]
+    image = Image.new("CMYK", (48, 16))
+    for n, ink in enumerate(inks):
+        image.paste(ink, (16 * n, 0, 16 * n + 16, 16))
+    pixels = decode_image(saved(image, name), max_pixels=768)
+    for n, expected in enumerate([WHITE, RED, BLACK]):
+        assert np.abs(pixels[8, 16 * n + 8].astype(int) - expected).max() <= 3
+
+
+def test_ycbcr_and_lab_become_rgb():
+    """TIFFs in YCbCr and in L*a*b* have the colours they had as RGB."""
+    image = Image.new("RGB", (16, 16), (200, 100, 50))
+    lab = ImageCms.applyTransform(
+        image,
+        ImageCms.buildTransform(
+            ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+        ),
+    )
+    for stored in (image.convert("YCbCr"), lab):
+        pixels = decode_image(saved(stored, "TIFF"), max_pixels=256)
+        assert np.abs(pixels.astype(int) - (200, 100, 50)).max() <= 3, stored.mode
+
+
+def test_the_first_of_several_pictures_is_taken():
+    """Animations and multi-page files give their first picture."""
+    first, second = Image.new("RGB", (4, 4), RED), Image.new("RGB", (4, 4), BLUE)
+    for name in ("GIF", "WEBP", "PNG", "TIFF"):
+        options = {"lossless": True} if name == "WEBP" else {}
+        data = saved(first, name, save_all=True, append_images=[second], **options)
+        assert decoded(data) == [[RED] * 4] * 4, name
+
+
+# --- Limits and errors -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_the_pixel_limit_is_exact(name):
+    """As many pixels as the limit are decoded; one more is refused by the limit's name."""
+    data = saved(Image.new("RGB", (20, 10)), name)
+    assert decode_image(data, max_pixels=200).shape == (10, 20, 3)
+    with pytest.raises(ImageTooLarge, match=r"200 pixels; the limit is 199 \(TESSERA_MAX_PIXELS\)"):
+        decode_image(data, max_pixels=199)
+
+
+def test_a_side_is_limited():
+    """A side above 65,535 pixels is refused whatever the pixel limit."""
+    with pytest.raises(ImageTooLarge, match="65535"):
+        decode_image(saved(Image.new("1", (65_536, 1)), "PNG"), max_pixels=MAX_PIXELS)
+
+
+def test_pillows_own_limit_is_out_of_the_way():
+    """Of 90 megapixels Pillow would warn; where our limit allows them, it isn't even asked."""
+    small = raw_png((1, 1), 1, 0, b"\0")
+    header = b"IHDR" + struct.pack(">II", 10_000, 9_000) + small[24:29]
+    data = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImageCorrupt) as caught:
+            decode_image(data, max_pixels=90_000_000)
+    assert "truncated" in str(caught.value.__cause__)  # it got as far as the missing rows
+
+
+def test_no_pixels_is_corrupt():
+    """A width or height of zero is a broken image."""
+    with pytest.raises(ImageCorrupt):
+        decode_image(raw_png((0, 1), 8, 0, b"\0"), max_pixels=9)
+
+
+def test_errors_never_quote_the_file():
+    """The detail of a decoder's failure is our own sentence."""
+    data = saved(CORNERS, "PNG").replace(b"IDAT", b"iDAT")
+    with pytest.raises(ImageCorrupt) as caught:
+        decode_image(data, max_pixels=9)
+    assert caught.value.detail == "the PNG image is truncated or broken"
+
+
+# 32 × 32 and such: rows, columns; otherwise the code of the error.
+OUTCOMES = {
+    "gofuzz-bmp-6cbce3.bmp": "image_too_large",
+    "gofuzz-gif-06b7cc.gif": "image_corrupt",
+    "gofuzz-gif-all-1a14aa.gif": "image_too_large",
+    "gofuzz-gif-all-b4d6e2.gif": "image_corrupt",
+    "gofuzz-webp-83997e.webp": "image_too_large",
+    "gofuzz-webp-883551.webp": "image_corrupt",
+    "imagers-gif-anim-any-disposal.gif": (32, 32),
+    "imagers-ico-images-png-32bpp-alpha.ico": "unsupported_media_type",
+    "imagers-webp-lossless-images-2-color.webp": (300, 300),
+    "mozjpeg-testimgari.jpg": (149, 227),
+    "mozjpeg-testorig12.jpg": "image_corrupt",
+    "pillow-16-bit-binary.pgm": "unsupported_media_type",
+    "pillow-16-bit-noise.tif": (32, 32),
+    "pillow-apng-chunk-multi-actl.png": (64, 128),
+    "pillow-avif-hopper.avif": "unsupported_media_type",
+    "pillow-bmp-b-reallybig.bmp": "image_too_large",
+    "pillow-bmp-b-shortfile.bmp": "image_corrupt",
+    "pillow-bmp-g-pal8topdown.bmp": (64, 127),
+    "pillow-crash-0c7e0e.tif": "image_corrupt",
+    "pillow-drawing.emf": "unsupported_media_type",
+    "pillow-hopper-16bit-qtables.jpg": (128, 128),
+    "pillow-hopper-orientation-3.webp": (128, 128),
+    "pillow-hopper-orientation-8.jpg": (128, 128),
+    "pillow-icc-after-SOF.jpg": (10, 10),
+    "pillow-libtiff-segfault.tif": "image_too_large",
+    "pillow-mmap-error.bmp": (64, 127),
+    "pillow-multipage-multiple-frame-loop.tiff": (10, 10),
+    "pillow-pil-sample-cmyk.jpg": (100, 100),
+    "pillow-png-decompression-dos.png": (1, 1),
+    "pillow-seek-too-large.tif": "image_corrupt",
+    "pillow-transparent.webp": (150, 200),
+    "pngsuite-basi0g16.png": (32, 32),
+    "pngsuite-xc9n2c08.png": "image_corrupt",
+    "pngsuite-xcsn0g01.png": "image_corrupt",
+    "pngsuite-xdtn0g01.png": "image_corrupt",
+    "sharp-2x2-fdcce6.png": (2, 2),
+    "sharp-corrupt-header.jpg": "image_corrupt",
+    "sharp-rotating-squares.webp": (80, 80),
+    "sharp-truncated.png": "image_corrupt",
+    "zune-fuzz-jpeg-2a17a9.jpeg": (32, 40),
+    "zune-fuzz-png-efb8f2.png": "image_corrupt",
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_nasty_files(name):
+    """Each odd or hostile file of other projects' test suites has a known outcome."""
+    data = (NASTY / name).read_bytes()
+    try:
+        outcome: tuple[int, ...] | str = decode_image(data, max_pixels=MAX_PIXELS).shape[:2]
+    except TesseraError as error:
+        outcome = error.code
+    assert outcome == OUTCOMES[name]
+
+
+def test_every_nasty_file_names_its_licence():
+    """No file is committed without its source and licence, and none is left untested."""
+    with (NASTY / "LICENCES.csv").open(encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert {row["file"] for row in rows} == set(OUTCOMES)
+    assert {path.name for path in NASTY.iterdir()} == {*OUTCOMES, "LICENCES.csv"}
+    assert all(row["source"] and row["licence"] for row in rows)
+
+
+# --- Decoding to a size ----------------------------------------------------------------------
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    """Return a picture without hard edges: a few waves in each channel."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / 45 + n) + np.cos(y / 35 - n) for n in range(3)]
+    return Image.fromarray((np.stack(waves, -1) * 60 + 128).astype(np.uint8))
+
+
+@pytest.mark.parametrize("fit", ["cover", "contain", "stretch"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_decoding_at_reduced_scale_keeps_the_picture(fit, orientation):
+    """A JPEG decoded small and resized differs hardly from one decoded whole and resized."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(smooth(800, 600), "JPEG", quality=95, exif=exif)
+    lossless = saved(Image.fromarray(decode_image(data, max_pixels=MAX_PIXELS)), "PNG")
+    small = decode_image(data, max_pixels=MAX_PIXELS, size=(48, 32), fit=fit)
+    whole = decode_image(lossless, max_pixels=MAX_PIXELS, size=(48, 32), fit=fit)
+    assert small.shape == (32, 48, 3)
+    error = np.abs(small.astype(float) - whole)
+    assert error.mean() < 0.5
+    assert error.max() <= 6
+
+
+def test_a_small_jpeg_is_decoded_whole():
+    """No scale is dropped where the target is more than half the source."""
+    data = saved(smooth(160, 120), "JPEG", quality=95)
+    lossless = saved(Image.fromarray(decode_image(data, max_pixels=MAX_PIXELS)), "PNG")
+    np.testing.assert_array_equal(
+        decode_image(data, max_pixels=MAX_PIXELS, size=(90, 70)),
+        decode_image(lossless, max_pixels=MAX_PIXELS, size=(90, 70)),
+    )
+
+
+# --- npy -------------------------------------------------------------------------------------
+
+
+def test_npy_images_are_read():
+    """[h, w, 3] is one image, [n, h, w, 3] are n, in either memory order."""
+    array = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    np.save(file, np.asfortranarray(array))
+    limits = {"max_pixels": 20, "max_images": 2}
+    for images in (
+        read_npy_images(write_npy(array), **limits),
+        read_npy_images(file.getvalue(), **limits),
+    ):
+        np.testing.assert_array_equal(images, array)
+        assert all(image.flags.c_contiguous for image in images)
+    (image,) = read_npy_images(write_npy(array[0]), **limits)
+    np.testing.assert_array_equal(image, array[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "error"),
+    [
+        ((4, 5, 3), np.float32, ImageCorrupt),
+        ((4, 5, 3), np.int8, ImageCorrupt),
+        ((4, 5, 3), ">u2", ImageCorrupt),
+        ((4, 5, 3), bool, ImageCorrupt),
+        ((4, 5), np.uint8, ImageCorrupt),
+        ((4, 5, 4), np.uint8, ImageCorrupt),
+        ((3, 4, 5), np.uint8, ImageCorrupt),
+        ((1, 1, 4, 5, 3), np.uint8, ImageCorrupt),
+        ((0, 5, 3), np.uint8, ImageCorrupt),
+        ((0, 4, 5, 3), np.uint8, MalformedRequest),
+        ((3, 4, 5, 3), np.uint8, TooManyImages),
+        ((4, 6, 3), np.uint8, ImageTooLarge),
+    ],
+)
+def test_npy_arrays_that_are_no_images_are_refused(shape, dtype, error):
+    """Another dtype, shape, count or size is refused, each by its own error."""
+    with pytest.raises(error):
+        read_npy_images(write_npy(np.zeros(shape, dtype)), max_pixels=20, max_images=2)
+
+
+# --- Encoding --------------------------------------------------------------------------------
+
+
+def test_png_is_lossless():
+    """What is encoded as PNG is decoded the same."""
+    pixels = np.random.default_rng(0).integers(0, 256, (17, 23, 3), dtype=np.uint8)
+    data = encode_image(pixels, "image/png")
+    assert data.startswith(b"\x89PNG")
+    np.testing.assert_array_equal(decode_image(data, max_pixels=391), pixels)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "magic"), [("image/webp", b"RIFF"), ("image/jpeg", b"\xff\xd8")]
+)
+def test_quality_matters(media_type, magic):
+    """The lossy formats are close at quality 95, and smaller at quality 10."""
+    pixels = np.asarray(smooth(64, 48))
+    fine, coarse = (encode_image(pixels, media_type, quality) for quality in (95, 10))
+    assert fine.startswith(magic)
+    assert len(coarse) < len(fine)
+    assert np.abs(decode_image(fine, max_pixels=3072).astype(int) - pixels).mean() < 3
+
+
+def test_flat_pictures_stay_small():
+    """The quick strategy of compression doesn't blow up drawings: a white megapixel is 6 KB."""
+    assert len(encode_image(np.full((1000, 1000, 3), 255, np.uint8), "image/png")) < 20_000
+
+
+@pytest.mark.parametrize("quality", [0, 101, -1])
+def test_impossible_qualities_are_refused(quality):
+    """Quality is 1…100."""
+    with pytest.raises(InvalidParameter):
+        encode_image(np.zeros((1, 1, 3), np.uint8), "image/jpeg", quality)
+
+
+@pytest.mark.parametrize(("media_type", "side"), [("image/webp", 16_384), ("image/jpeg", 65_501)])
+def test_sides_a_format_cannot_have_are_refused(media_type, side):
+    """A picture too wide for the format is not acceptable in it, and PNG is named instead."""
+    with pytest.raises(NotAcceptable, match="png"):
+        encode_image(np.zeros((1, side, 3), np.uint8), media_type)
+    assert encode_image(np.zeros((1, side - 1, 3), np.uint8), media_type)

@@ -1,0 +1,231 @@
+"""A trained tokenizer ready to run: a checkpoint through torch, or a bundle through ONNX Runtime.
+
+Both are a `Codec`, so that what measures a model need not know where it comes from.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bundle import Bundle, BundleError, open_bundle
+from training.checkpoint import CheckpointError, load_checkpoint
+from training.config import Config, ConfigError, from_dict
+from training.data import Pixels
+from training.graphs import run, session_of
+from training.model import Tokenizer
+
+Codes = NDArray[np.int64]
+
+# Pixels that are encoded together: a few photographs, far from any memory limit.
+_BATCH_PIXELS = 1 << 20
+
+
+class Codec(ABC):
+    """Images to codes and back, whatever computes it.
+
+    Attributes:
+        name: of the model.
+        runtime: what computes it, for people to read.
+        stride: pixels along one side of the patch that one code stands for.
+        codebook_size: number of codes K.
+        config: of the training run; None where a bundle doesn't tell.
+    """
+
+    name: str
+    runtime: str
+    stride: int
+    codebook_size: int
+    config: Config | None
+
+    @property
+    def bits(self) -> int:
+        """Bits one code takes at a fixed length: ⌈log2 K⌉."""
+        return (self.codebook_size - 1).bit_length()
+
+    @abstractmethod
+    def encode(self, pixels: Pixels) -> Codes:
+        """uint8 `[n, h, w, 3]`, sides multiples of the stride → int64 `[n, h/s, w/s]`."""
+
+    @abstractmethod
+    def decode(self, codes: Codes) -> Pixels:
+        """int64 `[n, h/s, w/s]` → uint8 `[n, h, w, 3]`."""
+
+    @abstractmethod
+    def embed(self, codes: Codes) -> NDArray[np.float32] | None:
+        """int64 `[n, h/s, w/s]` → float32 `[n, e]` of unit length; None: it has no embedder."""
+
+    def encode_image(self, image: Pixels) -> Codes:
+        """Codes of one image of any size: uint8 `[h, w, 3]` → int64 `[⌈h/s⌉, ⌈w/s⌉]`."""
+        codes: Codes = self.encode(pad_to_stride(image, self.stride)[None])[0]
+        return codes
+
+    def decode_image(self, codes: Codes, height: int, width: int) -> Pixels:
+        """One image of the size it had: int64 `[⌈h/s⌉, ⌈w/s⌉]` → uint8 `[h, w, 3]`."""
+        pixels: Pixels = self.decode(codes[None])[0, :height, :width]
+        return pixels
+
+
+class CheckpointCodec(Codec):
+    """A checkpoint's averaged weights, run by torch on the CPU."""
+
+    def __init__(self, model: Tokenizer, embedder: nn.Module | None = None) -> None:
+        self.model = model.eval()
+        self.config = model.config
+        self.name, self.runtime = model.config.name, "torch fp32"
+        self.stride = model.config.network.stride
+        self.codebook_size = model.config.quantizer.size
+        self.embedder = embedder
+
+    def encode(self, pixels: Pixels) -> Codes:
+        """See the base class."""
+        with torch.inference_mode():
+            images = torch.from_numpy(np.ascontiguousarray(pixels))
+            codes: Codes = self.model.encode(images).numpy()
+        return codes
+
+    def decode(self, codes: Codes) -> Pixels:
+        """See the base class."""
+        with torch.inference_mode():
+            return np.ascontiguousarray(self.model.decode(torch.from_numpy(codes)).numpy())
+
+    def embed(self, codes: Codes) -> NDArray[np.float32] | None:
+        """See the base class."""
+        if self.embedder is None:
+            return None
+        with torch.inference_mode():
+            embedding: NDArray[np.float32] = self.embedder(torch.from_numpy(codes)).numpy()
+        return embedding
+
+
+class BundleCodec(Codec):
+    """A bundle's graphs, run by ONNX Runtime on the CPU.
+
+    Graphs that don't come in the wanted precision (an embedder has no need of
+    int8) are taken in fp32.
+
+    Raises:
+        BundleError: no graph of it comes in that precision.
+    """
+
+    def __init__(self, bundle: Bundle, precision: str = "fp32", threads: int = 0) -> None:
+        manifest = bundle.manifest
+        names = ("encoder", "quantizer", "decoder", "embedder")
+        if not any(precision in bundle.precisions(name) for name in names):
+            raise BundleError(f"{bundle.path.name} has no graph in precision {precision!r}")
+        self._sessions = {
+            name: session_of(
+                bundle.read_graph(
+                    name, precision if precision in bundle.precisions(name) else "fp32"
+                ),
+                threads,
+            )
+            for name in names
+        }
+        self.name, self.runtime = manifest.name, f"ONNX Runtime {precision}"
+        self.stride, self.codebook_size = manifest.stride, manifest.codebook_size
+        self.config = _config_of(manifest.training)
+
+    def encode(self, pixels: Pixels) -> Codes:
+        """See the base class."""
+        latents = run(self._sessions["encoder"], pixels)
+        return run(self._sessions["quantizer"], latents)
+
+    def decode(self, codes: Codes) -> Pixels:
+        """See the base class."""
+        return run(self._sessions["decoder"], codes)
+
+    def embed(self, codes: Codes) -> NDArray[np.float32]:
+        """See the base class."""
+        return run(self._sessions["embedder"], codes)
+
+
+def open_codec(path: Path, precision: str = "fp32", threads: int = 0) -> Codec:
+    """A bundle folder or a checkpoint file, whichever the path is.
+
+    Args:
+        path: of the folder or file.
+        precision: of a bundle's graphs; a checkpoint has fp32 only.
+        threads: for ONNX Runtime; 0 means all cores. torch has a setting of its own.
+
+    Raises:
+        BundleError: the folder is not a sound bundle, or lacks the precision.
+        CheckpointError: the file is not a checkpoint of this version, or another
+            precision than fp32 is wanted of it.
+    """
+    if path.is_dir():
+        return BundleCodec(open_bundle(path), precision, threads)
+    if precision != "fp32":
+        raise CheckpointError(f"a checkpoint runs in fp32; {precision} needs an exported bundle")
+    return CheckpointCodec(tokenizer_of(path))
+
+
+def tokenizer_of(path: Path) -> Tokenizer:
+    """The model of a checkpoint with its averaged weights, on the CPU and ready to run.
+
+    Raises:
+        CheckpointError: not a checkpoint of this version, or its weights don't fit it.
+    """
+    checkpoint = load_checkpoint(path)
+    model = Tokenizer(checkpoint.config)
+    try:
+        model.load_state_dict(checkpoint.averaged)
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights in {path} don't fit its configuration") from error
+    return model.eval().requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
+
+
+def pad_to_stride(image: Pixels, stride: int) -> Pixels:
+    """uint8 `[h, w, 3]` grown at the bottom and right to multiples of the stride, edges repeated.
+
+    The same padding as the service's, so that figures here are of what it serves.
+    """
+    height, width = image.shape[:2]
+    return np.pad(image, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
+
+
+def encode_images(codec: Codec, images: Sequence[Pixels]) -> list[Codes]:
+    """Codes of images of any sizes, those of equal size batched; in the order given."""
+    padded = [pad_to_stride(image, codec.stride) for image in images]
+    results: dict[int, Codes] = {}
+    for indices in _batches([image.shape[:2] for image in padded], codec.stride):
+        codes = codec.encode(np.stack([padded[i] for i in indices]))
+        results.update(zip(indices, codes, strict=True))
+    return [results[i] for i in range(len(images))]
+
+
+def embed_codes(codec: Codec, codes: Sequence[Codes]) -> NDArray[np.float32] | None:
+    """Embeddings float32 `[len(codes), e]` of grids of any sizes; None: no embedder."""
+    results: dict[int, NDArray[np.float32]] = {}
+    for indices in _batches([grid.shape for grid in codes], 1):
+        vectors = codec.embed(np.stack([codes[i] for i in indices]))
+        if vectors is None:
+            return None
+        results.update(zip(indices, vectors, strict=True))
+    return np.stack([results[i] for i in range(len(codes))])
+
+
+def _batches(shapes: Sequence[tuple[Any, ...]], stride: int) -> Iterator[list[int]]:
+    """Indices of equal shape, as many at a time as `_BATCH_PIXELS` allows, or one."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, shape in enumerate(shapes):
+        groups.setdefault(shape, []).append(index)
+    for shape, indices in groups.items():
+        pixels = int(shape[0] * shape[1]) * (1 if stride > 1 else 64)
+        size = max(1, _BATCH_PIXELS // pixels)
+        for first in range(0, len(indices), size):
+            yield indices[first : first + size]
+
+
+def _config_of(training: Any) -> Config | None:
+    try:
+        return from_dict(training["config"])
+    except (KeyError, TypeError, ConfigError):
+        return None

@@ -1,0 +1,320 @@
+"""`python -m training.export CHECKPOINT --data DIR --out models/NAME`: a checkpoint as a bundle.
+
+Makes the four graphs in every precision, proves on real photographs that they
+do what the trained network does, and only then writes the bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import io
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bundle import Bundle, BundleError, Graph, Manifest, code_space_digest, write_bundle
+from bundle.manifest import CODEBOOK_FILE
+from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from training.data import DataError, find_images, read_image
+from training.embedder import fit_embedder
+from training.graphs import (
+    DecoderGraph,
+    EncoderGraph,
+    QuantizerGraph,
+    export_graph,
+    graph_shapes,
+    session_of,
+)
+from training.model import Tokenizer
+from training.model_card import model_card
+from training.parity import Parity, ParityError, Pixels, Proof, check
+from training.precision import calibration_batches, to_int8
+
+# Enough for stable ranges and shares; more makes export slower and changes nothing.
+_CALIBRATION_IMAGES = 32
+_CALIBRATION_SIDE = 160
+_PARITY_IMAGES = 24
+_EMBEDDER_IMAGES = 2000
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Everything of a bundle before it is written.
+
+    Attributes:
+        graphs: graph → precision → ONNX file.
+        parity: graph → precision → what the proof measured.
+    """
+
+    graphs: Mapping[str, Mapping[str, bytes]]
+    parity: Mapping[str, Mapping[str, Parity]]
+
+
+def make_graphs(
+    model: Tokenizer, embedder: nn.Module, embedding_size: int, images: list[Pixels]
+) -> Exported:
+    """Exports, quantizes and proves.
+
+    Args:
+        model: in float32, evaluation mode.
+        embedder: codes int64 `[n, rows, columns]` → float32 `[n, embedding_size]`.
+        embedding_size: width of the embedding.
+        images: uint8 `[h, w, 3]`, to calibrate the 8-bit graphs and for the proof.
+
+    Raises:
+        ParityError: a graph is outside its budget.
+        DataError: no image is large enough to calibrate on.
+    """
+    stride = model.config.network.stride
+    shapes = graph_shapes(model, embedding_size)
+
+    def export(name: str, module: nn.Module) -> bytes:
+        return export_graph(module, shapes[name], stride)
+
+    side = _CALIBRATION_SIDE // stride * stride
+    pixels = calibration_batches(images, side)[:_CALIBRATION_IMAGES]
+    if not pixels:
+        raise DataError(f"no image is at least {side}×{side} pixels, to calibrate the int8 graphs")
+    codes: list[NDArray[Any]] = [model.encode(torch.from_numpy(p)).numpy() for p in pixels]
+    encoder, decoder = (
+        export("encoder", EncoderGraph(model)),
+        export("decoder", DecoderGraph(model)),
+    )
+    half = copy.deepcopy(model)
+    graphs = {
+        "encoder": {
+            "fp32": encoder,
+            "fp16": export("encoder", EncoderGraph(half, torch.float16)),
+            "int8": to_int8(encoder, pixels),
+        },
+        # Near ties are decided here: always in float32, whatever made the latents.
+        "quantizer": {"fp32": export("quantizer", QuantizerGraph(model))},
+        "decoder": {
+            "fp32": decoder,
+            "fp16": export("decoder", DecoderGraph(half, torch.float16)),
+            "int8": to_int8(decoder, codes),
+        },
+        "embedder": {"fp32": export("embedder", embedder)},
+    }
+    proof = Proof(model, embedder, odd_sizes(images[:_PARITY_IMAGES]))
+    parity = {
+        name: {
+            precision: proof.measure(name, session_of(graph)) for precision, graph in made.items()
+        }
+        for name, made in graphs.items()
+    }
+    check(parity)
+    return Exported(graphs, parity)
+
+
+def export(
+    checkpoint: Checkpoint,
+    images: list[Pixels],
+    out: Path,
+    *,
+    version: str = "1",
+    data: tuple[Mapping[str, Any], ...] = (),
+    metrics: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Writes the bundle of a checkpoint's averaged weights.
+
+    Args:
+        checkpoint: of a run with a quantizer.
+        images: uint8 `[h, w, 3]`: for calibration, the proof and the embedder's statistics.
+        out: folder of the bundle; an older bundle there is replaced.
+        version: of the model, in the manifest.
+        data: what it was trained on, each with at least `name` and `licence`.
+        metrics: of `python -m training.evaluate`, copied into manifest and card.
+
+    Raises:
+        ParityError: a graph is outside its budget; nothing was written.
+        CheckpointError: the checkpoint is of a plain autoencoder, which has no codes.
+        BundleError: the target can't be written.
+    """
+    config = checkpoint.config
+    if config.quantizer.kind == "none":
+        raise CheckpointError("a plain autoencoder (quantizer.kind = none) has no codes to export")
+    model = Tokenizer(config)
+    model.load_state_dict(checkpoint.averaged)
+    model.eval()
+    stride = config.network.stride
+    embedder = fit_embedder(model, images[:_EMBEDDER_IMAGES])
+    with torch.no_grad():
+        embedding_size = embedder(torch.zeros(1, 1, 1, dtype=torch.int64)).shape[1]
+    made = make_graphs(model, embedder, embedding_size, images)
+    codebook = model.quantizer.normalized_codebook().detach().numpy().astype("<f4")
+    shapes = graph_shapes(model, embedding_size)
+    files = {
+        _file_name(name, precision): graph
+        for name, precisions in made.graphs.items()
+        for precision, graph in precisions.items()
+    }
+    entries: dict[str, Graph] = {
+        name: shapes[name].manifest({p: _file_name(name, p) for p in precisions})
+        for name, precisions in made.graphs.items()
+    }
+    manifest = Manifest(
+        name=config.name,
+        version=version,
+        code_space=_code_space(model, codebook),
+        stride=stride,
+        codebook_size=config.quantizer.size,
+        codebook_width=config.quantizer.width,
+        embedding_size=embedding_size,
+        graphs=entries,
+        files={},
+        data=data,
+        training={
+            "configuration": config.to_dict(),
+            "git_commit": _git_commit(),
+            "steps": checkpoint.step,
+            "torch": torch.__version__,
+            **checkpoint.facts,
+        },
+        metrics=metrics or {},
+        parity={
+            name: {precision: parity.to_dict() for precision, parity in precisions.items()}
+            for name, precisions in made.parity.items()
+        },
+    )
+    files[CODEBOOK_FILE] = _npy(codebook)
+    files["MODEL_CARD.md"] = model_card(manifest).encode()
+    return write_bundle(out, manifest, files)
+
+
+def odd_sizes(images: list[Pixels]) -> list[Pixels]:
+    """The images cut to sizes that are no multiple of any stride, as real ones seldom are."""
+    cut = []
+    for index, image in enumerate(images):
+        height, width = image.shape[:2]
+        cut.append(image[: max(1, height - 1 - index % 7), : max(1, width - 3 - index % 5)])
+    return cut
+
+
+def _file_name(graph: str, precision: str) -> str:
+    return f"{graph}.onnx" if precision == "fp32" else f"{graph}.{precision}.onnx"
+
+
+def _code_space(model: Tokenizer, codebook: NDArray[np.float32]) -> str:
+    tensors = [("codebook", codebook.shape, codebook.tobytes())]
+    for name, value in model.decoder.state_dict().items():
+        weights = value.contiguous().numpy().astype("<f4")
+        tensors.append((f"decoder.{name}", weights.shape, weights.tobytes()))
+    return code_space_digest(tensors)
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _git_commit() -> str:
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607  (whichever git the user runs)
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return answer.stdout.strip()
+
+
+def read_data_description(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """What a model was trained on: a TOML file of `[[data]]` tables with `name` and `licence`.
+
+    Raises:
+        DataError: the file can't be read, or a table lacks one of the two.
+    """
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("data", [])
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path} can't be read: {error}") from error
+    for entry in entries:
+        if not all(isinstance(entry.get(key), str) for key in ("name", "licence")):
+            raise DataError(f"{path}: every [[data]] needs a name and a licence")
+    return tuple(entries)
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The command line; see `--help`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export",
+        description="Writes a checkpoint as a bundle that the service serves: four graphs in "
+        "fp32, fp16 and int8, a manifest and a model card. Before that, each graph must agree "
+        "with the trained network on real photographs; if one doesn't, nothing is written.",
+    )
+    parser.add_argument("checkpoint", type=Path, help="such as runs/NAME/last.pt")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="models/NAME")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="images like those it was trained on: for calibration, the proof and the "
+        "embedder's statistics; may be given several times",
+    )
+    parser.add_argument("--version", default="1", help="of the model (default: 1)")
+    parser.add_argument(
+        "--describe",
+        type=Path,
+        metavar="FILE",
+        help="TOML with a [[data]] table (name, licence, …) for each source of training images",
+    )
+    parser.add_argument(
+        "--metrics",
+        type=Path,
+        metavar="FILE",
+        help="the metrics.json of python -m training.evaluate CHECKPOINT",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parses the command line and exports; 0 if a bundle was written, else 1 or 2."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    try:
+        checkpoint = load_checkpoint(options.checkpoint)
+        folder = find_images(options.data)
+        # Every k-th: a folder is often sorted by source, and all sources should be in.
+        every = max(1, len(folder.paths) // _EMBEDDER_IMAGES)
+        images = [read_image(path) for path in folder.paths[::every]]
+        order = np.random.default_rng(0).permutation(len(images))
+        bundle = export(
+            checkpoint,
+            [images[i] for i in order],
+            options.out,
+            version=options.version,
+            data=read_data_description(options.describe) if options.describe else (),
+            metrics=json.loads(options.metrics.read_bytes()) if options.metrics else None,
+        )
+    except (CheckpointError, DataError, BundleError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, ParityError) else 2
+    size = sum(file.bytes for file in bundle.manifest.files.values()) / 2**20
+    print(f"{options.out}: {bundle.manifest.name}, code space {bundle.manifest.code_space[:12]}…")
+    for graph, precisions in bundle.manifest.parity.items():
+        for precision, figures in precisions.items():
+            shown = "  ".join(f"{name} {value}" for name, value in figures.items())
+            print(f"  {graph} {precision}: {shown}")
+    print(f"{len(bundle.manifest.files)} files, {size:.1f} MiB; parity proven")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

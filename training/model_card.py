@@ -1,0 +1,117 @@
+"""`MODEL_CARD.md`: what a person should know before using a bundle, made from its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bundle import Manifest
+
+
+def model_card(manifest: Manifest) -> str:
+    """The card as Markdown."""
+    parts = [
+        _head(manifest),
+        _data(manifest),
+        _recipe(manifest),
+        _metrics(manifest.metrics),
+        _parity(manifest),
+        _limits(),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(manifest: Manifest) -> str:
+    s, k = manifest.stride, manifest.codebook_size
+    return (
+        f"# {manifest.name}, version {manifest.version}\n\n"
+        f"A VQ-VAE image tokenizer: each {s}×{s} patch of an RGB image becomes one of {k} codes "
+        f"({manifest.bits} bits, {manifest.bits / s**2:.4f} bits per pixel), and the codes become "
+        f"the image, or a vector of {manifest.embedding_size} numbers for retrieval and "
+        "recognition. Any image size.\n\n"
+        f"Code space: `{manifest.code_space}`"
+    )
+
+
+def _data(manifest: Manifest) -> str:
+    lines = ["## Trained on", ""]
+    if not manifest.data:
+        return "\n".join([*lines, "Not stated by whoever exported this bundle."])
+    for entry in manifest.data:
+        extra = [f"{k} {v}" for k, v in entry.items() if k not in ("name", "licence")]
+        lines.append(
+            f"- **{entry['name']}**: {entry['licence']}" + "".join(f"; {e}" for e in extra)
+        )
+    return "\n".join(lines)
+
+
+def _recipe(manifest: Manifest) -> str:
+    facts = manifest.training
+    configuration = facts.get("configuration", {})
+    lines = ["## Recipe", ""]
+    lines.append(
+        f"{facts.get('steps', '?')} steps, {facts.get('images_seen', '?')} crops, "
+        f"{float(facts.get('seconds', 0)) / 60:.0f} minutes; git commit "
+        f"`{facts.get('git_commit', 'unknown')}`, torch {facts.get('torch', '?')}."
+    )
+    for section in ("network", "quantizer", "loss", "optimizer"):
+        values = configuration.get(section, {})
+        shown = ", ".join(f"{k} {v}" for k, v in values.items() if v not in (0.0, ""))
+        lines += ["", f"- {section}: {shown}"]
+    return "\n".join(lines)
+
+
+def _metrics(metrics: Mapping[str, Any]) -> str:
+    if not metrics:
+        return ""
+    lines = ["## Measured", ""]
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            figures = [(k, v) for k, v in value.items() if isinstance(v, (int, float, str))]
+            if figures:
+                lines += [f"**{name}**", "", "| | |", "|-|-|"]
+                lines += [f"| {k} | {_shown(v)} |" for k, v in figures]
+                lines.append("")
+        elif isinstance(value, (int, float, str)):
+            lines.append(f"- {name}: {_shown(value)}")
+    return "\n".join(lines).rstrip()
+
+
+def _parity(manifest: Manifest) -> str:
+    lines = [
+        "## Precisions",
+        "",
+        "Against the trained network, on photographs of odd sizes:",
+        "",
+        "| graph | precision | codes that agree | PSNR, dB | of the network | latent error |",
+        "|-|-|-|-|-|-|",
+    ]
+    for graph, precisions in manifest.parity.items():
+        for precision, figures in precisions.items():
+            cells = [
+                f"{figures[key]:{form}}" if key in figures else ""
+                for key, form in (
+                    ("code_agreement", ".2%"),
+                    ("psnr", ".3f"),
+                    ("psnr_torch", ".3f"),
+                    ("latent_error", ".2g"),
+                )
+            ]
+            lines.append(f"| {graph} | {precision} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _limits() -> str:
+    return (
+        "## Limits\n\n"
+        "- Lossy: text, faces and fine texture suffer first. Look at reconstructions of your own "
+        "images before you keep codes instead of pictures.\n"
+        "- 8-bit RGB; colour profiles are not applied, transparency is laid over white.\n"
+        "- Codes of other code spaces than the one above can't be decoded by this model; codes "
+        "made in a lower precision differ in near ties, at the same quality.\n"
+        "- Not a classifier, and not tested for use on people."
+    )
+
+
+def _shown(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,206 @@
+"""The parity proof: how far each graph, in each precision, is from the trained network.
+
+Measured on real photographs of odd sizes before a bundle is written; a graph
+outside its budget means that nothing is written. Precisions are held to
+*quality* and to a share of equal codes, never to bitwise equality: near ties
+between codes fall differently wherever rounding differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from training.graphs import run
+from training.model import Tokenizer, to_float
+
+Pixels = NDArray[np.uint8]
+
+
+class ParityError(ValueError):
+    """A graph is further from the trained network than its budget allows."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a precision may cost.
+
+    Attributes:
+        latent_error: root mean square of the latents' difference over that of the latents.
+        code_agreement: smallest share of equal codes.
+        psnr_loss: dB of mean PSNR that encoding, or decoding, with the graph may lose.
+        embedding_cosine: smallest cosine between the two embeddings of one code grid.
+    """
+
+    latent_error: float
+    code_agreement: float
+    psnr_loss: float
+    embedding_cosine: float = 0.9999
+
+
+BUDGETS = {
+    "fp32": Budget(latent_error=1e-4, code_agreement=0.999, psnr_loss=0.01),
+    "fp16": Budget(latent_error=2e-2, code_agreement=0.93, psnr_loss=0.03),
+    "int8": Budget(latent_error=0.25, code_agreement=0.70, psnr_loss=0.1),
+}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What was measured for one graph in one precision; absent figures don't apply to it."""
+
+    images: int
+    latent_error: float | None = None
+    code_agreement: float | None = None
+    psnr: float | None = None
+    psnr_torch: float | None = None
+    embedding_cosine: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures that apply, rounded to what they mean."""
+        values = dataclasses.asdict(self)
+        return {k: round(v, 6) for k, v in values.items() if v is not None}
+
+
+class Proof:
+    """Compares graphs with the network they were made from.
+
+    Args:
+        model: the trained network, in float32.
+        embedder: codes int64 `[n, rows, columns]` → float32 `[n, e]`.
+        images: uint8 `[h, w, 3]` of any sizes; padded like the service does.
+    """
+
+    def __init__(self, model: Tokenizer, embedder: nn.Module, images: list[Pixels]) -> None:
+        self._model, self._embedder = model, embedder
+        self._images = [pad_to_stride(image, model.config.network.stride) for image in images]
+        with torch.no_grad():
+            self._latents = [
+                model.encoder(to_float(torch.from_numpy(p))).numpy() for p in self._images
+            ]
+            self._codes = [
+                model.quantizer(torch.from_numpy(latents)).codes.numpy()
+                for latents in self._latents
+            ]
+            self._decoded = [self._decode(codes) for codes in self._codes]
+        self._psnr = _mean_psnr(self._decoded, self._images)
+
+    def encoder(self, session: onnxruntime.InferenceSession) -> Parity:
+        """An encoder graph, followed by the network's own quantizer and decoder."""
+        latents = [run(session, image) for image in self._images]
+        codes = [self._model.quantizer(torch.from_numpy(made)).codes.numpy() for made in latents]
+        error = np.concatenate(
+            [(a - b).ravel() for a, b in zip(latents, self._latents, strict=True)]
+        )
+        size = np.concatenate([wanted.ravel() for wanted in self._latents])
+        return Parity(
+            images=len(self._images),
+            latent_error=float(np.sqrt(np.mean(error**2) / np.mean(size**2))),
+            code_agreement=self._agreement(codes),
+            psnr=_mean_psnr([self._decode(c) for c in codes], self._images),
+            psnr_torch=self._psnr,
+        )
+
+    def quantizer(self, session: onnxruntime.InferenceSession) -> Parity:
+        """A quantizer graph on the network's own latents."""
+        codes = [run(session, latents) for latents in self._latents]
+        return Parity(images=len(self._images), code_agreement=self._agreement(codes))
+
+    def decoder(self, session: onnxruntime.InferenceSession) -> Parity:
+        """A decoder graph on the network's own codes."""
+        made = [run(session, codes) for codes in self._codes]
+        return Parity(
+            images=len(self._images),
+            psnr=_mean_psnr(made, self._images),
+            psnr_torch=self._psnr,
+        )
+
+    def embedder(self, session: onnxruntime.InferenceSession) -> Parity:
+        """An embedder graph on the network's own codes."""
+        cosines = []
+        for codes in self._codes:
+            with torch.no_grad():
+                wanted = self._embedder(torch.from_numpy(codes)).numpy()
+            cosines.append(float((run(session, codes) * wanted).sum(axis=1).min()))
+        return Parity(images=len(self._images), embedding_cosine=min(cosines))
+
+    def measure(self, graph: str, session: onnxruntime.InferenceSession) -> Parity:
+        """A graph by its name in the bundle."""
+        measures = {
+            "encoder": self.encoder,
+            "quantizer": self.quantizer,
+            "decoder": self.decoder,
+            "embedder": self.embedder,
+        }
+        return measures[graph](session)
+
+    def _decode(self, codes: NDArray[np.int64]) -> Pixels:
+        made: Pixels = self._model.decode(torch.from_numpy(codes)).numpy()
+        return made
+
+    def _agreement(self, codes: list[NDArray[np.int64]]) -> float:
+        pairs = zip(codes, self._codes, strict=True)
+        same = np.concatenate([(a == b).ravel() for a, b in pairs])
+        return float(same.mean())
+
+
+def check(
+    measured: Mapping[str, Mapping[str, Parity]], budgets: Mapping[str, Budget] = BUDGETS
+) -> None:
+    """Holds every graph and precision to its budget.
+
+    Args:
+        measured: graph → precision → figures.
+        budgets: precision → budget.
+
+    Raises:
+        ParityError: naming every figure that is out of its budget.
+    """
+    faults = []
+    for graph, precisions in measured.items():
+        for precision, figures in precisions.items():
+            budget, where = budgets[precision], f"{graph} {precision}"
+            # Written so that a NaN is a fault too.
+            if figures.latent_error is not None and not (
+                figures.latent_error <= budget.latent_error
+            ):
+                faults.append(f"{where}: latent error {figures.latent_error:.3g}")
+            if figures.code_agreement is not None and not (
+                figures.code_agreement >= budget.code_agreement
+            ):
+                faults.append(f"{where}: only {figures.code_agreement:.2%} of the codes agree")
+            if figures.psnr is not None and figures.psnr_torch is not None:
+                loss = figures.psnr_torch - figures.psnr
+                if not loss <= budget.psnr_loss:
+                    faults.append(f"{where}: {loss:.3f} dB lost")
+            if figures.embedding_cosine is not None and not (
+                figures.embedding_cosine >= budget.embedding_cosine
+            ):
+                faults.append(f"{where}: embedding cosine {figures.embedding_cosine:.5f}")
+    if faults:
+        raise ParityError("the parity proof failed, nothing was written: " + "; ".join(faults))
+
+
+def pad_to_stride(pixels: Pixels, stride: int) -> Pixels:
+    """As the service pads: edge pixels repeated right and below, to multiples of the stride.
+
+    uint8 `[h, w, 3]` → `[1, h', w', 3]`.
+    """
+    bottom, right = (-side % stride for side in pixels.shape[:2])
+    return np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="edge")[None]
+
+
+def _mean_psnr(made: list[Pixels], wanted: list[Pixels]) -> float:
+    def one(a: Pixels, b: Pixels) -> float:
+        error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+        return float(10 * np.log10(255**2 / max(error, 1e-6)))
+
+    return float(np.mean([one(a, b) for a, b in zip(made, wanted, strict=True)]))
