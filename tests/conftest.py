@@ -1,0 +1,29 @@
+"""What tests of all packages share: real files that are committed with them."""
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# Shared machines stall for moments: a slow draw or a late deadline says nothing about the code.
+hypothesis.settings.register_profile(
+    "tessera",
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tessera")
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle() -> Path:
+    """The bundle of a small model, trained for seconds on photographs; not to be changed."""
+    return DATA / "bundles" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """A handful of small photographs with free licences (see LICENCES.csv beside them)."""
+    return DATA / "photos"
