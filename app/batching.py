@@ -49,11 +49,13 @@ class Work:
         key: items of equal keys may run together.
         payload: handed to `run`.
         weight: what it costs, ≥ 1, in a unit common to all items, such as pixels.
+        aside: kept for whoever waits; `run` never sees it.
     """
 
     key: Hashable
     payload: Any
     weight: int
+    aside: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,13 @@ class Done:
 
     Attributes:
         result: what `run` made of it.
+        aside: as `Work` had it.
         prepare_s, queue_s, run_s: seconds from submitting to prepared, from there to the start
             of its batch, and of its batch.
     """
 
     result: Any
+    aside: Any
     prepare_s: float
     queue_s: float
     run_s: float
@@ -146,19 +150,22 @@ class Batcher:
             NotReady: closed.
         """
         with self._lock:
-            if self._closed is not None:
-                raise self._closed
-            if self._load.items + items > self._max_items:
-                raise self._overloaded("the queue is full")
-            # By what waits in the queue alone: of items not yet prepared nobody knows the weight.
-            if self._load.wait_s(self._queued_weight, 0) > self._max_wait_s:
-                raise self._overloaded("what is queued takes longer than the deadline allows")
+            self._check_room(items)
             self._load.arrive(items, time.monotonic())
         try:
             yield
         finally:
             with self._lock:
                 self._load.leave(items, time.monotonic())
+
+    def check_room(self) -> None:
+        """Refuse early, before anything is known of the items: is there room for one?
+
+        Raises:
+            Overloaded, NotReady: as `admit`.
+        """
+        with self._lock:
+            self._check_room(1)
 
     async def submit(self, prepare: Callable[[], Work]) -> Done:
         """Prepare an item in the pool, queue it, and wait until it has run.
@@ -224,6 +231,15 @@ class Batcher:
         _deliver([(entry, error) for entry in left])
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._thread.join(timeout_s)
+
+    def _check_room(self, items: int) -> None:
+        if self._closed is not None:
+            raise self._closed
+        if self._load.items + items > self._max_items:
+            raise self._overloaded("the queue is full")
+        # By what waits in the queue alone: of items not yet prepared nobody knows the weight.
+        if self._load.wait_s(self._queued_weight, 0) > self._max_wait_s:
+            raise self._overloaded("what is queued takes longer than the deadline allows")
 
     def _forget(self, entry: _Entry) -> None:
         """Free the place of an item that nobody waits for any more, if it is still queued."""
@@ -307,6 +323,7 @@ class Batcher:
                         entry,
                         Done(
                             outcome,
+                            entry.work.aside,
                             entry.prepared - entry.submitted,
                             started - entry.prepared,
                             seconds,
@@ -341,12 +358,10 @@ class Batcher:
     def _attempt(self, batch: list[_Entry]) -> list[Any]:
         """Run a batch; one that fails is halved until what fails is alone."""
         try:
-            outcomes = list(
-                self._run(batch[0].work.key, [entry.work.payload for entry in batch])
-            )
+            outcomes = list(self._run(batch[0].work.key, [entry.work.payload for entry in batch]))
             if len(outcomes) != len(batch):
                 raise Internal(f"{len(outcomes)} results for {len(batch)} items")  # noqa: TRY301
-        except Exception as error:  # the thread must outlive whatever a run raises
+        except Exception as error:  # noqa: BLE001  (the thread must outlive whatever a run raises)
             if len(batch) == 1:
                 _log.exception("an item failed")
                 return [error]

@@ -77,9 +77,7 @@ class Upload:
     content: bytes | str | NDArray[np.uint8]
     name: str | None = None
 
-    def pixels(
-        self, max_pixels: int, size: tuple[int, int] | None, fit: Fit
-    ) -> NDArray[np.uint8]:
+    def pixels(self, max_pixels: int, size: tuple[int, int] | None, fit: Fit) -> NDArray[np.uint8]:
         """Decode it: RGB uint8 `[h, w, 3]`, upright, resized to `size` if given.
 
         Raises:
@@ -122,7 +120,9 @@ async def read_body(request: Request, max_bytes: int, hold: Callable[[int], None
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:
-        raise UnsupportedMediaType("compressed bodies are not read: send it without Content-Encoding")
+        raise UnsupportedMediaType(
+            "compressed bodies are not read: send it without Content-Encoding"
+        )
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal():
         raise MalformedRequest("Content-Length is not a number")

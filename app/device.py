@@ -176,9 +176,7 @@ def _check_installation() -> None:
     Raises:
         DeviceUnavailable: both are installed (microsoft/onnxruntime#26996).
     """
-    installed = [
-        name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name) is not None
-    ]
+    installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name) is not None]
     if len(installed) == 2:
         raise DeviceUnavailable(
             "onnxruntime and onnxruntime-gpu are both installed and break each other: "
@@ -207,7 +205,9 @@ def _convolution() -> bytes:
         body = b"".join(parts)
         # Lengths below 128 take one byte; those of the graph take two.
         length = bytes((len(body) & 127 | 128, len(body) >> 7))
-        return bytes((field << 3 | 2,)) + (length if len(body) > 127 else bytes((len(body),))) + body
+        return (
+            bytes((field << 3 | 2,)) + (length if len(body) > 127 else bytes((len(body),))) + body
+        )
 
     def port(field: int, name: bytes, side: int) -> bytes:
         shape = message(2, *(message(1, number(1, length)) for length in (1, 1, side, side)))

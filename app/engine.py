@@ -172,7 +172,7 @@ class Graphs:
         """
         stride = self._manifest.stride
         for side in _WARM_UP_SIDES:
-            side = math.ceil(side / stride) * stride  # noqa: PLW2901
+            side = math.ceil(side / stride) * stride
             # A ramp, not noise: the same every time, with every level in it.
             ramp = np.arange(side * side * 3, dtype=np.uint32).reshape(1, side, side, 3) >> 4
             try:
@@ -188,7 +188,7 @@ class Graphs:
         codes = self.encode(pixels)
         _expect(codes.shape == grid, f"codes of {pixels.shape} are {codes.shape}, not {grid}")
         _expect(
-            0 <= int(codes.min()) and int(codes.max()) < manifest.codebook_size,
+            int(codes.min()) >= 0 and int(codes.max()) < manifest.codebook_size,
             f"codes are not within 0…{manifest.codebook_size - 1}",
         )
         decoded = self.decode(codes)
@@ -233,12 +233,15 @@ def _load(bundle: Bundle, name: str, precision: Precision, device: Device) -> An
     except BundleError:
         raise
     except Exception as error:
-        raise GraphRefused(f"graph {name!r} ({chosen}) can't be loaded: {_one_line(error)}") from error
+        raise GraphRefused(
+            f"graph {name!r} ({chosen}) can't be loaded: {_one_line(error)}"
+        ) from error
     for declared, real in ((graph.inputs, made.get_inputs()), (graph.outputs, made.get_outputs())):
+        promised = ", ".join(f"{t.name} {t.dtype} {list(t.axes)}" for t in declared)
+        there = ", ".join(f"{port.name} {port.type} {port.shape}" for port in real)
         _expect(
             len(declared) == len(real) and all(map(_agrees, declared, real)),
-            f"graph {name!r} ({chosen}) has {_described(real)}, "
-            f"but the manifest says {', '.join(f'{t.name} {t.dtype} {list(t.axes)}' for t in declared)}",
+            f"graph {name!r} ({chosen}) has {there}, but the manifest says {promised}",
         )
     return made
 
@@ -254,18 +257,15 @@ def _agrees(declared: Tensor, real: Any) -> bool:
         and all(
             # An axis that the manifest calls dynamic must not be fixed in the graph; one that it
             # fixes may be unknown to the graph, and then shows at warm-up.
-            axis == length if isinstance(axis, int) and isinstance(length, int)
+            axis == length
+            if isinstance(axis, int) and isinstance(length, int)
             else isinstance(axis, int) or not isinstance(length, int)
             for axis, length in zip(declared.axes, real.shape, strict=True)
         )
     )
 
 
-def _described(ports: list[Any]) -> str:
-    return ", ".join(f"{port.name} {port.type} {port.shape}" for port in ports)
-
-
-def _expect(holds: bool, message: str) -> None:  # noqa: FBT001
+def _expect(holds: bool, message: str) -> None:
     if not holds:
         raise GraphRefused(message)
 

@@ -11,13 +11,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from app.errors import DeadlineExceeded, Internal, NotReady, TesseraError
+from app.exchange import Exchange
 from app.problems import problem
-from app.telemetry import STAGES, Metrics, request_id
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from app.service import Service
+    from app.telemetry import Metrics
 
 _log = logging.getLogger("tessera.request")
 _crash = logging.getLogger("tessera.crash")
@@ -30,55 +31,6 @@ _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-
-
-class Exchange:
-    """One request and its answer.
-
-    Attributes:
-        id: of the request, the client's or ours.
-        stages: milliseconds by stage.
-        images: images or grids in the request.
-        held_bytes: of its body, counted as held by the service.
-    """
-
-    __slots__ = ("_departed", "_task", "_watcher", "held_bytes", "id", "images", "stages", "started")
-
-    def __init__(self, asked_id: str | None) -> None:
-        self.id = request_id(asked_id)
-        self.started = time.perf_counter()
-        self.stages = dict.fromkeys(STAGES, 0.0)
-        self.images = 0
-        self.held_bytes = 0
-        self._departed = False
-        self._task = asyncio.current_task()
-        self._watcher: asyncio.Task[None] | None = None
-
-    def watch(self, receive: Receive) -> None:
-        """From now on cancel the request when its client leaves. Call it with the body read.
-
-        Nothing but a disconnect can be received then, so one task may wait for it.
-        """
-        self._watcher = asyncio.get_running_loop().create_task(self._wait_for_departure(receive))
-
-    async def _wait_for_departure(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        if self._task is not None:
-            self._departed = True
-            self._task.cancel()
-
-    def answered(self) -> None:
-        """Stop watching."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None
-
-    def departed(self) -> bool:
-        """Whether the client left; takes back the cancellation that came of it."""
-        if self._departed and self._task is not None:
-            self._task.uncancel()
-        return self._departed
 
 
 class Gate:
@@ -131,7 +83,7 @@ class Gate:
             if not exchange.departed():
                 # The bound on draining has passed and the server cuts us off.
                 failure = NotReady("the service stopped before the answer was ready")
-        except Exception:
+        except Exception:  # noqa: BLE001  (the last resort: a 500, and the stack in the log)
             _crash.exception("a request failed", extra={"fields": {"request_id": exchange.id}})
             failure = Internal("something went wrong here; the request id finds it in our logs")
         finally:

@@ -5,12 +5,13 @@ much of that happens while a file is merely being opened. So each of the six for
 here first, with time and memory bounded by the length of the upload, to learn what the limits
 are judged by (format, width, height) and the orientation. What the decoder is then given is the
 picture alone: comments, profiles, EXIF, thumbnails and further frames or pages are cut away.
-What was cut away can't attack:
+What this keeps from Pillow, each of which has cost it gigabytes or minutes:
 
 - JPEG: millions of 4-byte segments (Pillow keeps ~200 bytes for each), EXIF in thousands of
   pieces (joined in quadratic time), thousands of scans, each a pass over the whole picture.
 - PNG: millions of empty chunks, compressed text, animation.
-- GIF: a disposal area of 4 gigapixels, filled while *opening*; comments without end.
+- GIF and WebP: a frame or canvas of 4 gigapixels, allocated while *opening*; for GIF, comments
+  without end.
 - TIFF: a directory whose thousands of tags all point at the same megabytes; pages in a ring.
 - Any: metadata so odd that Pillow warns, which would fail where warnings are errors.
 

@@ -139,9 +139,7 @@ class Models:
             ModelNotFound: a model is named that isn't loaded.
             CodeSpaceMismatch: the named model, or every loaded one, has another code space.
         """
-        candidates = (
-            [self.default, *self.by_name.values()] if name is None else [self.get(name)]
-        )
+        candidates = [self.default, *self.by_name.values()] if name is None else [self.get(name)]
         for model in candidates:
             if model.manifest.code_space == code_space:
                 return model
@@ -152,9 +150,7 @@ class Models:
         raise CodeSpaceMismatch(f"these codes are of a space that {whose} has; loaded: {loaded}")
 
 
-def load_models(
-    folder: Path, default: str | None, device: Device, precision: str
-) -> Models:
+def load_models(folder: Path, default: str | None, device: Device, precision: str) -> Models:
     """Open every bundle in a folder, load its graphs and run them once.
 
     Args:
@@ -196,7 +192,9 @@ def _choose_default(by_name: Mapping[str, Model], named: str | None) -> Model:
     if _SHIPPED in by_name:
         return by_name[_SHIPPED]
     if len(by_name) > 1:
-        raise ModelsRefused(f"several models are loaded, set TESSERA_DEFAULT_MODEL to one of: {loaded}")
+        raise ModelsRefused(
+            f"several models are loaded, set TESSERA_DEFAULT_MODEL to one of: {loaded}"
+        )
     return next(iter(by_name.values()))
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from app.batching import Batcher, Done
     from app.bodies import Upload
-    from app.gate import Exchange
+    from app.exchange import Exchange
     from app.models import Model
 
 _T = TypeVar("_T")
@@ -166,12 +166,9 @@ class Runner:
         self, operation: str, upload: Upload, intake: Intake
     ) -> tuple[NDArray[np.uint8], Any]:
         """The image as it went in, and what the operation made of it."""
-        done = await self._batcher.submit(
-            partial(_prepare, self._model, operation, upload, intake)
-        )
+        done = await self._batcher.submit(partial(_prepare, self._model, operation, upload, intake))
         self._note(done)
-        original, result = done.result
-        return original, result
+        return done.aside, done.result
 
     async def _codes(self, operation: str, grid: CodeGrid) -> Any:
         rows, columns = grid.codes.shape
@@ -223,4 +220,4 @@ def _prepare(model: Model, operation: str, upload: Upload, intake: Intake) -> Wo
     pixels = upload.pixels(intake.max_pixels, intake.size, intake.fit)
     padded = pad_to_multiple(pixels, model.manifest.stride)
     height, width, _ = padded.shape
-    return Work((model, operation, padded.shape), padded, height * width)
+    return Work((model, operation, padded.shape), padded, height * width, aside=pixels)

@@ -93,9 +93,10 @@ def resize_image(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.I
 def _lanczos(
     image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]
 ) -> Image.Image:
-    # Pillow resizes across first, then down. Between a very tall source and a very wide target
-    # lies an image as wide as the one and as tall as the other: 17 GB for 65,535 both ways. One
-    # of the two orders always stays within the larger of source and target.
+    # Between a very tall source and a very wide target lies, if it is resized across first, an
+    # image as wide as the one and as tall as the other: 17 GB for 65,535 both ways. One of the
+    # two orders always stays within the larger of source and target. Pillow chooses it since
+    # version 13 (its issue 9549); before, it always goes across first.
     if size[0] * image.height > image.width * size[1]:
         left, top, right, bottom = box
         image = image.resize(

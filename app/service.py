@@ -190,12 +190,14 @@ class Service:
     async def _load(self) -> None:
         started = time.monotonic()
         try:
-            device = await asyncio.to_thread(choose_device, self.settings.device, self.settings.threads)
+            device = await asyncio.to_thread(
+                choose_device, self.settings.device, self.settings.threads
+            )
             loaded = await asyncio.to_thread(self._load_models, device)
         except (DeviceUnavailable, ModelsRefused) as error:
             self._fail(str(error))
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is, the start has failed)
             _log.exception("loading failed")
             self._fail(f"loading failed: {type(error).__name__}")
             return
@@ -228,9 +230,7 @@ class Service:
 
     def _load_models(self, device: Device) -> Models:
         settings = self.settings
-        return load_models(
-            settings.models_dir, settings.default_model, device, settings.precision
-        )
+        return load_models(settings.models_dir, settings.default_model, device, settings.precision)
 
     def _adopt(self, models: Models) -> None:
         # Warming up has just run every graph of them.

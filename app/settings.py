@@ -44,59 +44,75 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field("0.0.0.0", description="address to listen on")  # noqa: S104 (a container)
-    port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
+    host: str = Field(default="0.0.0.0", description="address to listen on")  # noqa: S104 (a container)
+    port: int = Field(
+        default=8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one"
+    )
     models_dir: Path = Field(
-        Path("models"), description="folder of bundles; each folder in it is one"
+        default=Path("models"), description="folder of bundles; each folder in it is one"
     )
     default_model: str | None = Field(
-        None, description="model for requests that name none; needed where several are loaded"
+        default=None,
+        description="model for requests that name none; needed where several are loaded",
     )
     device: Annotated[str, Field(pattern=_DEVICE.pattern.join(("^(", ")$")))] = Field(
-        "auto",
+        default="auto",
         description="auto, cpu, cuda or cuda:N; cuda where CUDA can't run is a failed start",
     )
     precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
-        "auto", description="of the graphs; auto is fp16 on CUDA and fp32 on a CPU"
+        default="auto", description="of the graphs; auto is fp16 on CUDA and fp32 on a CPU"
     )
     threads: int = Field(
-        0, ge=0, le=1024, description="of one graph run; 0: as many as this process may use CPUs"
+        default=0,
+        ge=0,
+        le=1024,
+        description="of one graph run; 0: as many as this process may use CPUs",
     )
     api_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_comma_separated)] = Field(
-        (), description="comma-separated; requests then need one as Authorization: Bearer"
+        default=(), description="comma-separated; requests then need one as Authorization: Bearer"
     )
     api_keys_file: Path | None = Field(
-        None, description="file with one key a line, besides those in TESSERA_API_KEYS"
+        default=None, description="file with one key a line, besides those in TESSERA_API_KEYS"
     )
     max_body_bytes: int = Field(
-        32 * 2**20, ge=1024, le=2**31, description="most bytes of a request body"
+        default=32 * 2**20, ge=1024, le=2**31, description="most bytes of a request body"
     )
-    max_images: int = Field(64, ge=1, le=65_535, description="most images in a request")
+    max_images: int = Field(default=64, ge=1, le=65_535, description="most images in a request")
     max_pixels: int = Field(
-        25_000_000, ge=1, le=500_000_000, description="most pixels of an image"
+        default=25_000_000, ge=1, le=500_000_000, description="most pixels of an image"
     )
     max_batch_pixels: int = Field(
-        0,
+        default=0,
         ge=0,
         description="most pixels stacked for one run; 0: 65,536 on a CPU, 4,194,304 on CUDA",
     )
     max_queue: int = Field(
-        256, ge=1, le=65_535, description="most images accepted and not yet answered"
+        default=256, ge=1, le=65_535, description="most images accepted and not yet answered"
     )
     request_timeout_s: float = Field(
-        30.0, gt=0, le=3600, description="from the request's first byte to its answer; then 504"
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="from the request's first byte to its answer; then 504",
     )
     stuck_after_s: float = Field(
-        60.0, gt=0, le=3600, description="a run that takes longer counts as hung: the process ends"
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="a run that takes longer counts as hung: the process ends",
     )
     drain_timeout_s: float = Field(
-        8.0, gt=0, le=3600, description="for requests in flight on SIGTERM, before they are cut off"
+        default=8.0,
+        gt=0,
+        le=3600,
+        description="for requests in flight on SIGTERM, before they are cut off",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="warning and error leave out the line per request"
+        default="info", description="warning and error leave out the line per request"
     )
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
-        (), description="comma-separated origins that browsers may call from; none by default"
+        default=(),
+        description="comma-separated origins that browsers may call from; none by default",
     )
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ class PeerCodec:
     """A classical image codec, by way of Pillow.
 
     Attributes:
-        name: for people to read.
+        name: for people to read; in capitals, what Pillow calls the format.
         options: of Pillow's `save`, less the quality.
         qualities: (lowest, highest) whole numbers that it takes.
         curve: qualities of a rate–distortion curve from about 0.1 to 1 bit a pixel.
@@ -34,16 +34,16 @@ class PeerCodec:
     def encode(self, image: Pixels, quality: int) -> bytes:
         """The file of an image, headers and all: uint8 `[h, w, 3]` → bytes."""
         buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, self.name, quality=quality, **self.options)
+        Image.fromarray(image).save(buffer, self.name.upper(), quality=quality, **self.options)
         return buffer.getvalue()
 
 
 # Pillow's defaults but for what costs nothing in quality: Huffman tables fitted to the image.
 # method and speed are the defaults too, written down because the figures depend on them.
 _PEERS = (
-    PeerCodec("JPEG", {"optimize": True}, (1, 95), (3, 8, 15, 30, 50)),
-    PeerCodec("WEBP", {"method": 4}, (0, 100), (0, 15, 35, 60, 78)),
-    PeerCodec("AVIF", {"speed": 6}, (0, 100), (20, 35, 45, 55, 65)),
+    PeerCodec("JPEG", {"optimize": True}, (1, 95), (2, 5, 10, 18, 30, 50)),
+    PeerCodec("WebP", {"method": 4}, (0, 100), (0, 8, 20, 40, 60, 75)),
+    PeerCodec("AVIF", {"speed": 6}, (0, 100), (10, 20, 30, 40, 50, 60)),
 )
 
 
@@ -100,7 +100,8 @@ def decode_file(data: bytes) -> Pixels:
 def raw_pixels(image: Pixels, side: int = 16) -> Features:
     """The image averaged down to `side` × `side`: uint8 `[h, w, 3]` → float32 `[3·side²]`."""
     small = Image.fromarray(image).resize((side, side), Image.Resampling.BOX)
-    return (np.asarray(small, np.float32) / 255).ravel()
+    pixels: Features = np.asarray(small, np.float32).ravel() / np.float32(255)
+    return pixels
 
 
 def colour_histogram(image: Pixels) -> Features:

@@ -179,7 +179,9 @@ def tokenizer_of(path: Path) -> Tokenizer:
         model.load_state_dict(checkpoint.averaged)
     except RuntimeError as error:
         raise CheckpointError(f"the weights in {path} don't fit its configuration") from error
-    return model.eval().requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
+    model.eval().requires_grad_(requires_grad=False)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def pad_to_stride(image: Pixels, stride: int) -> Pixels:
@@ -226,6 +228,6 @@ def _batches(shapes: Sequence[tuple[Any, ...]], stride: int) -> Iterator[list[in
 
 def _config_of(training: Any) -> Config | None:
     try:
-        return from_dict(training["config"])
+        return from_dict(training["configuration"])
     except (KeyError, TypeError, ConfigError):
         return None

@@ -157,9 +157,12 @@ class Quantizer(nn.Module):
         self.counts.mul_(decay).add_(counts, alpha=1 - decay)
         if self.config.kind == "ema":
             self.sums.mul_(decay).add_(sums, alpha=1 - decay)
-            # A code without latents keeps its place: its sum and its count decay alike.
-            moved = self.sums / self.counts.clamp_min(1e-8)[:, None]
-            self.codebook.copy_(F.normalize(moved) if self.config.distance == "cosine" else moved)
+            moved = self.sums / self.counts.clamp_min(1e-6)[:, None]
+            if self.config.distance == "cosine":
+                moved = F.normalize(moved)
+            # A code without latents keeps its place: its sum and its count decay alike,
+            # but their quotient means nothing once they are lost in rounding.
+            self.codebook.copy_(torch.where(self.counts[:, None] > 1e-6, moved, self.codebook))
         if self.config.restart_below > 0:
             self._restart_dead(flat, step)
 

@@ -136,10 +136,15 @@ def test_impossible_orientations_are_upright(orientation):
     assert decoded(saved(CORNERS, "PNG", exif=exif)) == decoded(saved(CORNERS, "PNG"))
 
 
-def test_broken_exif_is_no_reason_to_refuse():
-    """EXIF that ends in the middle, which makes Pillow warn, is passed over."""
-    exif = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\1\3\0\1"
-    assert decoded(saved(CORNERS, "PNG", exif=exif)) == decoded(saved(CORNERS, "PNG"))
+@pytest.mark.parametrize(
+    "directory",
+    [b"\xff\xff\x12\1\3\0\1", b"\2\0\x12\1\3\0\1", b"\1\0\x12\1\3\0\xff\xff\xff\xff\6\0\0\0", b""],
+)
+def test_broken_exif_is_no_reason_to_refuse(directory):
+    """EXIF that ends in the middle or lies, which makes Pillow warn, is passed over."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + directory
+    for name in ("PNG", "JPEG", "WEBP"):
+        assert decoded(saved(CORNERS, name, exif=exif)) == decoded(saved(CORNERS, name)), name
 
 
 HALF_RED = Image.fromarray(np.array([[(*RED, 0), (*RED, 128), (*RED, 255)]], dtype=np.uint8))

@@ -8,7 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -37,6 +37,7 @@ def declared(descr: str = "'|u1'", order: str = "False", shape: str = "(2,)") ->
 NUMBERS = st.one_of(npst.integer_dtypes(), npst.unsigned_integer_dtypes(), npst.boolean_dtypes())
 
 
+@settings(deadline=None)  # other work may hold the machine
 @given(npst.arrays(NUMBERS, npst.array_shapes(min_dims=0, max_dims=4, min_side=0)))
 def test_reads_what_numpy_saves(array):
     """Any array of integers that NumPy saves is read with its shape, dtype and values."""
@@ -45,6 +46,7 @@ def test_reads_what_numpy_saves(array):
     np.testing.assert_array_equal(read, array)
 
 
+@settings(deadline=None)  # other work may hold the machine
 @given(npst.arrays(np.int64, npst.array_shapes(max_dims=3)))
 def test_numpy_reads_what_is_written(array):
     """What is written, NumPy loads."""
@@ -161,6 +163,7 @@ def test_other_files_and_versions_are_refused(data):
         read_npy(data)
 
 
+@settings(deadline=None)  # other work may hold the machine
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_and_nothing_else_happens(garbage):
     """Random bytes after the magic are refused with our own error alone."""

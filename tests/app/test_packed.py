@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.codes import CodeGrid, grid_shape
@@ -70,6 +70,7 @@ def code_files(draw):
     )
 
 
+@settings(deadline=None)  # other work may hold the machine
 @given(code_files())
 def test_round_trip(file):
     """What is packed is unpacked the same: codes, sizes, names, code space, precision."""
@@ -78,6 +79,7 @@ def test_round_trip(file):
     assert all(grid.codes.dtype == np.int64 for grid in read.grids)
 
 
+@settings(deadline=None)  # other work may hold the machine
 @given(code_files())
 def test_the_second_reader_agrees(file):
     """A reader written from the page alone reads what is written here."""

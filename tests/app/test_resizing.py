@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -41,6 +41,7 @@ def test_the_limit_of_a_size_is_named():
         parse_size("257x192", max_pixels=256 * 192)
 
 
+@settings(deadline=None)  # other work may hold the machine
 @given(
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -54,6 +55,7 @@ def test_the_result_has_exactly_the_size(source, size, fit):
     assert resized.dtype == np.uint8
 
 
+@settings(deadline=None)  # other work may hold the machine
 @given(st.integers(1, 50), st.integers(1, 50), st.sampled_from(["cover", "contain", "stretch"]))
 def test_its_own_size_changes_nothing(width, height, fit):
     """Resizing to the size it has leaves every pixel."""
@@ -118,6 +120,7 @@ def test_both_orders_of_resizing_agree():
     assert np.abs(ours.astype(int) - pillows).max() <= 2
 
 
+@settings(deadline=None)  # other work may hold the machine
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 17))
 def test_padding_repeats_the_edge_and_crop_undoes_it(width, height, stride):
     """Both sides become multiples; what is added repeats the last column and row."""

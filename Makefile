@@ -1,0 +1,127 @@
+# Tessera's commands; `make` alone lists them.
+#
+# Two environments, made and kept up to date by themselves: .venv for everything, and .venv-gpu
+# for serving on a GPU, because onnxruntime and onnxruntime-gpu can't live in one. A stamp file
+# in each remembers which requirement files it holds.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+GPU_VENV := .venv-gpu
+PY := $(VENV)/bin/python
+PIP := -m pip install --quiet --no-input --disable-pip-version-check
+
+# ONNX Runtime 1.29+ uploads usage data to its maker unless told not to.
+export ORT_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^## / {printf "\n%s\n", substr($$0, 4)} \
+		/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+# ---------------------------------------------------------------------------- environments
+
+# $(1): folder of the environment
+define make_venv
+	@command -v $(PYTHON) >/dev/null || { echo "Tessera needs Python 3.11 or newer, and there is \
+	no '$(PYTHON)' here. Name yours: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Tessera needs \
+	Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name a newer one, such as: \
+	make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(1) || { rm -rf $(1); echo "'$(PYTHON) -m venv' failed; on Debian and \
+	Ubuntu the package python3-venv provides it." >&2; exit 1; }
+	@touch $@
+endef
+
+$(VENV)/.stamp:
+	$(call make_venv,$(VENV))
+
+$(GPU_VENV)/.stamp:
+	$(call make_venv,$(GPU_VENV))
+
+$(VENV)/.stamp-serve: requirements/cpu.txt $(VENV)/.stamp
+	$(PY) $(PIP) --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.stamp-train: requirements/train.txt $(VENV)/.stamp
+	$(PY) $(PIP) -r $<
+	@touch $@
+
+$(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp
+	$(PY) $(PIP) -r $<
+	@touch $@
+
+$(GPU_VENV)/.stamp-serve: requirements/gpu.txt $(GPU_VENV)/.stamp
+	$(GPU_VENV)/bin/python $(PIP) --require-hashes -r $<
+	@touch $@
+
+## Use
+.PHONY: serve serve-gpu train-setup
+serve: $(VENV)/.stamp-serve ## serve models/ at http://localhost:8000
+	@TESSERA_HOST=$${TESSERA_HOST:-127.0.0.1} exec $(PY) -m app serve $(ARGS)
+
+serve-gpu: $(GPU_VENV)/.stamp-serve ## the same on an NVIDIA GPU (driver 580 or newer)
+	@TESSERA_HOST=$${TESSERA_HOST:-127.0.0.1} TESSERA_DEVICE=$${TESSERA_DEVICE:-cuda} \
+		exec $(GPU_VENV)/bin/python -m app serve $(ARGS)
+
+train-setup: $(VENV)/.stamp-train ## install what training needs into .venv
+	@echo "Ready: $(PY) -m training.train --help"
+
+## Check
+.PHONY: check test lint types imports
+check: lint types imports test ## everything CI checks: format, lint, types, imports, tests
+
+test: $(VENV)/.stamp-dev ## the test suite; ARGS="-k codes" picks
+	$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.stamp-dev ## format and lint, changing nothing
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+types: $(VENV)/.stamp-dev ## mypy, strict
+	$(VENV)/bin/mypy
+
+imports: $(VENV)/.stamp-dev ## who may import whom
+	$(VENV)/bin/lint-imports
+
+## Change
+.PHONY: format openapi lock
+format: $(VENV)/.stamp-dev ## format the code and fix what lint can fix
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+openapi: $(VENV)/.stamp-serve ## write docs/openapi.json from the code
+	$(PY) -m app openapi docs/openapi.json
+
+# Pins stay as they are while they satisfy pyproject.toml; `make lock ARGS=--upgrade` renews them.
+# dev.txt comes first and holds all but CUDA's; the others take their versions from it.
+LOCK = $(VENV)/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--fork-strategy fewest --no-sources --no-emit-index-url --annotation-style line \
+	--custom-compile-command "make lock" $(ARGS)
+lock: $(VENV)/.stamp ## regenerate requirements/ from pyproject.toml
+	$(PY) $(PIP) 'uv>=0.9'
+	$(LOCK) --extra cpu --extra training --group dev \
+		--excludes requirements/left-to-torch.txt -o requirements/dev.txt
+	$(LOCK) --extra training --excludes requirements/left-to-torch.txt \
+		-c requirements/dev.txt -o requirements/train.txt
+	$(LOCK) --extra cpu --generate-hashes -c requirements/dev.txt -o requirements/cpu.txt
+	$(LOCK) --extra gpu --generate-hashes -c requirements/dev.txt -o requirements/gpu.txt
+
+## Container
+BUILD_FLAGS ?=
+REVISION = $(shell git rev-parse HEAD 2>/dev/null)
+IMAGE = DOCKER_BUILDKIT=1 docker build $(BUILD_FLAGS) --build-arg REVISION=$(REVISION)
+
+.PHONY: image image-gpu image-check
+image: ## build tessera:cpu
+	$(IMAGE) --target cpu -t tessera:cpu .
+
+image-gpu: ## build tessera:gpu
+	$(IMAGE) --target gpu -t tessera:gpu .
+
+image-check: $(VENV)/.stamp-dev ## build both images and prove them by running them
+	BUILD_FLAGS="$(BUILD_FLAGS)" $(PY) -m pytest tests/container/check_image.py -s --timeout=3600 $(ARGS)

@@ -1,0 +1,128 @@
+"""One request seen from its route: what it sent, what it may use, and its answer timed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.requests import ClientDisconnect
+
+from app.bodies import RAW_IMAGES, holds_codes, read_body, read_codes, read_uploads
+from app.errors import MalformedRequest
+from app.operations import Intake, Runner
+from app.resizing import Fit, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from app.batching import Batcher
+    from app.bodies import Codes, Upload
+    from app.exchange import Exchange
+    from app.models import Model, Models
+    from app.service import Service
+
+_T = TypeVar("_T")
+
+# Bodies up to this size are taken apart on the event loop: faster than changing threads.
+_SMALL_BODY_BYTES = 64 * 1024
+
+
+class Call:
+    """A request to one of the operations.
+
+    Args:
+        request: its body not yet read.
+
+    Raises:
+        NotReady: starting, draining or stuck.
+        Overloaded: there is no room for even one image; found out before the body is read.
+
+    Attributes:
+        models: the snapshot this request works with, whatever is loaded meanwhile.
+        accept: the `Accept` header.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._service: Service = request.app.state.service
+        self._exchange: Exchange = request.scope["tessera"]
+        self._content_type = request.headers.get("content-type", "")
+        self.models: Models = self._service.models
+        self._batcher: Batcher = self._service.batcher
+        self._batcher.check_room()
+        # A header may come in several lines, which mean one list.
+        self.accept = ", ".join(request.headers.getlist("accept"))
+
+    def intake(self, size: str | None, fit: Fit) -> Intake:
+        """How this request's images become model input.
+
+        Raises:
+            InvalidParameter: `size` is not WxH, or too large.
+        """
+        most = self._service.limits.pixels
+        return Intake(most, None if size is None else parse_size(size, max_pixels=most), fit)
+
+    async def body(self) -> bytes:
+        """Read the body; from then on the request ends when its client leaves.
+
+        Raises:
+            BodyTooLarge, UnsupportedMediaType, MalformedRequest, Overloaded: as `read_body`.
+        """
+
+        def hold(count: int) -> None:
+            self._service.hold(count)
+            self._exchange.held_bytes += count
+
+        try:
+            body = await read_body(self._request, self._service.limits.body_bytes, hold)
+        except ClientDisconnect as error:
+            raise MalformedRequest("the body ended before it was complete") from error
+        self._exchange.watch(self._request.receive)
+        return body
+
+    async def uploads(self, body: bytes) -> list[Upload]:
+        """The images in a body, at least one, as `read_uploads`."""
+        return await self._parse(body, read_uploads, body, self._content_type, self._service.limits)
+
+    async def codes(self, body: bytes, model: str | None) -> Codes:
+        """The code grids in a body, at least one, as `read_codes`."""
+        return await self._parse(
+            body, read_codes, body, self._content_type, self.models, model, self._service.limits
+        )
+
+    async def holds_codes(self, body: bytes) -> bool:
+        """Whether the body holds codes rather than images, as `holds_codes`."""
+        return await self._parse(body, holds_codes, body, self._content_type)
+
+    def admit(self, items: int) -> AbstractContextManager[None]:
+        """Places in the queue, as `Batcher.admit`."""
+        return self._batcher.admit(items)
+
+    def runner(self, model: Model) -> Runner:
+        """What runs this request's items on that model."""
+        return Runner(self._batcher, model, self._exchange)
+
+    async def reply(
+        self, make: Callable[..., Response], *arguments: Any, heavy: bool = True
+    ) -> Response:
+        """Make the answer, and time it as the stage `encode`.
+
+        Args:
+            make: makes it of the arguments.
+            arguments: for `make`.
+            heavy: whether it takes longer than the event loop may stand still.
+        """
+        started = time.perf_counter()
+        made = await self._batcher.offload(make, *arguments) if heavy else make(*arguments)
+        self._exchange.stages["encode"] = (time.perf_counter() - started) * 1000
+        return made
+
+    async def _parse(self, body: bytes, parse: Callable[..., _T], *arguments: Any) -> _T:
+        kind = self._content_type.partition(";")[0].strip().lower()
+        if len(body) <= _SMALL_BODY_BYTES or kind in RAW_IMAGES:
+            return parse(*arguments)
+        return await self._batcher.offload(parse, *arguments)

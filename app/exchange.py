@@ -1,0 +1,70 @@
+"""What is known of one request beside its content: id, stage times, and whether anyone waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from app.telemetry import STAGES, request_id
+
+if TYPE_CHECKING:
+    from starlette.types import Receive
+
+
+class Exchange:
+    """One request and its answer.
+
+    Attributes:
+        id: of the request, the client's or ours.
+        stages: milliseconds by stage.
+        images: images or grids in the request.
+        held_bytes: of its body, counted as held by the service.
+    """
+
+    __slots__ = (
+        "_departed",
+        "_task",
+        "_watcher",
+        "held_bytes",
+        "id",
+        "images",
+        "stages",
+        "started",
+    )
+
+    def __init__(self, asked_id: str | None) -> None:
+        self.id = request_id(asked_id)
+        self.started = time.perf_counter()
+        self.stages = dict.fromkeys(STAGES, 0.0)
+        self.images = 0
+        self.held_bytes = 0
+        self._departed = False
+        self._task = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+
+    def watch(self, receive: Receive) -> None:
+        """From now on cancel the request when its client leaves. Call it with the body read.
+
+        Nothing but a disconnect can be received then, so one task may wait for it.
+        """
+        self._watcher = asyncio.get_running_loop().create_task(self._wait_for_departure(receive))
+
+    async def _wait_for_departure(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if self._task is not None:
+            self._departed = True
+            self._task.cancel()
+
+    def answered(self) -> None:
+        """Stop watching."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+
+    def departed(self) -> bool:
+        """Whether the client left; takes back the cancellation that came of it."""
+        if self._departed and self._task is not None:
+            self._task.uncancel()
+        return self._departed

@@ -1,0 +1,99 @@
+"""The application: `create_app(settings)`."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from app import openapi
+from app.docs import add_docs
+from app.gate import Gate
+from app.problems import from_framework, from_validation, problem
+from app.routes import router
+from app.service import Service
+from app.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from app.settings import Settings
+
+
+def create_app(settings: Settings, on_fatal: Callable[[str], None] | None = None) -> FastAPI:
+    """The service as an ASGI application; its state holds the `Service`.
+
+    Loading begins with the application's lifespan and goes on behind it: `/livez` answers at
+    once, `/readyz` as soon as every model has run.
+
+    Args:
+        settings: as read from the environment.
+        on_fatal: called with one line when the process had better end.
+    """
+    service = Service(settings, Metrics(), on_fatal)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    app = FastAPI(
+        title="Tessera",
+        version=_version(),
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            HTTPException: _framework_error,
+            RequestValidationError: _validation_error,
+        },
+    )
+    app.state.service = service
+    app.include_router(router)
+    add_docs(app)
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    # The last one added is the outermost: answers of the gate need CORS headers too.
+    app.add_middleware(Gate, service=service)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=[
+                *("X-Request-ID", "Server-Timing", "Retry-After"),
+                *("Tessera-PSNR", "Tessera-Bits-Per-Pixel", "Tessera-Code-Space"),
+            ],
+        )
+    return app
+
+
+# TesseraErrors need no handler: they pass through the framework to the gate.
+
+
+async def _framework_error(request: Request, error: Any) -> Response:
+    return problem(from_framework(error), request.scope["tessera"].id, error.headers)
+
+
+async def _validation_error(request: Request, error: Any) -> Response:
+    return problem(from_validation(error), request.scope["tessera"].id)
+
+
+def _version() -> str:
+    try:
+        return version("tessera")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,295 @@
+"""Answers: what became of a request's items, in the form that `Accept` asked for.
+
+JSON says of every item what happened to it. The other forms can't: where an item failed, they
+are refused with its error, which then names the item.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import zipfile
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+import orjson
+from starlette.responses import Response
+
+from app.bodies import JSON, NPY
+from app.codes import grids_to_npy
+from app.errors import NotAcceptable, TesseraError
+from app.images import MediaType, encode_image
+from app.negotiation import choose
+from app.npy import write_npy
+from app.operations import Item, Reconstruction
+from app.packed import MEDIA_TYPE as PACKED
+from app.packed import CodeFile, pack_codes
+from app.problems import item_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from app.codes import CodeGrid
+    from app.models import Model
+
+ZIP = "application/zip"
+PICTURES: tuple[MediaType, ...] = ("image/png", "image/webp", "image/jpeg")
+CODE_FORMS = (JSON, PACKED, NPY)
+ONE_PICTURE_FORMS = (*PICTURES, NPY, JSON, ZIP)
+MANY_PICTURES_FORMS = (JSON, ZIP, NPY)
+VECTOR_FORMS = (JSON, NPY)
+
+_SUFFIXES = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg"}
+
+_T = TypeVar("_T")
+
+
+def json_response(values: Any) -> Response:
+    """JSON of plain values and of C-ordered NumPy arrays."""
+    return Response(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
+
+
+def whole(items: Sequence[Item[_T]]) -> list[_T]:
+    """All results, for forms that can't say that some failed.
+
+    Raises:
+        TesseraError: the error of the first item that failed, its detail naming the item.
+    """
+    results = []
+    for item in items:
+        if isinstance(item.value, TesseraError):
+            if len(items) > 1:
+                item.value.detail = f"item {item.index}: {item.value.detail}"
+            raise item.value
+        results.append(item.value)
+    return results
+
+
+def _head(model: Model) -> dict[str, Any]:
+    return {"model": model.name, "code_space": model.manifest.code_space}
+
+
+def _entry(item: Item[Any]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"index": item.index}
+    if item.name is not None:
+        entry["name"] = item.name
+    if isinstance(item.value, TesseraError):
+        entry["error"] = item_problem(item.value)
+    return entry
+
+
+# --- codes ---------------------------------------------------------------------------------
+
+
+def codes_reply(form: str, model: Model, items: Sequence[Item[CodeGrid]]) -> Response:
+    """Codes as JSON, packed or npy.
+
+    Args:
+        form: one of `CODE_FORMS`.
+        model: which made the codes.
+        items: one for each image.
+
+    Raises:
+        NotAcceptable: npy of grids that differ in shape.
+        TesseraError: of a failed item, in a form that can't hold it.
+    """
+    if form == NPY:
+        return Response(grids_to_npy(whole(items)), media_type=NPY)
+    if form == PACKED:
+        manifest = model.manifest
+        file = CodeFile(
+            manifest.code_space,
+            manifest.codebook_size,
+            manifest.stride,
+            model.precision,
+            whole(items),
+        )
+        return Response(pack_codes(file), media_type=PACKED)
+    data = []
+    for item in items:
+        entry = _entry(item)
+        if not isinstance(item.value, TesseraError):
+            grid = item.value
+            entry |= {
+                "width": grid.width,
+                "height": grid.height,
+                "grid": grid.codes.shape,
+                "codes": np.ascontiguousarray(grid.codes),
+            }
+        data.append(entry)
+    return json_response({**_head(model), "precision": model.precision, "data": data})
+
+
+# --- images --------------------------------------------------------------------------------
+
+
+def picture_form(accept: str | None, n: int) -> str:
+    """The form in which n images are answered.
+
+    Raises:
+        NotAcceptable: none that they exist in is acceptable.
+    """
+    return choose(accept, ONE_PICTURE_FORMS if n == 1 else MANY_PICTURES_FORMS)
+
+
+def pictures_reply(
+    accept: str | None,
+    items: Sequence[Item[NDArray[np.uint8]]],
+    quality: int,
+    near: Mapping[int, tuple[float, float]] | None = None,
+) -> Response:
+    """Images: one as itself, several as JSON, ZIP or npy.
+
+    Where `Accept` names an image type beside JSON or ZIP, the images inside are of that type;
+    else they are PNG.
+
+    Args:
+        accept: of the request.
+        items: RGB uint8 `[h, w, 3]` each.
+        quality: 1…100 of WebP and JPEG.
+        near: by index, PSNR in dB and bits per pixel, for the items of JSON.
+
+    Raises:
+        NotAcceptable: no such form, npy of images that differ in size, or an image too large for
+            its type.
+        TesseraError: of a failed item, in a form that can't hold it.
+    """
+    form = picture_form(accept, len(items))
+    if form in PICTURES:
+        return Response(encode_image(whole(items)[0], form, quality), media_type=form)
+    if form == NPY:
+        return Response(_stacked(whole(items), "images"), media_type=NPY)
+    inner = _inner(accept)
+    if form == ZIP:
+        return Response(_zipped(items, inner, quality), media_type=ZIP)
+    data = [_picture_entry(item, inner, quality) for item in items]
+    for entry in data:
+        if near is not None and entry["index"] in near:
+            psnr, rate = near[entry["index"]]
+            # JSON has no infinity: equal images have a PSNR of null.
+            entry |= {"psnr": psnr if math.isfinite(psnr) else None, "bits_per_pixel": rate}
+    return json_response({"data": data})
+
+
+def _inner(accept: str | None) -> MediaType:
+    try:
+        return cast("MediaType", choose(accept, PICTURES))
+    except NotAcceptable:
+        return PICTURES[0]
+
+
+def _picture_entry(
+    item: Item[NDArray[np.uint8]], media_type: MediaType, quality: int
+) -> dict[str, Any]:
+    entry = _entry(item)
+    if isinstance(item.value, TesseraError):
+        return entry
+    height, width, _ = item.value.shape
+    file = encode_image(item.value, media_type, quality)
+    return entry | {
+        "width": width,
+        "height": height,
+        "media_type": media_type,
+        "image": base64.b64encode(file).decode(),
+    }
+
+
+def _zipped(items: Sequence[Item[NDArray[np.uint8]]], media_type: MediaType, quality: int) -> bytes:
+    """A ZIP of the images, stored, named by their place: `00.png`, `01.png` and so on."""
+    archive = io.BytesIO()
+    pixels = whole(items)
+    digits = len(str(len(pixels) - 1))
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+        for item, image in zip(items, pixels, strict=True):
+            # A date of its own, not of the day, so that equal answers are equal bytes.
+            entry = zipfile.ZipInfo(f"{item.index:0{digits}}.{_SUFFIXES[media_type]}")
+            file.writestr(entry, encode_image(image, media_type, quality))
+    return archive.getvalue()
+
+
+def _stacked(arrays: list[NDArray[Any]], what: str) -> bytes:
+    if len({array.shape for array in arrays}) != 1:
+        raise NotAcceptable(f"one npy array holds only {what} of one size: ask for another form")
+    return write_npy(np.stack(arrays))
+
+
+# --- reconstructions -----------------------------------------------------------------------
+
+
+def reconstructions_reply(
+    accept: str | None, model: Model, items: Sequence[Item[Reconstruction]], quality: int
+) -> Response:
+    """Reconstructed images, as `pictures_reply` gives them, with how near they are.
+
+    Of one image the measures are headers; of several, in JSON, fields of each item.
+    """
+    pictures = [
+        Item(
+            item.index,
+            item.name,
+            item.value if isinstance(item.value, TesseraError) else item.value.pixels,
+        )
+        for item in items
+    ]
+    near = {
+        item.index: measures(item.value, model)
+        for item in items
+        if not isinstance(item.value, TesseraError)
+    }
+    reply = pictures_reply(accept, pictures, quality, near)
+    reply.headers["tessera-code-space"] = model.manifest.code_space
+    if len(items) == 1 and not isinstance(items[0].value, TesseraError):
+        psnr, rate = near[items[0].index]
+        reply.headers["tessera-psnr"] = f"{psnr:.4f}"
+        reply.headers["tessera-bits-per-pixel"] = f"{rate:.6f}"
+    return reply
+
+
+def measures(value: Reconstruction, model: Model) -> tuple[float, float]:
+    """PSNR in dB over all samples (infinite if equal), and bits of codes per pixel."""
+    height, width, _ = value.original.shape
+    stride = model.manifest.stride
+    difference = value.original.astype(np.float32) - value.pixels
+    mse = float(np.mean(np.square(difference), dtype=np.float64))
+    psnr = math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+    codes = -(-height // stride) * -(-width // stride)
+    return psnr, codes * model.manifest.bits / (width * height)
+
+
+# --- vectors -------------------------------------------------------------------------------
+
+
+def vectors_reply(
+    form: str,
+    model: Model,
+    items: Sequence[Item[NDArray[np.float32]]],
+    encoding: str,
+) -> Response:
+    """Embeddings as JSON, of numbers or base64 of little-endian float32, or as npy.
+
+    Args:
+        form: one of `VECTOR_FORMS`.
+        model: which made the vectors.
+        items: float32 `[e]` each.
+        encoding: `float` or `base64`, for JSON.
+
+    Raises:
+        TesseraError: of a failed item, in npy.
+    """
+    if form == NPY:
+        vectors = whole(items)
+        return Response(write_npy(np.stack(vectors).astype("<f4")), media_type=NPY)
+    data = []
+    for item in items:
+        entry = _entry(item)
+        if not isinstance(item.value, TesseraError):
+            entry["embedding"] = (
+                base64.b64encode(item.value.astype("<f4").tobytes()).decode()
+                if encoding == "base64"
+                else np.ascontiguousarray(item.value)
+            )
+        data.append(entry)
+    return json_response({**_head(model), "dimension": model.manifest.embedding_size, "data": data})

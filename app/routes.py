@@ -1,0 +1,220 @@
+"""The HTTP API. What each route promises in detail is in `app.openapi` and docs/openapi.json."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from app import openapi
+from app.bodies import JSON, NPY
+from app.calls import Call
+from app.codes import CodeGrid
+from app.describe import describe_model
+from app.errors import InvalidParameter, Unauthorized
+from app.models import ModelsRefused
+from app.negotiation import choose
+from app.npy import write_npy
+from app.recognition import Question, labels_reply
+from app.replies import (
+    CODE_FORMS,
+    VECTOR_FORMS,
+    codes_reply,
+    json_response,
+    picture_form,
+    pictures_reply,
+    reconstructions_reply,
+    vectors_reply,
+)
+from app.resizing import Fit
+from app.settings import SettingsError
+
+# Codes or numbers from which on making JSON of them leaves the event loop: about a millisecond.
+_HEAVY_NUMBERS = 50_000
+
+ModelName = Annotated[str | None, Query(description=openapi.MODEL, examples=["photo-f8"])]
+Size = Annotated[str | None, Query(description=openapi.SIZE, examples=["256x256"])]
+Fitting = Annotated[Fit, Query(description=openapi.FIT)]
+Quality = Annotated[int, Query(ge=1, le=100, description="of WebP and JPEG answers")]
+Encoding = Annotated[
+    Literal["float", "base64"],
+    Query(description="of vectors in JSON: numbers, or base64 of little-endian float32"),
+]
+
+router = APIRouter()
+
+
+@router.post("/v1/encode", **openapi.ENCODE)
+async def encode(
+    request: Request, model: ModelName = None, size: Size = None, fit: Fitting = "cover"
+) -> Response:
+    """Images → codes: for each image a grid of integers, one for each patch of pixels."""
+    call = Call(request)
+    chosen, intake = call.models.get(model), call.intake(size, fit)
+    form = choose(call.accept, CODE_FORMS)
+    uploads = await call.uploads(await call.body())
+    with call.admit(len(uploads)):
+        items = await call.runner(chosen).encode(uploads, intake)
+        numbers = sum(i.value.codes.size for i in items if isinstance(i.value, CodeGrid))
+        return await call.reply(codes_reply, form, chosen, items, heavy=numbers > _HEAVY_NUMBERS)
+
+
+@router.post("/v1/decode", **openapi.DECODE)
+async def decode(request: Request, model: ModelName = None, quality: Quality = 90) -> Response:
+    """Codes → images: takes what encoding answered, in any of its forms, unchanged."""
+    call = Call(request)
+    codes = await call.codes(await call.body(), model)
+    picture_form(call.accept, len(codes.grids))
+    with call.admit(len(codes.grids)):
+        items = await call.runner(codes.model).decode(codes.grids)
+        return await call.reply(pictures_reply, call.accept, items, quality)
+
+
+@router.post("/v1/reconstruct", **openapi.RECONSTRUCT)
+async def reconstruct(
+    request: Request,
+    model: ModelName = None,
+    size: Size = None,
+    fit: Fitting = "cover",
+    quality: Quality = 90,
+) -> Response:
+    """Images → what encoding and decoding makes of them, and how near that is."""
+    call = Call(request)
+    chosen, intake = call.models.get(model), call.intake(size, fit)
+    uploads = await call.uploads(await call.body())
+    picture_form(call.accept, len(uploads))
+    with call.admit(len(uploads)):
+        items = await call.runner(chosen).reconstruct(uploads, intake)
+        return await call.reply(reconstructions_reply, call.accept, chosen, items, quality)
+
+
+@router.post("/v1/embed", **openapi.EMBED)
+async def embed(
+    request: Request,
+    model: ModelName = None,
+    size: Size = None,
+    fit: Fitting = "cover",
+    encoding_format: Encoding = "float",
+) -> Response:
+    """Images or codes → vectors of length 1; an image and its codes have the same one."""
+    call = Call(request)
+    form = choose(call.accept, VECTOR_FORMS)
+    intake = call.intake(size, fit)
+    body = await call.body()
+    if await call.holds_codes(body):
+        codes = await call.codes(body, model)
+        chosen = codes.model
+        with call.admit(len(codes.grids)):
+            items = await call.runner(chosen).codes("embed", codes.grids)
+    else:
+        chosen = call.models.get(model)
+        uploads = await call.uploads(body)
+        with call.admit(len(uploads)):
+            items = await call.runner(chosen).images("embed-images", uploads, intake)
+    return await call.reply(vectors_reply, form, chosen, items, encoding_format, heavy=False)
+
+
+@router.post("/v1/classify", **openapi.CLASSIFY)
+async def classify(
+    request: Request,
+    model: ModelName = None,
+    size: Size = None,
+    fit: Fitting = "cover",
+    recognizer: Annotated[str | None, Query(description=openapi.RECOGNIZER)] = None,
+    k: Annotated[int, Query(ge=1, le=1000, description="most labels of each item")] = 5,
+    map: Annotated[bool, Query(description=openapi.MAP)] = False,  # noqa: A002 (contract)
+) -> Response:
+    """Images or codes → labels, by a recognizer that the model's bundle carries."""
+    call = Call(request)
+    choose(call.accept, (JSON,))
+    intake = call.intake(size, fit)
+    if model is not None:
+        call.models.get(model).recognizer(recognizer)
+    body = await call.body()
+    if await call.holds_codes(body):
+        codes = await call.codes(body, model)
+        question = Question.to(codes.model, recognizer, k, with_map=map)
+        with call.admit(len(codes.grids)):
+            items = await call.runner(codes.model).codes(f"recognize:{question.graph}", codes.grids)
+    else:
+        chosen = call.models.get(model)
+        question = Question.to(chosen, recognizer, k, with_map=map)
+        uploads = await call.uploads(body)
+        with call.admit(len(uploads)):
+            items = await call.runner(chosen).images(
+                f"recognize-images:{question.graph}", uploads, intake
+            )
+    return await call.reply(labels_reply, question, items)
+
+
+@router.get("/v1/models", **openapi.MODELS)
+async def list_models(request: Request) -> Response:
+    """The loaded models, and which is the default."""
+    choose(request.headers.get("accept"), (JSON,))
+    models = request.app.state.service.models
+    data = [describe_model(model) for model in models.by_name.values()]
+    return json_response({"default": models.default.name, "data": data})
+
+
+@router.post("/v1/models:reload", **openapi.RELOAD)
+async def reload_models(request: Request) -> Response:
+    """Load the models folder anew and serve it, if all of it is good. Needs keys to be set."""
+    service = request.app.state.service
+    if not service.has_keys:
+        raise Unauthorized("reloading over HTTP needs TESSERA_API_KEYS to be set; or send SIGHUP")
+    try:
+        models = await service.reload()
+    except (ModelsRefused, SettingsError) as error:
+        raise InvalidParameter(f"not reloaded, what was loaded goes on serving: {error}") from error
+    return json_response({"default": models.default.name, "models": list(models.by_name)})
+
+
+@router.get("/v1/models/{name}", **openapi.MODEL_OF_NAME)
+async def get_model(
+    request: Request, name: Annotated[str, Path(description="of the model")]
+) -> Response:
+    """What a model's manifest says of it, and how it runs here."""
+    choose(request.headers.get("accept"), (JSON,))
+    return json_response(describe_model(request.app.state.service.models.get(name)))
+
+
+@router.get("/v1/models/{name}/codebook", **openapi.CODEBOOK)
+async def get_codebook(
+    request: Request, name: Annotated[str, Path(description="of the model")]
+) -> Response:
+    """The code vectors: float32, one row for each code."""
+    model = request.app.state.service.models.get(name)
+    if choose(request.headers.get("accept"), (JSON, NPY)) == NPY:
+        return Response(write_npy(model.codebook.astype("<f4")), media_type=NPY)
+    return json_response(
+        {
+            "model": model.name,
+            "code_space": model.manifest.code_space,
+            "codebook_size": model.manifest.codebook_size,
+            "codebook_width": model.manifest.codebook_width,
+            "vectors": model.codebook,
+        }
+    )
+
+
+@router.get("/livez", **openapi.LIVEZ)
+async def livez() -> Response:
+    """The process answers."""
+    return json_response({"status": "alive"})
+
+
+@router.get("/readyz", **openapi.READYZ)
+async def readyz(request: Request) -> Response:
+    """Every loaded model has lately run for real on its device."""
+    service = request.app.state.service
+    service.check_ready()
+    return json_response({"status": "ready", "models": list(service.models.by_name)})
+
+
+@router.get("/metrics", **openapi.METRICS)
+async def metrics(request: Request) -> Response:
+    """What the service counts, for Prometheus."""
+    return Response(
+        request.app.state.service.metrics.exposition(),
+        media_type="text/plain; version=0.0.4; charset=utf-8",
+    )

@@ -1,0 +1,250 @@
+"""Request and response bodies as the OpenAPI document describes them.
+
+Answers are built as plain values (`app.replies`): validating a megabyte of codes on the way out
+would cost more than computing them. Tests hold the answers to these schemas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Schema(BaseModel):
+    """Base: no fields but those declared."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Problem(Schema):
+    """Why a request failed (RFC 9457)."""
+
+    type: str = Field(examples=["urn:tessera:problem:image_corrupt"])
+    title: str = Field(examples=["Image corrupt"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["the JPEG image is truncated or broken"])
+    code: str = Field(description="stable name of the failure", examples=["image_corrupt"])
+    request_id: str = Field(examples=["4bf92f3577b34da6a3ce929d0e0e4736"])
+
+
+class ItemError(Schema):
+    """Why one item of several failed."""
+
+    code: str = Field(examples=["image_corrupt"])
+    status: int = Field(examples=[422])
+    detail: str
+
+
+class ItemBase(Schema):
+    """What every item says."""
+
+    index: int = Field(ge=0, description="place in the request")
+    name: str | None = Field(default=None, description="file name, if the client sent one")
+    error: ItemError | None = Field(default=None, description="instead of a result")
+
+
+class ImagesBody(BaseModel):
+    """Images as JSON. Addresses are never fetched."""
+
+    images: list[str] = Field(
+        min_length=1, description="base64 of an image file, or a data: URI", examples=[["iVBORw0…"]]
+    )
+
+
+class EncodedItem(ItemBase):
+    """The codes of one image."""
+
+    width: int | None = Field(default=None, ge=1, description="pixels")
+    height: int | None = Field(default=None, ge=1, description="pixels")
+    grid: list[int] | None = Field(
+        default=None, description="[rows, columns]", min_length=2, max_length=2, examples=[[64, 96]]
+    )
+    codes: list[list[int]] | None = Field(
+        default=None,
+        description="rows of integers in [0, codebook_size)",
+        examples=[[[17, 4], [203, 9]]],
+    )
+
+
+class Encoded(Schema):
+    """Codes, as decoding takes them."""
+
+    model: str = Field(examples=["photo-f8"])
+    code_space: str = Field(description="what the codes mean: digest of codebook and decoder")
+    precision: str = Field(examples=["fp32"])
+    data: list[EncodedItem]
+
+
+class CodesItem(BaseModel):
+    """One grid to decode. An item with `error` and no codes is passed over."""
+
+    codes: list[list[int]] | None = Field(
+        default=None, description="rows of integers, all of one length"
+    )
+    width: int | None = Field(default=None, description="true width in pixels; crops")
+    height: int | None = Field(default=None, description="true height in pixels; crops")
+    name: str | None = None
+    error: Any = None
+
+
+class CodesBody(BaseModel):
+    """Codes as JSON: what encoding answered, or at least these fields of it."""
+
+    code_space: str
+    data: list[CodesItem] = Field(min_length=1)
+
+
+class PictureItem(ItemBase):
+    """One image."""
+
+    width: int | None = Field(default=None, ge=1, description="pixels")
+    height: int | None = Field(default=None, ge=1, description="pixels")
+    media_type: str | None = Field(default=None, examples=["image/png"])
+    image: str | None = Field(default=None, description="base64 of the file")
+
+
+class Pictures(Schema):
+    """Several images."""
+
+    data: list[PictureItem]
+
+
+class ReconstructedItem(PictureItem):
+    """One image, and how near it is to its original."""
+
+    psnr: float | None = Field(default=None, description="dB over all samples; null if equal")
+    bits_per_pixel: float | None = Field(default=None, description="of the codes, at fixed length")
+
+
+class Reconstructions(Schema):
+    """Several reconstructed images."""
+
+    data: list[ReconstructedItem]
+
+
+class EmbeddedItem(ItemBase):
+    """One vector."""
+
+    embedding: list[float] | str | None = Field(
+        default=None, description="numbers, or base64 of little-endian float32; of length 1"
+    )
+
+
+class Embedded(Schema):
+    """Vectors."""
+
+    model: str = Field(examples=["photo-f8"])
+    code_space: str
+    dimension: int = Field(examples=[256])
+    data: list[EmbeddedItem]
+
+
+class Label(Schema):
+    """One class."""
+
+    label: str = Field(examples=["church"])
+    probability: float = Field(ge=0, le=1, examples=[0.91])
+
+
+class ClassifiedItem(ItemBase):
+    """The labels of one image or grid."""
+
+    labels: list[Label] | None = Field(default=None, description="the most probable first")
+    map: list[list[float]] | None = Field(
+        default=None, description="activation of the first label over the code grid, 0…1"
+    )
+    box: list[int] | None = Field(
+        default=None, description="[x0, y0, x1, y1] in pixels around the map's main region"
+    )
+
+
+class Classified(Schema):
+    """Labels."""
+
+    model: str
+    code_space: str
+    recognizer: str = Field(examples=["imagenette-10"])
+    data: list[ClassifiedItem]
+
+
+class RecognizerFacts(Schema):
+    """A recognizer of a model."""
+
+    classes: list[str]
+    licence: str
+    metrics: dict[str, Any]
+
+
+class ModelFacts(Schema):
+    """What a model's manifest says of it, and how it runs here."""
+
+    name: str = Field(examples=["photo-f8"])
+    version: str
+    code_space: str
+    stride: int = Field(description="pixels per code along each axis", examples=[8])
+    codebook_size: int = Field(examples=[4096])
+    codebook_width: int = Field(description="dimension of a code vector")
+    bits_per_code: int = Field(examples=[12])
+    embedding_dimension: int
+    precision: str = Field(description="that runs here", examples=["fp32"])
+    precisions: list[str] = Field(description="that the bundle carries")
+    device: str = Field(examples=["cpu"])
+    recognizers: dict[str, RecognizerFacts]
+    data: list[dict[str, Any]] = Field(description="what it was trained on, with licences")
+    metrics: dict[str, Any] = Field(description="measured at export")
+
+
+class ModelList(Schema):
+    """The loaded models."""
+
+    default: str = Field(description="for requests that name none")
+    data: list[ModelFacts]
+
+
+class Reloaded(Schema):
+    """What is served from now on."""
+
+    default: str
+    models: list[str]
+
+
+class Codebook(Schema):
+    """The code vectors."""
+
+    model: str
+    code_space: str
+    codebook_size: int
+    codebook_width: int
+    vectors: list[list[float]] = Field(description="one row for each code")
+
+
+class Alive(Schema):
+    """The process answers."""
+
+    status: str = Field(examples=["alive"])
+
+
+class Ready(Schema):
+    """The service is ready."""
+
+    status: str = Field(examples=["ready"])
+    models: list[str]
+
+
+BODIES: tuple[type[BaseModel], ...] = (
+    Problem,
+    ImagesBody,
+    CodesBody,
+    Encoded,
+    Pictures,
+    Reconstructions,
+    Embedded,
+    Classified,
+    ModelFacts,
+    ModelList,
+    Reloaded,
+    Codebook,
+    Alive,
+    Ready,
+)

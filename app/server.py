@@ -1,0 +1,182 @@
+"""The process around the application: sockets, timeouts, signals and exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.main import create_app
+from app.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from fastapi import FastAPI
+
+    from app.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_S = 30
+# For the first request's headers, from connecting or from the first byte of a later one.
+_HEADERS_S = 10
+# A client that takes nothing of its answer for this long is cut off.
+_STALLED_READER_S = 20
+# A refused upload may go on for this long, so that its sender gets to read the refusal.
+_LINGER_S = 5
+# Between being told to stop and closing the door: answers meanwhile say `Connection: close`, so
+# that clients go elsewhere instead of finding their connection cut.
+_LAME_DUCK_S = 0.5
+_BACKLOG = 2048
+_MAX_CONNECTIONS = 4096
+
+
+def serve(settings: Settings) -> int:
+    """Run the service until it is told to stop.
+
+    SIGTERM and SIGINT: unready at once, nothing new accepted, what is in flight answered for
+    up to `drain_timeout_s`, then exit code 0. A second one exits at once, with 128 + its number.
+    SIGHUP reloads the models folder. A failed start or a hung run exits with 1.
+
+    Returns:
+        The exit code.
+    """
+    configure_logging(settings.log_level)
+    server = _Server(settings)
+    server.run()
+    logging.shutdown()
+    return server.exit_code
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, settings: Settings) -> None:
+        self.exit_code = 0
+        self._app = create_app(settings, self._on_fatal)
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                host=settings.host,
+                port=settings.port,
+                loop="uvloop",
+                http=_Protocol,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=settings.drain_timeout_s,  # type: ignore[arg-type]
+            )
+        )
+
+    @property
+    def app(self) -> FastAPI:
+        return self._app
+
+    async def startup(self, sockets: Any = None) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+        await super().startup(sockets)
+
+    def _reload(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload_and_say())
+        self._reloading = task  # a task that nothing refers to may be collected while it runs
+
+    async def _reload_and_say(self) -> None:
+        try:
+            await self._app.state.service.reload()
+        except Exception as error:  # noqa: BLE001  (what was loaded goes on serving)
+            _log.error("reload refused: %s", error)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Handle SIGTERM or SIGINT, keeping no record of it.
+
+        uvicorn raises the signals on its record again at the end, and the exit code isn't 0.
+        """
+        if self._app.state.service.draining:
+            os._exit(128 + sig)  # lines of the log not yet written are lost
+        self._app.state.service.drain()
+        asyncio.get_running_loop().call_later(_LAME_DUCK_S, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+    def _on_fatal(self, reason: str) -> None:
+        _log.critical("stopping: %s", reason)
+        print(f"tessera: {reason}", file=sys.stderr)  # noqa: T201
+        self.exit_code = 1
+        # Long enough for those who wait to be told.
+        asyncio.get_running_loop().call_later(_LAME_DUCK_S, self._stop)
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with bounds on how long a client may take.
+
+    uvicorn bounds the pause between two requests, and nothing else: a client that sends a byte a
+    minute, or reads none of its answer, would hold its connection and our memory for good.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+    _unread = 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > _MAX_CONNECTIONS:
+            transport.abort()
+            return
+        self._start_timer(_HEADERS_S, self._close_unless_answering)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._start_timer(_HEADERS_S, self._close_unless_answering)
+
+    def on_headers_complete(self) -> None:
+        self._stop_timer()  # from here on the request's own deadline holds
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        cycle = self.cycle
+        super().on_response_complete()
+        if self.transport.is_closing() or self.transport.get_write_buffer_size():
+            self._watch_reader()
+        elif cycle is not None and cycle.more_body:
+            self._start_timer(_LINGER_S, self.transport.close)
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():
+            return  # still being read; `_watch_reader` looks after it
+        super().timeout_keep_alive_handler()
+
+    def _close_unless_answering(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+    def _watch_reader(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if unread and unread == self._unread:
+            self.transport.abort()  # close() would wait for the buffer to empty
+            return
+        self._unread = unread
+        if unread:
+            self._start_timer(_STALLED_READER_S, self._watch_reader)
+
+    def _start_timer(self, seconds: float, then: Any) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, then)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

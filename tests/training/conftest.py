@@ -1,0 +1,28 @@
+"""A tiny model for the tests of training: small enough to train in seconds."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from training.config import Config, load_config
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Config:
+    """The `tiny` preset, shortened, in float32 so that results don't depend on the processor."""
+    config = load_config("tiny")
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, crop=32, validation_fraction=0.2),
+        optimizer=dataclasses.replace(config.optimizer, steps=12, batch=8, warmup_steps=2),
+        run=dataclasses.replace(
+            config.run, bf16=False, log_every=4, validate_every=6, checkpoint_every=4
+        ),
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """One thread for torch: these networks are too small for two, and waiting for it costs more."""
+    torch.set_num_threads(1)

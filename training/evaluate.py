@@ -1,0 +1,132 @@
+"""`python -m training.evaluate BUNDLE_OR_CHECKPOINT --data DIR`: every number that matters.
+
+Writes `metrics.json`, `metrics.md`, one self-contained `report.html` and a
+`contact-sheet.webp`. What is measured, and how, is in `training.evaluation`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from bundle import BundleError
+from training.checkpoint import CheckpointError
+from training.codec import open_codec
+from training.data import DataError
+from training.evaluation import Evaluation, evaluate
+from training.pictures import Pair, contact_sheet, pairs
+from training.report import to_html, to_markdown
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The command line; see `--help`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate",
+        description="Measures a model on folders of images at their own size, beside JPEG, WebP "
+        "and AVIF at equal bytes; writes metrics.json, metrics.md, report.html and "
+        "contact-sheet.webp.",
+        epilog="Example: python -m training.evaluate models/photo-f8 --data kodak "
+        "--labelled recognition --out runs/evaluation",
+    )
+    parser.add_argument(
+        "model",
+        type=Path,
+        help="a bundle's folder, or a checkpoint such as "
+        "runs/NAME/last.pt (its averaged weights are measured)",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="a folder of images, searched at any depth; may be given repeatedly",
+    )
+    parser.add_argument(
+        "--labelled",
+        type=Path,
+        metavar="DIR",
+        help="a folder with train/CLASS/ and test/CLASS/: adds the recognition "
+        "probe and the classical features beside it",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/evaluation-NAME")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16", "int8"),
+        default="fp32",
+        help="of a bundle's graphs (default: fp32)",
+    )
+    parser.add_argument(
+        "--peers",
+        type=int,
+        default=100,
+        metavar="N",
+        help="images, evenly chosen, that JPEG, WebP and AVIF are tried on; "
+        "0 leaves them out (default: 100)",
+    )
+    parser.add_argument(
+        "--lpips",
+        type=Path,
+        metavar="FILE",
+        help="a TorchScript file that maps two image batches in [−1, 1] to distances",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="processor threads (default: all cores)"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parses the command line and evaluates; 0 if that went well, 2 if it can't be."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    if options.threads > 0:
+        torch.set_num_threads(options.threads)
+    try:
+        codec = open_codec(options.model, options.precision, options.threads)
+        evaluation = evaluate(
+            codec,
+            options.data,
+            peer_images=max(0, options.peers),
+            labelled=options.labelled,
+            lpips=_load_lpips(options.lpips),
+            console=Console(stderr=True),
+        )
+        out = options.out or Path("runs") / f"evaluation-{codec.name}"
+        write(evaluation, pairs(codec, evaluation, options.data), out)
+    except (BundleError, CheckpointError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(to_markdown(evaluation))
+    print(f"written: {out}/metrics.json, metrics.md, report.html, contact-sheet.webp")
+    return 0
+
+
+def write(evaluation: Evaluation, pictures: Sequence[Pair], out: Path) -> None:
+    """Writes the four files of an evaluation into a folder, made if it isn't there."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(evaluation.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+    (out / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    (out / "metrics.md").write_text(to_markdown(evaluation), encoding="utf-8")
+    (out / "report.html").write_text(to_html(evaluation, pictures), encoding="utf-8")
+    (out / "contact-sheet.webp").write_bytes(contact_sheet(pictures))
+
+
+def _load_lpips(path: Path | None) -> nn.Module | None:
+    if path is None:
+        return None
+    try:
+        module: nn.Module = torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable TorchScript file") from error
+    return module
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
