@@ -173,7 +173,7 @@ def read_uploads(body: bytes, content_type: str, limits: Limits) -> list[Upload]
         files = read_files(body, content_type, max_files=limits.images)
         uploads = [Upload(content, name) for name, content in files]
     elif kind == JSON:
-        uploads = _uploads_of_json(_json_object(body), limits)
+        uploads = _uploads_of_json(json_object(body), limits)
     elif kind == NPY:
         images = read_npy_images(body, max_pixels=limits.pixels, max_images=limits.images)
         uploads = [Upload(pixels) for pixels in images]
@@ -208,7 +208,12 @@ def _from_base64(text: str) -> bytes:
         raise MalformedRequest("an image is not valid base64") from error
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
+    """A body that must be a JSON object.
+
+    Raises:
+        MalformedRequest: it is not.
+    """
     try:
         values = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -234,7 +239,7 @@ def holds_codes(body: bytes, content_type: str) -> bool:
         return True
     if kind == NPY:
         return read_npy(body).dtype != np.uint8
-    return kind == JSON and "images" not in _json_object(body)
+    return kind == JSON and "images" not in json_object(body)
 
 
 def read_codes(
@@ -277,7 +282,7 @@ def read_codes(
         )
         return Codes(model, list(enumerate(grids)), "unknown")
     if kind == JSON:
-        return _codes_of_json(_json_object(body), models, name, limits)
+        return _codes_of_json(json_object(body), models, name, limits)
     raise UnsupportedMediaType(f"codes come as {', '.join(CODE_BODIES)}")
 
 

@@ -121,8 +121,12 @@ class Call:
         self._exchange.stages["encode"] = (time.perf_counter() - started) * 1000
         return made
 
-    async def _parse(self, body: bytes, parse: Callable[..., _T], *arguments: Any) -> _T:
-        kind = self._content_type.partition(";")[0].strip().lower()
-        if len(body) <= _SMALL_BODY_BYTES or kind in RAW_IMAGES:
+    async def parse(self, size: int, parse: Callable[..., _T], *arguments: Any) -> _T:
+        """Take something of `size` bytes apart; what is large, off the event loop."""
+        if size <= _SMALL_BODY_BYTES:
             return parse(*arguments)
         return await self._batcher.offload(parse, *arguments)
+
+    async def _parse(self, body: bytes, parse: Callable[..., _T], *arguments: Any) -> _T:
+        kind = self._content_type.partition(";")[0].strip().lower()
+        return await self.parse(0 if kind in RAW_IMAGES else len(body), parse, *arguments)

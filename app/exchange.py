@@ -19,6 +19,7 @@ class Exchange:
         id: of the request, the client's or ours.
         stages: milliseconds by stage.
         images: images or grids in the request.
+        codes: that were made or read for it.
         held_bytes: of its body, counted as held by the service.
     """
 
@@ -26,6 +27,7 @@ class Exchange:
         "_departed",
         "_task",
         "_watcher",
+        "codes",
         "held_bytes",
         "id",
         "images",
@@ -38,6 +40,7 @@ class Exchange:
         self.started = time.perf_counter()
         self.stages = dict.fromkeys(STAGES, 0.0)
         self.images = 0
+        self.codes = 0
         self.held_bytes = 0
         self._departed = False
         self._task = asyncio.current_task()

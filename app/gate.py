@@ -10,9 +10,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from app.dialects import refusal
 from app.errors import DeadlineExceeded, Internal, NotReady, TesseraError
 from app.exchange import Exchange
-from app.problems import problem
+from app.playground import is_playground
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("tessera.request")
 _crash = logging.getLogger("tessera.crash")
 
-_OPEN = frozenset({"/livez", "/readyz", "/metrics"})
+_OPEN = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -68,7 +69,7 @@ class Gate:
         failure: TesseraError | None = None
         try:
             async with asyncio.timeout(self._service.settings.request_timeout_s):
-                if scope["path"] not in _OPEN:
+                if scope["path"] not in _OPEN and not is_playground(scope["path"]):
                     key = headers.get(b"authorization")
                     self._service.check_key(key.decode("latin-1") if key is not None else None)
                 await self._app(scope, receive, send_with_headers)
@@ -93,7 +94,7 @@ class Gate:
         if failure is not None and failure.status in {429, 503, 504}:
             self._metrics.rejections.labels(failure.code).inc()
         if failure is not None and status == 0:
-            await problem(failure, exchange.id)(scope, receive, send_with_headers)
+            await refusal(scope, failure)(scope, receive, send_with_headers)
         self._account(scope, exchange, status)
 
     def _headers(self, headers: Any, exchange: Exchange) -> list[tuple[bytes, bytes]]:

@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from app import openapi
 from app.docs import add_docs
 from app.gate import Gate
+from app.playground import add_playground
 from app.problems import from_framework, from_validation, problem
 from app.routes import router
 from app.service import Service
@@ -64,6 +65,7 @@ def create_app(settings: Settings, on_fatal: Callable[[str], None] | None = None
     app.state.service = service
     app.include_router(router)
     add_docs(app)
+    add_playground(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     # The last one added is the outermost: answers of the gate need CORS headers too.
     app.add_middleware(Gate, service=service)

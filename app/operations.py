@@ -7,12 +7,13 @@ request fails only if all of its items did.
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from app.batching import Work
-from app.codes import CodeGrid
+from app.codes import CodeGrid, grid_shape
 from app.errors import Internal, TesseraError
 from app.resizing import Fit, crop, pad_to_multiple
 
@@ -168,14 +169,16 @@ class Runner:
         """The image as it went in, and what the operation made of it."""
         done = await self._batcher.submit(partial(_prepare, self._model, operation, upload, intake))
         self._note(done)
+        height, width, _ = done.aside.shape
+        self._exchange.codes += math.prod(grid_shape(width, height, self._model.manifest.stride))
         return done.aside, done.result
 
     async def _codes(self, operation: str, grid: CodeGrid) -> Any:
-        rows, columns = grid.codes.shape
-        pixels = rows * columns * self._model.manifest.stride**2
+        pixels = grid.codes.size * self._model.manifest.stride**2
         work = Work((self._model, operation, grid.codes.shape), grid.codes, pixels)
         done = await self._batcher.submit_prepared(work)
         self._note(done)
+        self._exchange.codes += grid.codes.size
         return done.result
 
     async def _each(

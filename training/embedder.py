@@ -224,22 +224,27 @@ class Embedder(nn.Module):
         bias: float32 `[e]`.
     """
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, description: nn.Module, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
         self.description = description
-        self.projection = nn.Linear(weight.shape[1], weight.shape[0])
-        with torch.no_grad():
-            self.projection.weight.copy_(weight)
-            self.projection.bias.copy_(bias)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
 
     @property
     def size(self) -> int:
         """Numbers in a vector, e."""
-        return self.projection.out_features
+        return self.weight.shape[0]
+
+    def project(self, codes: Tensor) -> Tensor:
+        """int64 `[n, rows, columns]` → float32 `[n, e]`, of any length."""
+        return F.linear(self.description(codes), self.weight, self.bias)
 
     def forward(self, codes: Tensor) -> Tensor:
         """int64 `[n, rows, columns]` → float32 `[n, e]` of unit length."""
-        return F.normalize(self.projection(self.description(codes)), dim=1)
+        return F.normalize(self.project(codes), dim=1)
 
 
 @dataclass(frozen=True)
@@ -270,7 +275,8 @@ def fit_projection(
     described = apply_to_grids(description, grids)
     mean = described.mean(dim=0)
     centred = described - mean
-    size = min(whitening.size, *centred.shape)
+    # Of n grids there are n − 1 directions in which they differ.
+    size = max(1, min(whitening.size, len(centred) - 1, centred.shape[1]))
     torch.manual_seed(0)  # of the randomised decomposition
     rank = min(size + 32, *centred.shape)
     _, strengths, axes = torch.svd_lowrank(centred, rank, niter=4)

@@ -43,7 +43,10 @@ dt {{ white-space: nowrap; }}
 .chart .grid {{ stroke: var(--line); stroke-width: 1; }}
 .series polyline {{ fill: none; stroke: var(--c); stroke-width: 2; }}
 .series circle {{ fill: var(--c); stroke: var(--paper); stroke-width: 1.5; }}
-.series text {{ paint-order: stroke; stroke: var(--paper); stroke-width: 4px; fill: var(--c); font-weight: 600; font-size: 13.5px; }}
+.series text {{
+  fill: var(--c); font-weight: 600; font-size: 13.5px;
+  paint-order: stroke; stroke: var(--paper); stroke-width: 4px;
+}}
 .s0 {{ --c: var(--own); }} .s1 {{ --c: var(--s1); }}
 .s2 {{ --c: var(--s2); }} .s3 {{ --c: var(--s3); }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 15px; }}

@@ -172,11 +172,11 @@ class Quantizer(nn.Module):
         dead = (self.counts < self.config.restart_below * uniform).nonzero().squeeze(1)
         if len(dead) == 0:
             return
+        flat = _of_all_processes(flat)
         # At most as many as there are latents; the others follow in later steps.
         dead = dead[: len(flat)]
         picks = self._permutation(len(flat), step)[: len(dead)].to(flat.device)
         places = flat[picks]
-        _take_from_first_process(places)
         self.codebook.data[dead] = places
         # Half the uniform share: long enough to prove itself, too little to stay unused for ever.
         self.counts[dead] = 0.5 * uniform
@@ -186,6 +186,7 @@ class Quantizer(nn.Module):
     def _initialize(self, flat: Tensor, step: int) -> None:
         """k-means (ten rounds of Lloyd's algorithm) on the first batch's latents."""
         size = self.config.size
+        flat = _of_all_processes(flat)
         order = self._permutation(len(flat), step).to(flat.device)
         # Fewer latents than codes: repeat them; restarts will spread the copies.
         places = flat[order.repeat(-(-size // len(flat)))[:size]].clone()
@@ -197,9 +198,8 @@ class Quantizer(nn.Module):
             if self.config.distance == "cosine":
                 moved = F.normalize(moved)
             places = torch.where(counts[:, None] > 0, moved, places)
-        _take_from_first_process(places)
         self.codebook.data.copy_(places)
-        self.counts.fill_(len(flat) * _processes() / size)
+        self.counts.fill_(len(flat) / size)
         self.sums.copy_(places * self.counts[:, None])
         self.initialized.fill_(True)
 
@@ -218,6 +218,10 @@ def _sum_over_processes(values: Tensor) -> None:
         torch.distributed.all_reduce(values)
 
 
-def _take_from_first_process(values: Tensor) -> None:
-    if _processes() > 1:
-        torch.distributed.broadcast(values, src=0)
+def _of_all_processes(flat: Tensor) -> Tensor:
+    """Every process' latents in the order in which one process would have them."""
+    if _processes() == 1:
+        return flat
+    parts = [torch.empty_like(flat) for _ in range(_processes())]
+    torch.distributed.all_gather(parts, flat.contiguous())
+    return torch.cat(parts)

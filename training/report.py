@@ -226,7 +226,8 @@ def _peer_table(e: Evaluation) -> str:
         for name, rate, q, note in rows
     )
     return (
-        "<table><caption>At equal bytes: each file as long as the model’s codes at most, or as short as it gets</caption>"
+        "<table><caption>At equal bytes: each file as long as the model’s "
+        "codes at most, or as short as it gets</caption>"
         "<tr><th></th><th>bits/pixel</th><th>PSNR, dB</th><th>SSIM</th><th>MS-SSIM</th><th></th>"
         f"</tr>{body}</table>"
     )
@@ -271,7 +272,8 @@ def _figure(pair: Pair) -> str:
     crop_width = pair.crops()[0].shape[1] * ENLARGED
     return (
         "<figure>"
-        f'<div class="swap" tabindex="0" style="aspect-ratio:{width}/{height};max-width:min(100%,{shown}px)">'
+        f'<div class="swap" tabindex="0" '
+        f'style="aspect-ratio:{width}/{height};max-width:min(100%,{shown}px)">'
         f'<img class="after" alt="{name}, reconstruction" src="{_data_url(pair.reconstruction)}">'
         f'<img class="before" alt="{name}, original" src="{_data_url(pair.original)}">'
         '<span class="label after">reconstruction</span>'

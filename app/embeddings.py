@@ -1,0 +1,142 @@
+"""`POST /v1/embeddings`: what `/v1/embed` does, as clients of OpenAI's embeddings ask for it.
+
+An input is an image, as base64 or a data: URI. What OpenAI counts in tokens is counted in codes.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from app.bodies import JSON, Upload, json_object
+from app.calls import Call
+from app.dialects import OPENAI_PATH, described
+from app.errors import InvalidParameter, MalformedRequest, TooManyImages, UnsupportedMediaType
+from app.replies import json_response, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from app.models import Model
+    from app.operations import Item
+
+_BODY = {
+    "type": "object",
+    "required": ["input"],
+    "properties": {
+        "input": {
+            "description": "images, each as base64 or as a data: URI",
+            "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        },
+        "model": {"type": "string", "description": "the default model if absent"},
+        "encoding_format": {"enum": ["float", "base64"], "default": "float"},
+        "dimensions": {"type": "integer", "description": "only what the model has"},
+        "user": {"type": "string", "description": "ignored"},
+    },
+}
+_ANSWER = {
+    "type": "object",
+    "required": ["object", "data", "model", "usage"],
+    "properties": {
+        "object": {"const": "list"},
+        "data": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["object", "index", "embedding"],
+                "properties": {
+                    "object": {"const": "embedding"},
+                    "index": {"type": "integer"},
+                    "embedding": {
+                        "oneOf": [
+                            {"type": "array", "items": {"type": "number"}},
+                            {"type": "string", "description": "base64 of little-endian float32"},
+                        ]
+                    },
+                },
+            },
+        },
+        "model": {"type": "string"},
+        "usage": {
+            "type": "object",
+            "description": "codes, which are the tokens of an image",
+            "required": ["prompt_tokens", "total_tokens"],
+            "properties": {
+                "prompt_tokens": {"type": "integer"},
+                "total_tokens": {"type": "integer"},
+            },
+        },
+    },
+}
+_DESCRIBED = described(
+    "OpenAI",
+    "Images to vectors, for OpenAI's clients",
+    _ANSWER,
+    (400, 401, 404, 413, 415, 422, 429, 500, 503, 504),
+    {JSON: {"schema": _BODY}},
+)
+
+router = APIRouter()
+
+
+@router.post(OPENAI_PATH, **_DESCRIBED)
+async def embeddings(request: Request) -> Response:
+    """Images → vectors of length 1. One bad input fails the request, as at OpenAI."""
+    call = Call(request)
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if kind != JSON:
+        raise UnsupportedMediaType(f"the body must be {JSON}")
+    body = await call.body()
+    asked = await call.parse(len(body), json_object, body)
+    model = call.models.get(_string(asked, "model"))
+    encoding = _string(asked, "encoding_format") or "float"
+    if encoding not in {"float", "base64"}:
+        raise InvalidParameter("encoding_format must be float or base64")
+    dimension = model.manifest.embedding_size
+    if asked.get("dimensions") not in {None, dimension}:
+        raise InvalidParameter(f"dimensions: vectors of {model.name} have {dimension} numbers")
+    uploads = _uploads(asked.get("input"), request.app.state.service.limits.images)
+    with call.admit(len(uploads)):
+        items = await call.runner(model).images(
+            "embed-images", uploads, call.intake(None, "cover")
+        )
+    codes = request.scope["tessera"].codes
+    return await call.reply(_reply, model, items, encoding, codes, heavy=False)
+
+
+def _string(asked: dict[str, Any], name: str) -> str | None:
+    value = asked.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidParameter(f"{name} must be a string")
+    return value
+
+
+def _uploads(given: Any, most: int) -> list[Upload]:
+    inputs = [given] if isinstance(given, str) else given
+    if not (
+        isinstance(inputs, list) and inputs and all(isinstance(text, str) for text in inputs)
+    ):
+        raise MalformedRequest(
+            "input must be an image, as base64 or a data: URI, or a list of such images"
+        )
+    if len(inputs) > most:
+        raise TooManyImages(f"{len(inputs)} inputs; the limit is {most} (TESSERA_MAX_IMAGES)")
+    return [Upload(text) for text in inputs]
+
+
+def _reply(model: Model, items: Sequence[Item[Any]], encoding: str, codes: int) -> Response:
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": base64.b64encode(vector.astype("<f4").tobytes()).decode()
+            if encoding == "base64"
+            else np.ascontiguousarray(vector),
+        }
+        for index, vector in enumerate(whole(items))
+    ]
+    usage = {"prompt_tokens": codes, "total_tokens": codes}
+    return json_response({"object": "list", "data": data, "model": model.name, "usage": usage})

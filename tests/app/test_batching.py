@@ -1,0 +1,334 @@
+"""One queue, one consumer: what waits, what runs together, what is refused and what is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from app.batching import Batcher, Work
+from app.errors import NotReady, Overloaded, TesseraError
+
+
+class Recorder:
+    """A run that notes its batches; it can be held up, and fails on payloads that say so."""
+
+    def __init__(self) -> None:
+        self.batches = []
+        self.go = threading.Event()
+        self.go.set()
+
+    def __call__(self, key, payloads):
+        self.batches.append((key, list(payloads)))
+        assert self.go.wait(10)
+        if "poison" in payloads:
+            raise RuntimeError("poison")
+        return [f"{key}:{payload}" for payload in payloads]
+
+
+@contextmanager
+def batcher(run, **options):
+    """A batcher that is closed in the end."""
+    made = Batcher(run, **{"max_items": 64, "max_weight": 1000, "max_batch_weight": 8, **options})
+    try:
+        yield made
+    finally:
+        if isinstance(run, Recorder):
+            run.go.set()
+        made.close()
+
+
+async def until(condition):
+    """Wait for a condition that another thread brings about."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+async def hold_up(queue, run):
+    """Make the consumer busy with an item of its own; return its task."""
+    run.go.clear()
+    first = asyncio.create_task(queue.submit_prepared(Work("first", 0, 1)))
+    await until(lambda: run.batches)
+    return first
+
+
+def test_a_lone_item_runs_at_once():
+    """No timer waits for company."""
+
+    async def main():
+        with batcher(Recorder()) as queue:
+            started = time.monotonic()
+            done = await queue.submit(lambda: Work("a", 1, 1, aside="kept"))
+            assert (done.result, done.aside) == ("a:1", "kept")
+            assert time.monotonic() - started < 1
+            assert min(done.prepare_s, done.queue_s, done.run_s) >= 0
+
+    asyncio.run(main())
+
+
+def test_what_gathers_during_a_run_runs_together_by_key_and_weight():
+    """Equal keys are stacked up to the weight of a batch; other keys are not mixed in."""
+
+    async def main():
+        run = Recorder()
+        with batcher(run) as queue:
+            first = await hold_up(queue, run)
+            rest = [
+                asyncio.create_task(queue.submit_prepared(Work("ab"[i % 2], i, 3)))
+                for i in range(8)
+            ]
+            await until(lambda: queue.queued_weight == 24)
+            run.go.set()
+            await asyncio.gather(first, *rest)
+        sizes = [(key, len(batch)) for key, batch in run.batches[1:]]
+        assert sorted(sizes) == [("a", 2), ("a", 2), ("b", 2), ("b", 2)]
+        assert [task.result().result for task in rest] == [f"{'ab'[i % 2]}:{i}" for i in range(8)]
+
+    asyncio.run(main())
+
+
+def test_a_large_item_delays_small_ones_no_longer_than_itself():
+    """Ten large ones are queued first; small ones that come later wait for one at most."""
+
+    async def main():
+        run = Recorder()
+        with batcher(run, max_weight=10_000) as queue:
+            first = await hold_up(queue, run)
+            large = [
+                asyncio.create_task(queue.submit_prepared(Work(f"large{i}", i, 100)))
+                for i in range(10)
+            ]
+            await until(lambda: queue.queued_weight == 1000)
+            small = [
+                asyncio.create_task(queue.submit_prepared(Work("small", i, 1))) for i in range(4)
+            ]
+            await until(lambda: queue.queued_weight == 1004)
+            run.go.set()
+            await asyncio.gather(first, *large, *small)
+        order = [key for key, _ in run.batches[1:]]
+        assert order.index("small") <= 1
+
+    asyncio.run(main())
+
+
+def test_a_stream_of_small_items_does_not_starve_a_large_one():
+    """A large one is passed by small ones that add up to its own weight, and no more."""
+
+    async def main():
+        run = Recorder()
+        with batcher(run) as queue:
+            large = None
+            for i in range(60):
+                if i == 5:
+                    large = asyncio.create_task(queue.submit_prepared(Work("large", i, 20)))
+                small = [
+                    asyncio.create_task(queue.submit_prepared(Work("small", i, 1)))
+                    for _ in range(2)
+                ]
+                await asyncio.gather(*small)
+                if large is not None and large.done():
+                    break
+            assert large.done()
+
+    asyncio.run(main())
+
+
+def test_a_poisoned_item_fails_alone():
+    """The failed batch is halved until the item is alone; its neighbours get their results."""
+
+    async def main():
+        run = Recorder()
+        with batcher(run) as queue:
+            first = await hold_up(queue, run)
+            payloads = [1, 2, "poison", 4, 5]
+            rest = [asyncio.create_task(queue.submit_prepared(Work("a", p, 1))) for p in payloads]
+            await until(lambda: queue.queued_weight == 5)
+            run.go.set()
+            await first
+            outcomes = await asyncio.gather(*rest, return_exceptions=True)
+        assert isinstance(outcomes[2], RuntimeError)
+        assert [o.result for i, o in enumerate(outcomes) if i != 2] == ["a:1", "a:2", "a:4", "a:5"]
+
+    asyncio.run(main())
+
+
+def test_a_result_that_is_an_exception_fails_its_item_alone():
+    """A run may find single items bad without failing as a whole."""
+
+    async def main():
+        found_bad = [ValueError("bad")]
+        with (
+            batcher(lambda _key, _payloads: found_bad) as queue,
+            pytest.raises(ValueError, match="bad"),
+        ):
+            await queue.submit_prepared(Work("a", 1, 1))
+
+    asyncio.run(main())
+
+
+def test_what_preparing_raises_reaches_who_waits():
+    """A broken image is the image's fault, not the queue's."""
+
+    async def main():
+        def broken():
+            raise TesseraError("broken")
+
+        with batcher(Recorder()) as queue:
+            with pytest.raises(TesseraError, match="broken"):
+                await queue.submit(broken)
+            assert (await queue.submit(lambda: Work("a", 1, 1))).result == "a:1"
+
+    asyncio.run(main())
+
+
+def test_items_nobody_waits_for_never_run():
+    """A departed client's item is dropped, and its place is free at once."""
+
+    async def main():
+        run = Recorder()
+        with batcher(run) as queue:
+            first = await hold_up(queue, run)
+            gone = asyncio.create_task(queue.submit_prepared(Work("gone", 1, 5)))
+            await until(lambda: queue.queued_weight == 5)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+            assert queue.queued_weight == 0
+            stays = asyncio.create_task(queue.submit_prepared(Work("stays", 1, 1)))
+            await until(lambda: queue.queued_weight == 1)
+            run.go.set()
+            await asyncio.gather(first, stays)
+        assert [key for key, _ in run.batches] == ["first", "stays"]
+
+    asyncio.run(main())
+
+
+def test_items_dropped_before_they_are_prepared_cost_nothing():
+    """With the pool busy, a cancelled item is not even decoded."""
+
+    async def main():
+        prepared = []
+        release = threading.Event()
+
+        def slow():
+            release.wait(10)
+            return Work("a", 1, 1)
+
+        def noted():
+            prepared.append(1)
+            return Work("a", 2, 1)
+
+        with batcher(Recorder(), prepare_threads=1) as queue:
+            busy = asyncio.create_task(queue.submit(slow))
+            gone = asyncio.create_task(queue.submit(noted))
+            await asyncio.sleep(0.02)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+            release.set()
+            await busy
+            await queue.submit(lambda: Work("a", 3, 1))
+        assert not prepared
+
+    asyncio.run(main())
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_return():
+    """Retry-After is what is waiting, at the speed measured."""
+
+    async def main():
+        def slow(key, payloads):
+            time.sleep(0.2)
+            return payloads
+
+        with batcher(slow, max_items=10, max_batch_weight=1) as queue:
+
+            async def one():
+                with queue.admit(1):
+                    await queue.submit_prepared(Work("a", 1, 1))
+
+            for _ in range(2):
+                await one()
+            waiting = [asyncio.create_task(one()) for _ in range(10)]
+            await until(lambda: queue.depth == 10)
+            started = time.monotonic()
+            with pytest.raises(Overloaded) as refusal, queue.admit(1):
+                pass
+            assert time.monotonic() - started < 0.05
+            await asyncio.gather(*waiting)
+            took = time.monotonic() - started
+            # Ten at 0.2 s: right within a factor of two.
+            assert took / 2 <= refusal.value.retry_after_s <= took * 2 + 1
+            with queue.admit(10):
+                assert queue.depth == 10
+            assert queue.depth == 0
+
+    asyncio.run(main())
+
+
+def test_the_queue_is_bounded_by_weight_too():
+    """Items whose weight is known only once prepared are refused then."""
+
+    async def main():
+        run = Recorder()
+        with batcher(run, max_weight=10) as queue:
+            first = await hold_up(queue, run)
+            waiting = asyncio.create_task(queue.submit_prepared(Work("a", 1, 9)))
+            await until(lambda: queue.queued_weight == 9)
+            with pytest.raises(Overloaded):
+                await queue.submit(lambda: Work("a", 2, 2))
+            run.go.set()
+            await asyncio.gather(first, waiting)
+            alone = await queue.submit(lambda: Work("a", 3, 99))
+            assert alone.result == "a:3"
+
+    asyncio.run(main())
+
+
+def test_what_would_time_out_in_the_queue_is_refused():
+    """With a second of work queued, an item that may wait for half is not accepted."""
+
+    async def main():
+        def slow(key, payloads):
+            time.sleep(0.1)
+            return payloads
+
+        with batcher(slow, max_batch_weight=1, max_wait_s=0.5) as queue:
+            await queue.submit_prepared(Work("a", 1, 1))
+
+            async def one():
+                with queue.admit(1):
+                    await queue.submit_prepared(Work("a", 1, 1))
+
+            await one()
+            tasks = [asyncio.create_task(one()) for _ in range(20)]
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        refused = [o for o in outcomes if isinstance(o, Overloaded)]
+        assert 0 < len(refused) < 20
+        assert all(o is None for o in outcomes if not isinstance(o, Overloaded))
+
+    asyncio.run(main())
+
+
+def test_closing_answers_everyone_and_ends_the_threads():
+    """Nobody is left waiting, and what comes later is refused."""
+
+    async def main():
+        run = Recorder()
+        queue = Batcher(run, max_items=8, max_weight=100, max_batch_weight=1)
+        first = await hold_up(queue, run)
+        waiting = asyncio.create_task(queue.submit_prepared(Work("a", 1, 1)))
+        await until(lambda: queue.queued_weight == 1)
+        assert queue.running_for_s() > 0
+        queue.close(timeout_s=0)
+        outcomes = await asyncio.gather(first, waiting, return_exceptions=True)
+        assert all(isinstance(outcome, NotReady) for outcome in outcomes)
+        with pytest.raises(NotReady), queue.admit(1):
+            pass
+        run.go.set()
+        await until(lambda: not queue._thread.is_alive())
+
+    asyncio.run(main())

@@ -1,0 +1,114 @@
+"""All bundles in a folder are served, or the start fails by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from app.device import Device
+from app.errors import CodeSpaceMismatch, ModelNotFound, RecognizerNotFound
+from app.models import ModelsRefused, load_models
+from bundle import open_bundle, write_bundle
+
+CPU = Device("cpu", 0, 1)
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_bundle):
+    """A folder with the tiny model in it."""
+    shutil.copytree(tiny_bundle, tmp_path / "tiny")
+    return tmp_path
+
+
+def add(folder, tiny_bundle, name, **fields):
+    """Add a copy of the tiny model under another name."""
+    bundle = open_bundle(tiny_bundle)
+    manifest = dataclasses.replace(bundle.manifest, name=name, **fields)
+    return write_bundle(
+        folder / name, manifest, {file: bundle.read(file) for file in manifest.files}
+    )
+
+
+def load(folder, default=None):
+    return load_models(folder, default, CPU, "auto")
+
+
+def test_the_only_model_is_the_default(folder):
+    """It needs no naming."""
+    models = load(folder)
+    assert models.default is models.get(None) is models.get("tiny")
+    assert models.default.codebook.shape == (256, 4)
+    assert models.default.codebook.dtype == np.float32
+
+
+def test_several_models_need_a_default_unless_the_shipped_one_is_among_them(folder, tiny_bundle):
+    """Which one answers must not depend on the alphabet."""
+    add(folder, tiny_bundle, "other")
+    with pytest.raises(ModelsRefused, match="set TESSERA_DEFAULT_MODEL to one of: other, tiny"):
+        load(folder)
+    assert load(folder, "other").default.name == "other"
+    with pytest.raises(ModelsRefused, match="'absent', but loaded are: other, tiny"):
+        load(folder, "absent")
+    add(folder, tiny_bundle, "photo-f8")
+    assert load(folder).default.name == "photo-f8"
+
+
+def test_codes_find_the_model_of_their_space(folder, tiny_bundle):
+    """The default where it can, else whichever has it; a named model must have it itself."""
+    add(folder, tiny_bundle, "other", code_space="ab" * 32)
+    models = load(folder, "tiny")
+    tiny = models.get("tiny").manifest.code_space
+    assert models.of_code_space(tiny).name == "tiny"
+    assert models.of_code_space("ab" * 32).name == "other"
+    with pytest.raises(CodeSpaceMismatch, match=r"tiny \("):
+        models.of_code_space("ab" * 32, "tiny")
+    with pytest.raises(CodeSpaceMismatch, match=r"other .*tiny"):
+        models.of_code_space("cd" * 32)
+    with pytest.raises(ModelNotFound, match="other, tiny"):
+        models.get("absent")
+
+
+def test_a_model_without_recognizers_says_how_to_get_one(folder):
+    """The detail names the command."""
+    with pytest.raises(RecognizerNotFound, match=r"training\.recognize"):
+        load(folder).default.recognizer(None)
+
+
+def test_a_corrupted_byte_stops_the_start_by_name(folder):
+    """Every file is hashed, whether it is used or not."""
+    file = folder / "tiny" / "decoder.onnx"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ModelsRefused, match=r"bundle tiny: decoder\.onnx .*SHA-256"):
+        load(folder)
+
+
+def test_a_folder_that_is_no_bundle_stops_the_start_by_name(folder):
+    """A half-copied model is not silently left out."""
+    (folder / "half").mkdir()
+    with pytest.raises(ModelsRefused, match="bundle half: there is no manifest"):
+        load(folder)
+
+
+def test_hidden_folders_and_files_are_passed_over(folder):
+    """Writing a bundle makes one beside its target for a moment."""
+    (folder / ".half").mkdir()
+    (folder / "README.md").write_text("models")
+    assert list(load(folder).by_name) == ["tiny"]
+
+
+def test_no_folder_no_bundle_and_two_of_one_name_are_refused(folder, tmp_path):
+    """Each in words of its own."""
+    with pytest.raises(ModelsRefused, match="there is no folder"):
+        load(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelsRefused, match="there is no bundle in 'empty'"):
+        load(tmp_path / "empty")
+    (tmp_path / "empty").rmdir()
+    shutil.copytree(folder / "tiny", folder / "copy")
+    with pytest.raises(ModelsRefused, match="copy and tiny are both named tiny"):
+        load(folder)

@@ -1,0 +1,227 @@
+"""Deadlines, departures, overload, readiness and reload, in the service as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import io
+import shutil
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bundle import open_bundle, write_bundle
+
+PNG = {"content-type": "image/png"}
+
+
+def png(side: int = 16, seed: int = 0) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    return file.getvalue()
+
+
+class Held:
+    """Holds up every run of a service until it is let go: a device that is busy."""
+
+    def __init__(self, client) -> None:
+        self.ran = []
+        self._go = threading.Event()
+        self._batcher = client.app.state.service.batcher
+        self._run = self._batcher._run
+
+    def __enter__(self):
+        self._batcher._run = self._wait
+        return self
+
+    def __exit__(self, *_):
+        self._go.set()
+        self._batcher._run = self._run
+
+    def _wait(self, key, payloads):
+        self.ran.append(len(payloads))
+        assert self._go.wait(30)
+        return self._run(key, payloads)
+
+    def let_go(self):
+        self._go.set()
+
+
+def wait_for(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_what_takes_too_long_is_answered_so(tiny_bundle, run_app):
+    """504 at the deadline, and the service goes on."""
+    with run_app(models_dir=tiny_bundle.parent, request_timeout_s=0.5) as client:
+        with Held(client):
+            started = time.monotonic()
+            answer = client.post("/v1/encode", content=png(), headers=PNG)
+            assert answer.status_code == 504
+            assert answer.json()["code"] == "deadline_exceeded"
+            assert 0.4 < time.monotonic() - started < 3
+        assert client.post("/v1/encode", content=png(), headers=PNG).status_code == 200
+
+
+def test_a_departed_client_s_images_are_never_run(tiny_bundle, run_app):
+    """Whoever hangs up while waiting costs nothing more."""
+    with run_app(models_dir=tiny_bundle.parent) as client, Held(client) as held:
+        service = client.app.state.service
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(client.post, "/v1/encode", content=png(), headers=PNG)
+            wait_for(lambda: held.ran)
+            body = png(24)
+            with socket.create_connection((client.base_url.host, client.base_url.port)) as gone:
+                gone.sendall(
+                    b"POST /v1/encode HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\n"
+                    b"Content-Length: %d\r\n\r\n" % len(body) + body
+                )
+                wait_for(lambda: service.batcher.queued_weight > 0)
+            wait_for(lambda: service.batcher.queued_weight == 0)
+            held.let_go()
+            assert first.result().status_code == 200
+        wait_for(lambda: service.batcher.depth == 0)
+        assert held.ran == [1]
+        assert "tessera_departed_clients_total 1.0" in client.get("/metrics").text
+        assert service._held_bytes == 0
+
+
+def test_a_full_queue_answers_429_at_once(tiny_bundle, run_app):
+    """Before the body is even read, with Retry-After."""
+    with (
+        run_app(models_dir=tiny_bundle.parent, max_queue=2, max_images=2) as client,
+        Held(client) as held,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        waiting = [
+            pool.submit(client.post, "/v1/encode", content=png(), headers=PNG) for _ in range(2)
+        ]
+        wait_for(lambda: client.app.state.service.batcher.depth == 2)
+        started = time.monotonic()
+        answer = client.post("/v1/encode", content=png(), headers=PNG)
+        assert time.monotonic() - started < 0.5
+        assert (answer.status_code, answer.json()["code"]) == (429, "overloaded")
+        assert int(answer.headers["retry-after"]) >= 1
+        held.let_go()
+        assert [task.result().status_code for task in waiting] == [200, 200]
+        assert client.post("/v1/encode", content=png(), headers=PNG).status_code == 200
+        assert 'tessera_rejections_total{code="overloaded"} 1.0' in client.get("/metrics").text
+
+
+def test_codes_are_the_same_under_many_clients(client):
+    """32 at once, of three shapes: each gets what it gets alone."""
+    files = [png((64, 48, 40)[i % 3], seed=i) for i in range(32)]
+
+    def codes(file):
+        return client.post("/v1/encode", content=file, headers=PNG).json()["data"][0]["codes"]
+
+    alone = [codes(file) for file in files]
+    with ThreadPoolExecutor(32) as pool:
+        assert list(pool.map(codes, files)) == alone
+
+
+def test_a_hung_run_makes_the_service_unready_and_ends_it(tiny_bundle, run_app):
+    """Whoever waits is told so; the supervisor is to start another."""
+    with (
+        run_app(models_dir=tiny_bundle.parent, stuck_after_s=0.5) as client,
+        Held(client),
+    ):
+        reasons = []
+        client.app.state.service._on_fatal = reasons.append
+        answer = client.post("/v1/encode", content=png(), headers=PNG)
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        assert "hung" in answer.json()["detail"]
+        assert "hung" in reasons[0]
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/livez").status_code == 200
+
+
+def test_a_model_that_has_not_run_lately_is_canaried(client, monkeypatch):
+    """An idle service still knows that its device works."""
+    service = client.app.state.service
+    (model,) = service._ran
+    service._ran[model] = ran = time.monotonic() - 20
+    wait_for(lambda: service._ran[model] > ran)
+    service._ran[model] = time.monotonic() - 40
+    monkeypatch.setattr(service, "_canary", lambda _model: asyncio.sleep(0))
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "has not run" in answer.json()["detail"]
+    # A request is still tried: it may be what shows that the device works again.
+    assert client.post("/v1/encode", content=png(), headers=PNG).status_code == 200
+    assert client.get("/readyz").status_code == 200
+
+
+def test_reloading_swaps_models_without_failing_a_request(tiny_bundle, run_app, tmp_path):
+    """A new bundle is served, an old one in flight finishes, and a bad one changes nothing."""
+    shutil.copytree(tiny_bundle, tmp_path / "tiny")
+    with run_app(models_dir=tmp_path, api_keys="k", default_model="tiny") as client:
+        client.headers["authorization"] = "Bearer k"
+        bundle = open_bundle(tiny_bundle)
+        manifest = dataclasses.replace(bundle.manifest, name="other", code_space="ab" * 32)
+        write_bundle(tmp_path / "other", manifest, {f: bundle.read(f) for f in manifest.files})
+        stop = threading.Event()
+        statuses = []
+
+        def load():
+            while not stop.is_set():
+                answer = client.post("/v1/encode", content=png(), headers=PNG)
+                statuses.append(answer.status_code)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        try:
+            assert client.post("/v1/models:reload").json()["models"] == ["other", "tiny"]
+            assert client.post("/v1/encode?model=other", content=png(), headers=PNG).is_success
+            (tmp_path / "broken").mkdir()
+            answer = client.post("/v1/models:reload")
+            assert answer.status_code == 422
+            assert "bundle broken" in answer.json()["detail"]
+            assert client.get("/readyz").json()["models"] == ["other", "tiny"]
+        finally:
+            stop.set()
+            thread.join()
+        assert statuses
+        assert set(statuses) == {200}
+
+
+def test_keys_come_from_a_file_too_and_reload_with_it(tiny_bundle, run_app, tmp_path):
+    """Rotation without a restart: write the file, then reload."""
+    file = tmp_path / "keys"
+    file.write_text("# team a\nold\n")
+    with run_app(models_dir=tiny_bundle.parent, api_keys_file=file) as client:
+        old, new = ({"authorization": f"Bearer {key}"} for key in ("old", "new"))
+        assert client.get("/v1/models", headers=old).status_code == 200
+        file.write_text("new\n")
+        assert client.post("/v1/models:reload", headers=old).status_code == 200
+        assert client.get("/v1/models", headers=old).status_code == 401
+        assert client.get("/v1/models", headers=new).status_code == 200
+        file.write_text("# nobody\n")
+        answer = client.post("/v1/models:reload", headers=new)
+        assert answer.status_code == 422
+        assert client.get("/v1/models", headers=new).status_code == 200
+
+
+def test_bodies_held_at_once_are_bounded(client):
+    """Uploads beyond the bound are refused rather than kept in memory."""
+    from app.errors import Overloaded
+
+    service = client.app.state.service
+    service.hold(8 * service.limits.body_bytes)
+    try:
+        with pytest.raises(Overloaded):
+            service.hold(1)
+        answer = client.post("/v1/encode", content=png(), headers=PNG)
+        assert answer.status_code == 429
+    finally:
+        service.hold(-8 * service.limits.body_bytes)
+    assert client.post("/v1/encode", content=png(), headers=PNG).status_code == 200
