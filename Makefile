@@ -44,19 +44,23 @@ $(GPU_VENV)/.stamp:
 	$(call make_venv,$(GPU_VENV))
 
 $(VENV)/.stamp-serve: requirements/cpu.txt $(VENV)/.stamp
-	$(PY) $(PIP) --require-hashes -r $<
+	@echo "Installing what the service needs into $(VENV) …"
+	@$(PY) $(PIP) --require-hashes -r $<
 	@touch $@
 
 $(VENV)/.stamp-train: requirements/train.txt $(VENV)/.stamp
-	$(PY) $(PIP) -r $<
+	@echo "Installing what training needs into $(VENV), torch among it: this takes minutes …"
+	@$(PY) $(PIP) -r $<
 	@touch $@
 
 $(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp
-	$(PY) $(PIP) -r $<
+	@echo "Installing what tests and training need into $(VENV): this takes minutes …"
+	@$(PY) $(PIP) -r $<
 	@touch $@
 
 $(GPU_VENV)/.stamp-serve: requirements/gpu.txt $(GPU_VENV)/.stamp
-	$(GPU_VENV)/bin/python $(PIP) --require-hashes -r $<
+	@echo "Installing what serving on a GPU needs into $(GPU_VENV), 3 GB: this takes minutes …"
+	@$(GPU_VENV)/bin/python $(PIP) --require-hashes -r $<
 	@touch $@
 
 ## Use

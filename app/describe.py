@@ -8,12 +8,19 @@ if TYPE_CHECKING:
     from app.models import Model
 
 
-def describe_model(model: Model) -> dict[str, Any]:
-    """The manifest's facts and how the model runs here, as plain values for JSON."""
+def describe_model(model: Model, aliases: list[str]) -> dict[str, Any]:
+    """The manifest's facts and how the model runs here, as plain values for JSON.
+
+    Args:
+        model: to be described.
+        aliases: other names than `id` that mean it now.
+    """
     manifest = model.manifest
     return {
+        "id": model.id,
         "name": manifest.name,
         "version": manifest.version,
+        "aliases": aliases,
         "code_space": manifest.code_space,
         "stride": manifest.stride,
         "codebook_size": manifest.codebook_size,

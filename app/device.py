@@ -114,6 +114,11 @@ def session(graph: bytes, device: Device) -> Any:
     # Idle threads otherwise spin and fight the event loop for the cores: 16–18 images/s with
     # spinning, 51 without, on the same two cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Weights are inside the checked bytes. A graph that refers to other files would be given any
+    # below the working directory; below this, nothing can be.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", f"{os.devnull}/none"
+    )
     providers: list[Any] = ["CPUExecutionProvider"]
     if device.kind == "cuda":
         cuda = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from app import openapi, protocols
 from app.bodies import JSON
 from app.errors import (
     ImageCorrupt,
@@ -23,6 +24,7 @@ from app.problems import problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pydantic import BaseModel
     from starlette.responses import Response
     from starlette.types import Scope
 
@@ -75,60 +77,46 @@ def _openai(error: TesseraError) -> dict[str, Any]:
     }
 
 
-_STRING = {"type": "string"}
-_ERRORS: dict[str, dict[str, Any]] = {
-    "OpenAI": {
-        "type": "object",
-        "required": ["error"],
-        "properties": {
-            "error": {
-                "type": "object",
-                "required": ["message", "type", "param", "code"],
-                "properties": {
-                    "message": _STRING,
-                    "type": _STRING,
-                    "param": {"type": ["string", "null"]},
-                    "code": _STRING,
-                },
-            }
-        },
-    },
-    "Open Inference Protocol": {
-        "type": "object",
-        "required": ["error"],
-        "properties": {"error": _STRING},
-    },
+_PROBLEMS: dict[str, type[BaseModel]] = {
+    "OpenAI": protocols.OpenAIProblem,
+    "Open Inference Protocol": protocols.V2Problem,
 }
 
 
 def described(
     protocol: str,
     summary: str,
-    answer: dict[str, Any],
-    statuses: Iterable[int],
-    body: dict[str, Any] | None = None,
+    answer: type[BaseModel],
+    statuses: Iterable[int] = (),
+    codes: Iterable[str] | None = None,
+    *,
+    bodies: dict[str, Any] | None = None,
+    many: bool = False,
+    open_to_all: bool = False,
 ) -> dict[str, Any]:
     """What the OpenAPI document says of a route of another protocol.
 
     Args:
         protocol: `OpenAI` or `Open Inference Protocol`.
         summary: of the route.
-        answer: JSON schema of its answer.
+        answer: schema of its answer.
         statuses: that it may fail with.
-        body: what it takes: media type → OpenAPI media type object.
+        codes: of the errors of these statuses, those that it raises; all if None.
+        bodies: what it takes: media type → OpenAPI media type object.
+        many: whether it answers with a list of such answers.
+        open_to_all: whether it needs no key.
     """
-    errors = {
-        status: {
-            "description": f"as {protocol} says it",
-            "content": {JSON: {"schema": _ERRORS[protocol]}},
-        }
-        for status in statuses
-    }
-    good = {"description": "as the protocol says", "content": {JSON: {"schema": answer}}}
-    extra = {} if body is None else {"requestBody": {"required": True, "content": body}}
+    found = openapi.responses(statuses, codes)
+    for response in found.values():
+        response["content"] = {JSON: {"schema": openapi.reference(_PROBLEMS[protocol])}}
+    schema = openapi.reference(answer)
+    content = {JSON: {"schema": {"type": "array", "items": schema} if many else schema}}
+    extra: dict[str, Any] = {"security": []} if open_to_all else {}
+    if bodies is not None:
+        extra["requestBody"] = {"required": True, "content": bodies}
     return {
         "summary": summary,
         "tags": [protocol],
-        "responses": {200: good, **errors},
+        "responses": {200: {"description": "as the protocol says", "content": content}, **found},
         "openapi_extra": extra,
     }

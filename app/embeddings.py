@@ -15,6 +15,8 @@ from app.bodies import JSON, Upload, json_object
 from app.calls import Call
 from app.dialects import OPENAI_PATH, described
 from app.errors import InvalidParameter, MalformedRequest, TooManyImages, UnsupportedMediaType
+from app.openapi import reference
+from app.protocols import Embeddings, EmbeddingsBody
 from app.replies import json_response, whole
 
 if TYPE_CHECKING:
@@ -23,60 +25,17 @@ if TYPE_CHECKING:
     from app.models import Model
     from app.operations import Item
 
-_BODY = {
-    "type": "object",
-    "required": ["input"],
-    "properties": {
-        "input": {
-            "description": "images, each as base64 or as a data: URI",
-            "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-        },
-        "model": {"type": "string", "description": "the default model if absent"},
-        "encoding_format": {"enum": ["float", "base64"], "default": "float"},
-        "dimensions": {"type": "integer", "description": "only what the model has"},
-        "user": {"type": "string", "description": "ignored"},
-    },
-}
-_ANSWER = {
-    "type": "object",
-    "required": ["object", "data", "model", "usage"],
-    "properties": {
-        "object": {"const": "list"},
-        "data": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["object", "index", "embedding"],
-                "properties": {
-                    "object": {"const": "embedding"},
-                    "index": {"type": "integer"},
-                    "embedding": {
-                        "oneOf": [
-                            {"type": "array", "items": {"type": "number"}},
-                            {"type": "string", "description": "base64 of little-endian float32"},
-                        ]
-                    },
-                },
-            },
-        },
-        "model": {"type": "string"},
-        "usage": {
-            "type": "object",
-            "description": "codes, which are the tokens of an image",
-            "required": ["prompt_tokens", "total_tokens"],
-            "properties": {
-                "prompt_tokens": {"type": "integer"},
-                "total_tokens": {"type": "integer"},
-            },
-        },
-    },
-}
 _DESCRIBED = described(
     "OpenAI",
     "Images to vectors, for OpenAI's clients",
-    _ANSWER,
+    Embeddings,
     (400, 401, 404, 413, 415, 422, 429, 500, 503, 504),
-    {JSON: {"schema": _BODY}},
+    (
+        *("malformed_request", "unauthorized", "model_not_found", "body_too_large"),
+        *("too_many_images", "image_too_large", "unsupported_media_type", "image_corrupt"),
+        *("invalid_parameter", "overloaded", "internal", "not_ready", "deadline_exceeded"),
+    ),
+    bodies={JSON: {"schema": reference(EmbeddingsBody)}},
 )
 
 router = APIRouter()
@@ -100,9 +59,7 @@ async def embeddings(request: Request) -> Response:
         raise InvalidParameter(f"dimensions: vectors of {model.name} have {dimension} numbers")
     uploads = _uploads(asked.get("input"), request.app.state.service.limits.images)
     with call.admit(len(uploads)):
-        items = await call.runner(model).images(
-            "embed-images", uploads, call.intake(None, "cover")
-        )
+        items = await call.runner(model).images("embed-images", uploads, call.intake(None, "cover"))
     codes = request.scope["tessera"].codes
     return await call.reply(_reply, model, items, encoding, codes, heavy=False)
 
@@ -116,9 +73,7 @@ def _string(asked: dict[str, Any], name: str) -> str | None:
 
 def _uploads(given: Any, most: int) -> list[Upload]:
     inputs = [given] if isinstance(given, str) else given
-    if not (
-        isinstance(inputs, list) and inputs and all(isinstance(text, str) for text in inputs)
-    ):
+    if not (isinstance(inputs, list) and inputs and all(isinstance(text, str) for text in inputs)):
         raise MalformedRequest(
             "input must be an image, as base64 or a data: URI, or a list of such images"
         )

@@ -128,6 +128,23 @@ class Graphs:
         quantizer.run_with_iobinding(second, options)
         return np.asarray(second.get_outputs()[0].numpy())
 
+    def latents(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the encoder alone makes of images, as `encode` takes them: `[n, d, h/s, w/s]`.
+
+        Raises:
+            Internal: they are not finite.
+        """
+        run = self._sessions["encoder"]
+        size = pixels.shape[0] * pixels.shape[1] * pixels.shape[2]
+        feed = {run.get_inputs()[0].name: np.ascontiguousarray(pixels)}
+        return _check_finite(run.run(None, feed, self._run_options(size))[0], "latents")
+
+    def quantize(self, latents: NDArray[np.float32]) -> NDArray[Any]:
+        """Codes of latents `[n, d, h/s, w/s]`, as `encode` gives them."""
+        run = self._sessions["quantizer"]
+        port = self._manifest.graphs["quantizer"].inputs[0]
+        return np.asarray(run.run(None, {port.name: latents.astype(port.dtype, copy=False)})[0])
+
     def decode(self, codes: NDArray[Any]) -> NDArray[np.uint8]:
         """Images of codes: integers `[n, h/s, w/s]` in `[0, K)` → uint8 `[n, h, w, 3]`."""
         pixels = codes.size * self._manifest.stride**2

@@ -12,10 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from app import openapi
+from app.dialects import refusal
 from app.docs import add_docs
+from app.embeddings import router as embeddings_router
 from app.gate import Gate
+from app.inference import router as inference_router
 from app.playground import add_playground
-from app.problems import from_framework, from_validation, problem
+from app.problems import from_framework, from_validation
 from app.routes import router
 from app.service import Service
 from app.telemetry import Metrics
@@ -57,6 +60,7 @@ def create_app(settings: Settings, on_fatal: Callable[[str], None] | None = None
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         exception_handlers={
             HTTPException: _framework_error,
             RequestValidationError: _validation_error,
@@ -64,6 +68,8 @@ def create_app(settings: Settings, on_fatal: Callable[[str], None] | None = None
     )
     app.state.service = service
     app.include_router(router)
+    app.include_router(embeddings_router)
+    app.include_router(inference_router)
     add_docs(app)
     add_playground(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
@@ -87,11 +93,11 @@ def create_app(settings: Settings, on_fatal: Callable[[str], None] | None = None
 
 
 async def _framework_error(request: Request, error: Any) -> Response:
-    return problem(from_framework(error), request.scope["tessera"].id, error.headers)
+    return refusal(request.scope, from_framework(error), error.headers)
 
 
 async def _validation_error(request: Request, error: Any) -> Response:
-    return problem(from_validation(error), request.scope["tessera"].id)
+    return refusal(request.scope, from_validation(error))
 
 
 def _version() -> str:

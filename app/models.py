@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # The model that the project ships: the default wherever it is among several.
 _SHIPPED = "photo-f8"
+
+_PARTS = re.compile(r"\d+|[^\d._]+").findall
 
 
 class ModelsRefused(Exception):
@@ -51,6 +54,11 @@ class Model:
     def name(self) -> str:
         """The model's name, as requests say it."""
         return self.bundle.manifest.name
+
+    @property
+    def id(self) -> str:
+        """Name and version: `photo-f8@1`, what means this model and never another."""
+        return f"{self.name}@{self.manifest.version}"
 
     @property
     def precision(self) -> Precision:
@@ -83,18 +91,23 @@ class Model:
         Args:
             operation: `encode`, `reconstruct` or `embed-images` on pixels uint8 `[h, w, 3]`;
                 `decode`, `embed` or `recognize:<graph>` on codes `[rows, columns]`;
-                `recognize-images:<graph>` on pixels.
+                `recognize-images:<graph>` on pixels; `latents` on pixels; `quantize` on latents.
             batch: the payloads.
 
         Returns:
             For each item, of `encode` codes `[rows, columns]`; of `decode` and `reconstruct`
             pixels uint8 `[h, w, 3]`; of `embed…` a vector float32 `[e]`; of `recognize…` logits
-            and maps as in `Graphs.recognize`.
+            and maps as in `Graphs.recognize`; of `latents` float32 `[d, rows, columns]`; of
+            `quantize` codes.
         """
         verb, _, graph = operation.partition(":")
         values = np.stack(batch) if len(batch) > 1 else batch[0][None]
         if verb in {"encode", "reconstruct", "embed-images", "recognize-images"}:
             values = self.graphs.encode(values)
+        if verb == "latents":
+            return list(self.graphs.latents(values))
+        if verb == "quantize":
+            return list(self.graphs.quantize(values))
         if verb in {"decode", "reconstruct"}:
             return list(self.graphs.decode(values))
         if verb in {"embed", "embed-images"}:
@@ -108,25 +121,48 @@ class Model:
 class Models:
     """All loaded models. Requests hold on to the snapshot they began with.
 
+    A name alone, such as `photo-f8`, means the newest version that is loaded; `photo-f8@1` means
+    that version.
+
     Attributes:
-        by_name: in alphabetical order.
+        by_name: each model once: the newest of a name under that name, then its older versions
+            under `name@version`; names in alphabetical order.
         default: for requests that name none.
     """
 
     by_name: Mapping[str, Model]
     default: Model
 
-    def get(self, name: str | None) -> Model:
-        """The model of that name; the default if None.
+    def get(self, name: str | None, version: str | None = None) -> Model:
+        """The model of that name, or name and version; the default if None.
 
         Raises:
             ModelNotFound: no such model is loaded.
         """
         if name is None:
             return self.default
-        if name not in self.by_name:
+        return self._named(name, version)[0]
+
+    def aliases(self, model: Model) -> list[str]:
+        """What else than its id means this model now."""
+        return [model.name] if self.by_name[model.name] is model else []
+
+    def versions(self, name: str) -> list[str]:
+        """The loaded versions of a model, the newest first."""
+        return [m.manifest.version for m in self.by_name.values() if m.name == name]
+
+    def _named(self, name: str, version: str | None = None) -> list[Model]:
+        """The newest version and then the older ones; or the one that is named."""
+        base, _, pinned = name.partition("@")
+        wanted = {None, version, pinned or None}
+        found = [
+            model
+            for model in self.by_name.values()
+            if model.name == base and wanted <= {None, model.manifest.version}
+        ]
+        if not found:
             raise ModelNotFound(f"no such model is loaded; loaded: {', '.join(self.by_name)}")
-        return self.by_name[name]
+        return found
 
     def of_code_space(self, code_space: str, name: str | None = None) -> Model:
         """The model that decodes codes of that space: the default, if it can.
@@ -137,14 +173,16 @@ class Models:
 
         Raises:
             ModelNotFound: a model is named that isn't loaded.
-            CodeSpaceMismatch: the named model, or every loaded one, has another code space.
+            CodeSpaceMismatch: the named model in all its versions, or every loaded one, has
+                another code space.
         """
-        candidates = [self.default, *self.by_name.values()] if name is None else [self.get(name)]
+        # The newest of each name before any older one: they come first in `_by_age`.
+        candidates = [self.default, *_by_age(self.by_name)] if name is None else self._named(name)
         for model in candidates:
             if model.manifest.code_space == code_space:
                 return model
         loaded = ", ".join(
-            f"{model.name} ({model.manifest.code_space})" for model in self.by_name.values()
+            f"{key} ({model.manifest.code_space})" for key, model in self.by_name.items()
         )
         whose = "no loaded model" if name is None else "not the named model"
         raise CodeSpaceMismatch(f"these codes are of a space that {whose} has; loaded: {loaded}")
@@ -155,16 +193,18 @@ def load_models(folder: Path, default: str | None, device: Device, precision: st
 
     Args:
         folder: every folder in it that doesn't begin with a dot must be a bundle.
-        default: name of the default model; None takes the only one, or the shipped one.
+        default: name of the default model, or name@version; None takes the only one, or the
+            shipped one.
         device: where all run.
         precision: as in `choose_precision`.
 
     Raises:
-        ModelsRefused: a bundle is broken, two have one name, there are none, or no default.
+        ModelsRefused: a bundle is broken, two have one name and version, there are none, or no
+            default.
     """
     if not folder.is_dir():
         raise ModelsRefused(f"TESSERA_MODELS_DIR: there is no folder {folder.name!r}")
-    by_name: dict[str, Model] = {}
+    loaded: dict[tuple[str, str], Model] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not path.is_dir():
             continue
@@ -173,25 +213,48 @@ def load_models(folder: Path, default: str | None, device: Device, precision: st
         except (BundleError, GraphRefused) as error:
             text = str(error).removeprefix(f"{path.name}: ")
             raise ModelsRefused(f"bundle {path.name}: {text}") from error
-        if model.name in by_name:
-            other = by_name[model.name].bundle.path.name
-            raise ModelsRefused(f"bundles {other} and {path.name} are both named {model.name}")
-        by_name[model.name] = model
-    if not by_name:
+        key = model.name, model.manifest.version
+        if key in loaded:
+            other = loaded[key].bundle.path.name
+            raise ModelsRefused(
+                f"bundles {other} and {path.name} are both named {model.name}, version {key[1]}"
+            )
+        loaded[key] = model
+    if not loaded:
         raise ModelsRefused(f"TESSERA_MODELS_DIR: there is no bundle in {folder.name!r}")
-    by_name = dict(sorted(by_name.items()))
+    by_name: dict[str, Model] = {}
+    newest_first = sorted(loaded.items(), key=lambda item: _age(item[0][1]), reverse=True)
+    for (name, version), model in sorted(newest_first, key=lambda item: item[0][0]):
+        by_name[f"{name}@{version}" if name in by_name else name] = model
     return Models(by_name, _choose_default(by_name, default))
+
+
+def _age(version: str) -> Any:
+    """What versions are ordered by: numbers as numbers, and `1.0-rc1` before `1.0`."""
+    release, _, before = version.partition("-")
+    parts = [
+        [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in _PARTS(text)]
+        for text in (release, before)
+    ]
+    return parts[0], not before, parts[1]
+
+
+def _by_age(by_name: Mapping[str, Model]) -> list[Model]:
+    """The newest version of every name, then all the others."""
+    return [model for _, model in sorted(by_name.items(), key=lambda item: "@" in item[0])]
 
 
 def _choose_default(by_name: Mapping[str, Model], named: str | None) -> Model:
     loaded = ", ".join(by_name)
     if named is not None:
-        if named not in by_name:
-            raise ModelsRefused(f"TESSERA_DEFAULT_MODEL is {named!r}, but loaded are: {loaded}")
-        return by_name[named]
+        name, _, version = named.partition("@")
+        for model in by_name.values():
+            if model.name == name and version in {"", model.manifest.version}:
+                return model
+        raise ModelsRefused(f"TESSERA_DEFAULT_MODEL is {named!r}, but loaded are: {loaded}")
     if _SHIPPED in by_name:
         return by_name[_SHIPPED]
-    if len(by_name) > 1:
+    if len({model.name for model in by_name.values()}) > 1:
         raise ModelsRefused(
             f"several models are loaded, set TESSERA_DEFAULT_MODEL to one of: {loaded}"
         )

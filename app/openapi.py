@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
-from app import errors, schemas
+from app import errors, protocols, schemas
 from app.bodies import CODE_BODIES, IMAGE_BODIES, JSON, MULTIPART, NPY, RAW_IMAGES
 from app.packed import MEDIA_TYPE as PACKED
 from app.problems import MEDIA_TYPE as PROBLEM
@@ -86,7 +86,8 @@ def _errors_by_status() -> dict[int, list[type[errors.TesseraError]]]:
     return found
 
 
-def _responses(statuses: Iterable[int], codes: Iterable[str] | None = None) -> dict[int, Any]:
+def responses(statuses: Iterable[int], codes: Iterable[str] | None = None) -> dict[int, Any]:
+    """The errors of these statuses, or those of them that `codes` names, as the document has it."""
     by_status = _errors_by_status()
     responses: dict[int, Any] = {}
     for status in statuses:
@@ -95,7 +96,6 @@ def _responses(statuses: Iterable[int], codes: Iterable[str] | None = None) -> d
         doc = "; ".join((kind.__doc__ or "").strip().splitlines()[0].rstrip(".") for kind in kinds)
         responses[status] = {
             "description": f"{names}: {doc}",
-            "headers": _HEADERS | (_RETRY_AFTER if status in {429, 503} else {}),
             "content": {
                 PROBLEM: {
                     "schema": {"$ref": "#/components/schemas/Problem"},
@@ -130,17 +130,22 @@ def _operation(
         extra["requestBody"] = {"required": True, "content": bodies}
     if open_to_all:
         extra["security"] = []
-    good = {"description": answer, "headers": _HEADERS | (headers or {}), "content": answers}
+    good = {"description": answer, "headers": headers or {}, "content": answers}
     return {
         "summary": summary,
         "tags": [tag],
-        "responses": {200: good, **_responses(statuses, codes)},
+        "responses": {200: good, **responses(statuses, codes)},
         "openapi_extra": extra,
     }
 
 
+def reference(model: type[BaseModel]) -> dict[str, str]:
+    """A reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
 def _schema(model: type[BaseModel], example: Any = None) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+    content: dict[str, Any] = {"schema": reference(model)}
     if example is not None:
         content["example"] = example
     return content
@@ -329,11 +334,24 @@ def document(app: FastAPI) -> dict[str, Any]:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     components = made.setdefault("components", {})
-    found: dict[str, Any] = components.setdefault("schemas", {})
-    for model in schemas.BODIES:
+    components["schemas"] = found = {}
+    for model in (*schemas.BODIES, *protocols.BODIES):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         found.update(schema.pop("$defs", {}))
         found[model.__name__] = schema
+    for methods in made["paths"].values():
+        for operation in methods.values():
+            # FastAPI promises 422 wherever there is a parameter, and JSON wherever there is an
+            # answer; what we declared has a reference to one of our schemas, or isn't JSON.
+            responses = operation["responses"]
+            if "ValidationError" in str(responses.get("422")):
+                del responses["422"]
+            for status, response in responses.items():
+                headers = _HEADERS | (_RETRY_AFTER if status in {"429", "503"} else {})
+                response["headers"] = headers | response.get("headers", {})
+            good = responses["200"]["content"]
+            if "$ref" not in str(good.get(JSON)):
+                good.pop(JSON, None)
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     # An alternative of none: keys are needed only where they are configured.
     made["security"] = [{"key": []}, {}]

@@ -163,6 +163,24 @@ class Runner:
 
         return await self._each(one, grids)
 
+    async def latents(self, latents: Sequence[NDArray[np.float32]]) -> list[Item[NDArray[Any]]]:
+        """Latents `[d, rows, columns]` → codes.
+
+        Raises:
+            TesseraError: every item failed; the error of the first.
+        """
+
+        async def one(given: NDArray[np.float32]) -> NDArray[Any]:
+            pixels = math.prod(given.shape[1:]) * self._model.manifest.stride**2
+            work = Work((self._model, "quantize", given.shape), given, pixels)
+            done = await self._batcher.submit_prepared(work)
+            self._note(done)
+            self._exchange.codes += math.prod(given.shape[1:])
+            codes: NDArray[Any] = done.result
+            return codes
+
+        return await self._each(one, list(enumerate(latents)))
+
     async def _images(
         self, operation: str, upload: Upload, intake: Intake
     ) -> tuple[NDArray[np.uint8], Any]:

@@ -152,7 +152,7 @@ async def list_models(request: Request) -> Response:
     """The loaded models, and which is the default."""
     choose(request.headers.get("accept"), (JSON,))
     models = request.app.state.service.models
-    data = [describe_model(model) for model in models.by_name.values()]
+    data = [describe_model(model, models.aliases(model)) for model in models.by_name.values()]
     return json_response({"default": models.default.name, "data": data})
 
 
@@ -175,7 +175,9 @@ async def get_model(
 ) -> Response:
     """What a model's manifest says of it, and how it runs here."""
     choose(request.headers.get("accept"), (JSON,))
-    return json_response(describe_model(request.app.state.service.models.get(name)))
+    models = request.app.state.service.models
+    model = models.get(name)
+    return json_response(describe_model(model, models.aliases(model)))
 
 
 @router.get("/v1/models/{name}/codebook", **openapi.CODEBOOK)

@@ -179,8 +179,13 @@ class RecognizerFacts(Schema):
 class ModelFacts(Schema):
     """What a model's manifest says of it, and how it runs here."""
 
+    id: str = Field(description="name@version", examples=["photo-f8@1"])
     name: str = Field(examples=["photo-f8"])
     version: str
+    aliases: list[str] = Field(
+        description="what else means it now: of the newest version, the name alone",
+        examples=[["photo-f8"]],
+    )
     code_space: str
     stride: int = Field(description="pixels per code along each axis", examples=[8])
     codebook_size: int = Field(examples=[4096])

@@ -50,7 +50,12 @@ def serve(settings: Settings) -> int:
     """
     configure_logging(settings.log_level)
     server = _Server(settings)
-    server.run()
+    try:
+        server.run()
+    except SystemExit:
+        # uvicorn has logged why; it exits so where it can't listen.
+        print(f"tessera: can't listen on {settings.host}:{settings.port}", file=sys.stderr)  # noqa: T201
+        server.exit_code = 1
     logging.shutdown()
     return server.exit_code
 
@@ -65,7 +70,7 @@ class _Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 loop="uvloop",
-                http=_Protocol,
+                http=Protocol,
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -117,7 +122,7 @@ class _Server(uvicorn.Server):
         asyncio.get_running_loop().call_later(_LAME_DUCK_S, self._stop)
 
 
-class _Protocol(HttpToolsProtocol):
+class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with bounds on how long a client may take.
 
     uvicorn bounds the pause between two requests, and nothing else: a client that sends a byte a
@@ -128,6 +133,7 @@ class _Protocol(HttpToolsProtocol):
     _unread = 0
 
     def connection_made(self, transport: Any) -> None:
+        """Bound the wait for the first request."""
         super().connection_made(transport)
         if len(self.connections) > _MAX_CONNECTIONS:
             transport.abort()
@@ -135,18 +141,22 @@ class _Protocol(HttpToolsProtocol):
         self._start_timer(_HEADERS_S, self._close_unless_answering)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Leave no timer behind."""
         self._stop_timer()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
+        """Bound the time its headers take."""
         super().on_message_begin()
         self._start_timer(_HEADERS_S, self._close_unless_answering)
 
     def on_headers_complete(self) -> None:
-        self._stop_timer()  # from here on the request's own deadline holds
+        """From here on the request's own deadline holds."""
+        self._stop_timer()
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
+        """Bound what is left: an answer to be read, or an upload to be thrown away."""
         cycle = self.cycle
         super().on_response_complete()
         if self.transport.is_closing() or self.transport.get_write_buffer_size():
@@ -155,8 +165,9 @@ class _Protocol(HttpToolsProtocol):
             self._start_timer(_LINGER_S, self.transport.close)
 
     def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection; one whose answer is still being read isn't idle."""
         if self.transport.get_write_buffer_size():
-            return  # still being read; `_watch_reader` looks after it
+            return
         super().timeout_keep_alive_handler()
 
     def _close_unless_answering(self) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from app.settings import Settings
+
 ROOT = Path(__file__).parents[1]
 
 # Paths and registries of some machine; text that a person has on theirs, not in a repository.
@@ -26,7 +28,7 @@ def _python(code: str, *options: str) -> str:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 
 
@@ -109,6 +111,13 @@ def test_no_file_names_a_machine() -> None:
             if _PRIVATE.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
     assert found == []
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Makefile", "docker-compose.yml"])
+def test_deployment_names_settings_that_exist(name: str) -> None:
+    named = set(re.findall(r"\bTESSERA_([A-Z_]*[A-Z])", (ROOT / name).read_text()))
+    assert named
+    assert {setting.lower() for setting in named} <= set(Settings.model_fields)
 
 
 def test_requirements_name_no_place() -> None:

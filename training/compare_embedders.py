@@ -34,6 +34,7 @@ from training.embedder import (
     Whitening,
     apply_to_grids,
     context_vectors,
+    context_words,
     embedder_of_grids,
     fit_projection,
     patch_words,
@@ -160,42 +161,43 @@ def candidates(material: Material) -> dict[str, Callable[[], Embedder]]:
     codebook = model.quantizer.normalized_codebook().detach()
     size = len(codebook)
     contexts = context_vectors(grids, size, width=64)
-    half, plain = Whitening(256, 0.5), Whitening(256, 0.0)
+    words = context_words(contexts, 128)
+    partly, plain, fully = Whitening(256), Whitening(256, 0.0), Whitening(256, 1.0)
 
     def rarity() -> torch.Tensor:
         found = sum(torch.bincount(torch.from_numpy(np.unique(g)), minlength=size) for g in grids)
         return (len(grids) / (1 + torch.as_tensor(found))).log().clamp_min(0)
 
+    def mirrored_words() -> PooledVectors:
+        return PooledVectors(words, mirrored=True, root=True)
+
     def fitted(
-        make: Callable[[], torch.nn.Module], whitening: Whitening = half
+        make: Callable[[], torch.nn.Module], whitening: Whitening = partly
     ) -> Callable[[], Embedder]:
         return lambda: fit_projection(make(), grids, whitening)
 
     return {
-        "bag of codes, idf, PCA": fitted(lambda: BagOfCodes(rarity())),
+        "bag of codes, idf": fitted(lambda: BagOfCodes(rarity())),
         "code vectors, mean + deviation": fitted(lambda: PooledVectors(codebook, (1,), (1,))),
-        "code vectors, mean + deviation, 4×4; plain PCA": fitted(
+        "code vectors, mean + deviation, 4×4; PCA": fitted(
             lambda: PooledVectors(codebook, (4,), (4,)), plain
         ),
         "code vectors, mean + deviation, 4×4": fitted(lambda: PooledVectors(codebook, (4,), (4,))),
         "neighbour covariances": fitted(lambda: NeighbourCovariances(codebook)),
-        "decoder, first 2 blocks, 1×1 + 2×2": fitted(lambda: DecoderFeatures(model, 4)),
-        "words of 3×3 codes (k-means), 1×1 + 2×2": fitted(
-            lambda: patch_words(codebook, grids, 512)
+        "decoder, first 2 blocks, 1 + 2×2": fitted(lambda: DecoderFeatures(model, 4)),
+        "words of 3×3 codes, 1 + 2×2": fitted(lambda: patch_words(codebook, grids, 512)),
+        "context vectors, 1 + 2×2 + 4×4": fitted(lambda: PooledVectors(contexts)),
+        "context vectors, mirrored": fitted(lambda: PooledVectors(contexts, mirrored=True)),
+        "context words, 1 + 2×2 + 4×4": fitted(lambda: PooledVectors(words, root=True)),
+        "context words, mirrored (exported)": lambda: embedder_of_grids(model, grids),
+        "context words, mirrored; PCA": fitted(mirrored_words, plain),
+        "context words, mirrored; whitened": fitted(mirrored_words, fully),
+        "context words, mirrored; 512 wide": fitted(mirrored_words, Whitening(512)),
+        "context words and code vectors, mirrored": fitted(
+            lambda: Concatenated(
+                mirrored_words(), PooledVectors(codebook, (4,), (4,), mirrored=True)
+            )
         ),
-        "context vectors, 1×1 + 2×2 + 4×4; plain PCA": fitted(
-            lambda: PooledVectors(contexts), plain
-        ),
-        "context vectors, 1×1 + 2×2 + 4×4; fully whitened": fitted(
-            lambda: PooledVectors(contexts), Whitening(256, 1.0)
-        ),
-        "context vectors, 1×1 + 2×2 + 4×4, 512 wide": fitted(
-            lambda: PooledVectors(contexts), Whitening(512, 0.5)
-        ),
-        "context vectors 1×1 + 2×2 + 4×4, and code vectors 4×4": fitted(
-            lambda: Concatenated(PooledVectors(contexts), PooledVectors(codebook, (4,), (4,)))
-        ),
-        "the one exported": lambda: embedder_of_grids(model, grids),
     }
 
 

@@ -60,26 +60,48 @@ class PooledVectors(nn.Module):
         table: float32 `[K, m]`, a vector for each code.
         means: pyramid levels, in parts along one side, of which means are taken.
         deviations: levels of which standard deviations are taken.
+        mirrored: each part is averaged with its mirror image, left to right: what
+            is in a picture seldom depends on the side, and a mirrored copy is found.
+        root: square roots of the means, for a table of shares (Hellinger).
     """
 
     table: Tensor
 
     def __init__(
-        self, table: Tensor, means: Sequence[int] = (1, 2, 4), deviations: Sequence[int] = ()
+        self,
+        table: Tensor,
+        means: Sequence[int] = (1, 2, 4),
+        deviations: Sequence[int] = (),
+        *,
+        mirrored: bool = False,
+        root: bool = False,
     ) -> None:
         super().__init__()
         self.register_buffer("table", table)
         self.means, self.deviations = tuple(means), tuple(deviations)
+        self.mirrored, self.root = mirrored, root
 
     def forward(self, codes: Tensor) -> Tensor:
-        """int64 `[n, rows, columns]` → float32 `[n, m·(Σ means² + Σ deviations²)]`."""
+        """int64 `[n, rows, columns]` → float32 `[n, f]`.
+
+        f is m times the number of parts of all levels, of which mirroring leaves half.
+        """
         vectors = F.embedding(codes, self.table).permute(0, 3, 1, 2)
-        parts = [pool(vectors, cells).flatten(1) for cells in self.means]
+        parts = []
+        for cells in self.means:
+            mean = self._folded(pool(vectors, cells))
+            parts.append((mean.clamp_min(0).sqrt() if self.root else mean).flatten(1))
         for cells in self.deviations:
             mean = pool(vectors, cells)
             variance = pool(vectors.square(), cells) - mean.square()
-            parts.append(variance.clamp_min(0).sqrt().flatten(1))
+            parts.append(self._folded(variance.clamp_min(0).sqrt()).flatten(1))
         return torch.cat(parts, dim=1)
+
+    def _folded(self, parts: Tensor) -> Tensor:
+        """`[n, m, cells, cells]` → `[n, m, cells, ⌈cells/2⌉]` where mirrored."""
+        if not self.mirrored:
+            return parts
+        return ((parts + parts.flip(3)) / 2)[..., : (parts.shape[3] + 1) // 2]
 
 
 class BagOfCodes(nn.Module):
@@ -259,7 +281,7 @@ class Whitening:
     """
 
     size: int = 256
-    power: float = 0.5
+    power: float = 0.4
 
 
 def fit_projection(
@@ -335,6 +357,30 @@ def context_vectors(grids: Sequence[Codes], size: int, width: int, radius: int =
     return F.normalize((left_axes * strengths.sqrt())[:, :width])
 
 
+def context_words(vectors: Tensor, count: int, softness: float = 0.1) -> Tensor:
+    """Codes' shares in `count` words, which are clusters of codes found in like surroundings.
+
+    Spherical k-means on the codes' vectors; a code belongs to several words as its
+    cosines with them, divided by `softness`, say (softmax). What it is for: 4,096
+    codes are too many to count in a photograph of 1,000, and 128 words are not.
+
+    Args:
+        vectors: float32 `[K, m]` of unit length, as `context_vectors` makes them.
+        count: number of words, at most K.
+        softness: nearly 0 gives each code to one word.
+
+    Returns:
+        float32 `[K, count]`, rows sum to 1.
+    """
+    generator = torch.Generator().manual_seed(0)
+    words = vectors[torch.randperm(len(vectors), generator=generator)[:count]]
+    for _ in range(20):
+        nearest = (vectors @ words.T).argmax(dim=1)
+        sums = torch.zeros_like(words).index_add_(0, nearest, vectors)
+        words = torch.where(sums.norm(dim=1, keepdim=True) > 1e-6, F.normalize(sums), words)
+    return torch.softmax(vectors @ words.T / softness, dim=1)
+
+
 def patch_words(table: Tensor, grids: Sequence[Codes], count: int, seed: int = 0) -> PatchWords:
     """Learns `count` words of 3×3 neighbourhoods by spherical k-means on whitened patches.
 
@@ -367,8 +413,9 @@ def patch_words(table: Tensor, grids: Sequence[Codes], count: int, seed: int = 0
 def fit_embedder(model: Tokenizer, images: Sequence[Pixels]) -> Embedder:
     """The embedder that is exported, fitted to photographs without labels.
 
-    Means of the codes' context vectors over the whole image and its 2×2 and 4×4
-    parts, half whitened: 256 numbers. Reproducible: nothing in it is random that isn't seeded.
+    Square roots of the shares of 128 context words in the whole image and in its 2×2
+    and 4×4 parts, mirror images together, projected to 256 numbers and partly whitened.
+    Reproducible: nothing in it is random that isn't seeded.
 
     Args:
         model: a trained tokenizer.
@@ -385,8 +432,9 @@ def fit_embedder(model: Tokenizer, images: Sequence[Pixels]) -> Embedder:
 
 def embedder_of_grids(model: Tokenizer, grids: Sequence[Codes]) -> Embedder:
     """`fit_embedder` for photographs already encoded."""
-    table = context_vectors(grids, model.config.quantizer.size, width=64)
-    return fit_projection(PooledVectors(table, means=(1, 2, 4)), grids, Whitening())
+    vectors = context_vectors(grids, model.config.quantizer.size, width=64)
+    shares = context_words(vectors, count=128)
+    return fit_projection(PooledVectors(shares, mirrored=True, root=True), grids, Whitening())
 
 
 def fitting_grids(model: Tokenizer, images: Sequence[Pixels]) -> list[Codes]:

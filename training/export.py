@@ -167,7 +167,7 @@ def export(
     manifest = Manifest(
         name=config.name,
         version=version,
-        code_space=_code_space(model, codebook),
+        code_space=code_space_of(model),
         stride=stride,
         codebook_size=config.quantizer.size,
         codebook_width=config.quantizer.width,
@@ -206,12 +206,12 @@ def _file_name(graph: str, precision: str) -> str:
     return f"{graph}.onnx" if precision == "fp32" else f"{graph}.{precision}.onnx"
 
 
-def _code_space(model: Tokenizer, codebook: NDArray[np.float32]) -> str:
-    tensors = [("codebook", codebook.shape, codebook.tobytes())]
-    for name, value in model.decoder.state_dict().items():
-        weights = value.contiguous().numpy().astype("<f4")
-        tensors.append((f"decoder.{name}", weights.shape, weights.tobytes()))
-    return code_space_digest(tensors)
+def code_space_of(model: Tokenizer) -> str:
+    """The digest of a model's codebook and decoder (`bundle/FORMAT.md`)."""
+    weights = {"codebook": model.quantizer.normalized_codebook()}
+    weights |= {f"decoder.{name}": value for name, value in model.decoder.state_dict().items()}
+    arrays = {k: v.detach().contiguous().numpy().astype("<f4") for k, v in weights.items()}
+    return code_space_digest((k, a.shape, a.tobytes()) for k, a in arrays.items())
 
 
 def _npy(array: NDArray[Any]) -> bytes:

@@ -8,6 +8,7 @@ size. Everything between the graphs is float32, whatever a graph computes in.
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,6 +129,7 @@ def export_graph(module: nn.Module, shape: Shape, stride: int) -> bytes:
         axes = {1: grid["rows"], 2: grid["columns"]}
     # An example batch of 1 could be taken for a fixed length; 2 is not.
     dynamic: dict[int, Any] = {0: Dim("n", min=1, max=1 << 16), **axes}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of a missing torchvision
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         program = torch.onnx.export(

@@ -200,7 +200,7 @@ def pad_to_stride(pixels: Pixels, stride: int) -> Pixels:
 
 def _mean_psnr(made: list[Pixels], wanted: list[Pixels]) -> float:
     def one(a: Pixels, b: Pixels) -> float:
-        error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+        error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
         return float(10 * np.log10(255**2 / max(error, 1e-6)))
 
     return float(np.mean([one(a, b) for a, b in zip(made, wanted, strict=True)]))

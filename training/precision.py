@@ -56,6 +56,10 @@ def to_int8(graph: bytes, batches: list[NDArray[Any]]) -> bytes:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
             _quantize(prepared, target, batches)
         quantized = onnx.load(target)
+    # The passes that ran leave a note of themselves and of where they ran; the graph is enough.
+    del quantized.metadata_props[:]
+    for part in [quantized.graph, *quantized.graph.node, *quantized.graph.value_info]:
+        del part.metadata_props[:]
     return quantized.SerializeToString()  # type: ignore[no-any-return]
 
 

@@ -86,7 +86,10 @@ def read_labelled(folder: Path) -> Labelled:
         if not (folder / part).is_dir():
             raise DataError(f"{folder} has no folder {part}/ with one folder for each class")
         images[part], names[part] = [], []
-        for path in find_images([folder / part]).paths:
+        found = find_images([folder / part])
+        for broken in found.broken:
+            raise DataError(f"{broken.path} can't be read: {broken.reason}")
+        for path in found.paths:
             try:
                 images[part].append(read_image(path))
             except OSError as error:

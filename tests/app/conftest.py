@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 
 from app.main import create_app
+from app.server import Protocol
 from app.settings import read_settings
 
 
@@ -23,14 +24,14 @@ def running(**environment: object):
         environment: settings, named as the variables are without `TESSERA_`, lower case.
 
     Yields:
-        A client of it; its `app` is the application.
+        A client of it; its `app` is the application, its `server` what serves it.
     """
     settings = read_settings(
         {f"TESSERA_{name.upper()}": str(value) for name, value in environment.items()}
     )
     app = create_app(settings)
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="on")
+        uvicorn.Config(app, port=0, http=Protocol, log_config=None, access_log=False, lifespan="on")
     )
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
@@ -40,7 +41,7 @@ def running(**environment: object):
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            client.app = app
+            client.app, client.server = app, server
             while client.get("/readyz").status_code != 200 and time.monotonic() < deadline:
                 time.sleep(0.02)
             yield client
@@ -51,7 +52,7 @@ def running(**environment: object):
 
 @pytest.fixture(scope="session")
 def run_app():
-    """Serve with other settings: `with run_app(port=…) as client`."""
+    """How to serve with other settings, as a context manager: see `running`."""
     return running
 
 

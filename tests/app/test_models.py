@@ -110,5 +110,40 @@ def test_no_folder_no_bundle_and_two_of_one_name_are_refused(folder, tmp_path):
         load(tmp_path / "empty")
     (tmp_path / "empty").rmdir()
     shutil.copytree(folder / "tiny", folder / "copy")
-    with pytest.raises(ModelsRefused, match="copy and tiny are both named tiny"):
+    with pytest.raises(ModelsRefused, match="copy and tiny are both named tiny, version 1"):
         load(folder)
+
+
+def test_a_name_alone_means_the_newest_version(folder, tiny_bundle):
+    """By number, not by alphabet; name@version pins one, and a release follows its candidates."""
+    for version in ("9", "10-rc1", "10"):
+        bundle = open_bundle(tiny_bundle)
+        manifest = dataclasses.replace(bundle.manifest, version=version)
+        content = {file: bundle.read(file) for file in manifest.files}
+        write_bundle(folder / f"tiny-{version}", manifest, content)
+    models = load(folder)
+    assert models.versions("tiny") == ["10", "10-rc1", "9", "1"]
+    assert list(models.by_name) == ["tiny", "tiny@10-rc1", "tiny@9", "tiny@1"]
+    assert models.default is models.get("tiny") is models.get("tiny@10") is models.get("tiny", "10")
+    assert models.get("tiny@9").manifest.version == "9"
+    assert models.aliases(models.get("tiny")) == ["tiny"]
+    assert models.aliases(models.get("tiny@9")) == []
+    with pytest.raises(ModelNotFound, match="tiny@9"):
+        models.get("tiny@11")
+    with pytest.raises(ModelNotFound):
+        models.get("tiny@9", "10")
+    assert load(folder, "tiny@9").default.manifest.version == "9"
+
+
+def test_codes_of_an_older_version_find_it(folder, tiny_bundle):
+    """Unnamed or under the name that now means a newer one; a pinned version stands alone."""
+    bundle = open_bundle(tiny_bundle)
+    manifest = dataclasses.replace(bundle.manifest, version="2", code_space="ab" * 32)
+    write_bundle(folder / "tiny-2", manifest, {file: bundle.read(file) for file in manifest.files})
+    models = load(folder)
+    old = bundle.manifest.code_space
+    assert models.default.id == "tiny@2"
+    for name in (None, "tiny", "tiny@1"):
+        assert models.of_code_space(old, name).id == "tiny@1"
+    with pytest.raises(CodeSpaceMismatch):
+        models.of_code_space(old, "tiny@2")

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from training.data import read_image
@@ -111,8 +112,6 @@ def test_ms_ssim_equals_the_product_of_scales_from_scikit_image(otter, noisy):
 
 
 def _contrast_structure(made, wanted):
-    from scipy.ndimage import gaussian_filter
-
     def blur(x):
         return gaussian_filter(x, (1.5, 1.5, 0), truncate=3.5)[5:-5, 5:-5]
 

@@ -1,0 +1,413 @@
+"""`/v2`: the Open Inference Protocol, for Triton's and KServe's clients.
+
+Each loaded model is seven of the protocol's models: its four graphs as they are, named
+`photo-f8.encoder`, `.quantizer`, `.decoder` and `.embedder`, and what they make up together,
+`photo-f8.encode`, `.decode` and `.embed`, which take images of any size, also as encoded files.
+The bare name `photo-f8` means `photo-f8.encode`. All of it runs through the same queue, limits
+and errors as the rest of the service.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from app.bodies import JSON, Upload
+from app.calls import Call
+from app.codes import CodeGrid, check_count, check_size, out_of_range
+from app.dialects import described
+from app.errors import (
+    CodesInvalid,
+    CodeSpaceMismatch,
+    ImageCorrupt,
+    ImageTooLarge,
+    InvalidParameter,
+    MalformedRequest,
+    NotAcceptable,
+    TooManyImages,
+)
+from app.openapi import reference
+from app.protocols import (
+    V2Index,
+    V2InferBody,
+    V2Inferred,
+    V2Live,
+    V2Model,
+    V2ModelReady,
+    V2Names,
+    V2Ready,
+    V2Server,
+)
+from app.replies import json_response, whole
+from app.tensors import (
+    BINARY,
+    BYTES,
+    HEADER,
+    Inference,
+    Tensor,
+    check_outputs,
+    datatype_of,
+    json_length,
+    read_inference,
+    write_inference,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from app.bodies import Limits
+    from app.models import Model, Models
+
+PROTOCOL = "Open Inference Protocol"
+GRAPHS = ("encoder", "quantizer", "decoder", "embedder")
+COMPOSED = ("encode", "decode", "embed")
+
+# Numbers from which on making JSON of them leaves the event loop: about a millisecond.
+_HEAVY_NUMBERS = 50_000
+_FLOATS = {"FP16": np.float16, "FP32": np.float32}
+
+_KEYED: dict[str, Any] = {"statuses": (401, 503), "codes": ("unauthorized", "not_ready")}
+_NAMED: dict[str, Any] = {
+    "statuses": (401, 404, 503),
+    "codes": ("unauthorized", "model_not_found", "not_ready"),
+}
+_OF = partial(described, PROTOCOL)
+_METADATA = _OF("What a model takes and gives", V2Model, **_NAMED)
+_READY = _OF("Is a model ready?", V2ModelReady, **_NAMED)
+_INFER = _OF(
+    "Run a model",
+    V2Inferred,
+    (400, 401, 404, 406, 409, 413, 415, 422, 429, 500, 503, 504),
+    (
+        *("malformed_request", "unauthorized", "model_not_found", "not_acceptable"),
+        *("code_space_mismatch", "body_too_large", "too_many_images", "image_too_large"),
+        *("unsupported_media_type", "image_corrupt", "codes_invalid", "invalid_parameter"),
+        *("overloaded", "internal", "not_ready", "deadline_exceeded"),
+    ),
+    bodies={
+        JSON: {"schema": reference(V2InferBody)},
+        BINARY: {"schema": {"type": "string", "format": "binary"}},
+    },
+)
+
+router = APIRouter(prefix="/v2")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output.
+
+    Attributes:
+        name, datatype: as in the protocol.
+        shape: -1 where a side is free.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def described(self) -> dict[str, Any]:
+        """As the metadata has it."""
+        return {"name": self.name, "datatype": self.datatype, "shape": self.shape}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One of the protocol's models.
+
+    Attributes:
+        model: of ours.
+        name: as the client said it.
+        task: one of `GRAPHS` or `COMPOSED`.
+    """
+
+    model: Model
+    name: str
+    task: str
+
+    @classmethod
+    def named(cls, models: Models, name: str, version: str | None) -> Target:
+        """The model of that name and version.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        base, _, task = name.rpartition(".")
+        if not base or task not in {*GRAPHS, *COMPOSED}:
+            base, task = name, "encode"
+        return cls(models.get(base, version), name, task)
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """What it takes; of `encode` and `embed` exactly one of them, of `decode` `size` may go."""
+        images = (Port("image", BYTES, (-1,)), Port("pixels", "UINT8", (-1, -1, -1, 3)))
+        codes = Port("codes", "INT64", (-1, -1, -1))
+        return {
+            "encode": images,
+            "decode": (codes, Port("size", "INT32", (-1, 2))),
+            "embed": (*images, codes),
+        }.get(self.task) or self._ports("inputs")
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """What it gives; sizes are width, height in pixels."""
+        return {
+            "encode": (Port("codes", "INT64", (-1, -1, -1)), Port("size", "INT32", (-1, 2))),
+            "decode": (Port("pixels", "UINT8", (-1, -1, -1, 3)),),
+            "embed": (Port("embedding", "FP32", (-1, self.model.manifest.embedding_size)),),
+        }.get(self.task) or self._ports("outputs")
+
+    def _ports(self, which: str) -> tuple[Port, ...]:
+        return tuple(
+            Port(
+                tensor.name,
+                datatype_of(tensor.dtype),
+                tuple(axis if isinstance(axis, int) else -1 for axis in tensor.axes),
+            )
+            for tensor in getattr(self.model.manifest.graphs[self.task], which)
+        )
+
+
+# --- health and metadata -------------------------------------------------------------------
+
+
+@router.get("", **_OF("What serves here", V2Server, (401,)))
+async def server_metadata(request: Request) -> Response:
+    """Name, version and extensions."""
+    return json_response(
+        {
+            "name": "tessera",
+            "version": request.app.version,
+            "extensions": ["binary_tensor_data", "parameters", "model_repository"],
+        }
+    )
+
+
+@router.get("/health/live", **_OF("Is the process alive?", V2Live, open_to_all=True))
+async def server_live() -> Response:
+    """As `/livez`."""
+    return json_response({"live": True})
+
+
+@router.get("/health/ready", **_OF("Is the service ready?", V2Ready, (503,), open_to_all=True))
+async def server_ready(request: Request) -> Response:
+    """As `/readyz`."""
+    request.app.state.service.check_ready()
+    return json_response({"ready": True})
+
+
+@router.get("/models", **_OF("Names of the models", V2Names, **_KEYED))
+async def model_names(request: Request) -> Response:
+    """All that can be asked for."""
+    return json_response({"models": [entry["name"] for entry in _index(request)]})
+
+
+@router.post("/repository/index", **_OF("Models and versions", V2Index, many=True, **_KEYED))
+async def repository_index(request: Request) -> Response:
+    """Triton's list of models."""
+    return json_response(_index(request))
+
+
+def _index(request: Request) -> list[dict[str, Any]]:
+    return [
+        {"name": f"{model.name}.{task}", "version": model.manifest.version, "state": "READY"}
+        for model in request.app.state.service.models.by_name.values()
+        for task in (*GRAPHS, *COMPOSED)
+    ]
+
+
+@router.get("/models/{name}", **_METADATA)
+@router.get("/models/{name}/versions/{version}", name="version_metadata", **_METADATA)
+async def model_metadata(request: Request, name: str, version: str | None = None) -> Response:
+    """Inputs and outputs."""
+    models = request.app.state.service.models
+    target = Target.named(models, name, version)
+    return json_response(
+        {
+            "name": name,
+            "versions": models.versions(target.model.name),
+            "platform": "onnx_onnxv1" if target.task in GRAPHS else "tessera_bundle",
+            "inputs": [port.described() for port in target.inputs],
+            "outputs": [port.described() for port in target.outputs],
+        }
+    )
+
+
+@router.get("/models/{name}/ready", **_READY)
+@router.get("/models/{name}/versions/{version}/ready", name="version_ready", **_READY)
+async def model_ready(request: Request, name: str, version: str | None = None) -> Response:
+    """It is loaded, and the service is ready."""
+    service = request.app.state.service
+    Target.named(service.models, name, version)
+    service.check_ready()
+    return json_response({"name": name, "ready": True})
+
+
+# --- inference -----------------------------------------------------------------------------
+
+
+@router.post("/models/{name}/infer", **_INFER)
+@router.post("/models/{name}/versions/{version}/infer", name="version_infer", **_INFER)
+async def model_infer(request: Request, name: str, version: str | None = None) -> Response:
+    """Run a graph, or several composed. One bad item fails the request."""
+    call = Call(request)
+    target = Target.named(call.models, name, version)
+    body = await call.body()
+    size = json_length(request.headers.get(HEADER), len(body))
+    asked = await call.parse(size, read_inference, body, size)
+    check_outputs(asked, [port.name for port in target.outputs])
+    floats = asked.parameters.get("float_datatype", "FP32")
+    if floats not in _FLOATS:
+        raise InvalidParameter("float_datatype must be FP16 or FP32")
+    code_space = asked.parameters.get("code_space", target.model.manifest.code_space)
+    if code_space != target.model.manifest.code_space:
+        raise CodeSpaceMismatch("the codes are of another space than the model's")
+    limits = request.app.state.service.limits
+    outputs = await _run(call, target, _Inputs(target, asked, limits))
+    tensors = {
+        key: Tensor.of(array.astype(_FLOATS[floats]) if array.dtype.kind == "f" else array)
+        for key, array in outputs.items()
+    }
+    head = {
+        "model_name": name,
+        "model_version": target.model.manifest.version,
+        "parameters": {
+            "code_space": target.model.manifest.code_space,
+            "precision": target.model.precision,
+        },
+    }
+    numbers = sum(array.size for array in outputs.values())
+    return await call.reply(write_inference, asked, head, tensors, heavy=numbers > _HEAVY_NUMBERS)
+
+
+async def _run(call: Call, target: Target, inputs: _Inputs) -> dict[str, NDArray[Any]]:
+    runner, task = call.runner(target.model), target.task
+    intake = call.intake(None, "cover")
+    if task == "quantizer":
+        latents = inputs.latents()
+        with call.admit(len(latents)):
+            codes = whole(await runner.latents(latents))
+        return {target.outputs[0].name: _stacked(codes)}
+    if inputs.has("codes"):
+        grids = list(enumerate(inputs.grids()))
+        with call.admit(len(grids)):
+            if task in {"decode", "decoder"}:
+                return {target.outputs[0].name: _stacked(whole(await runner.decode(grids)))}
+            return {target.outputs[0].name: _stacked(whole(await runner.codes("embed", grids)))}
+    uploads = inputs.images()
+    with call.admit(len(uploads)):
+        if task == "encode":
+            made = whole(await runner.encode(uploads, intake))
+            sizes = np.array([(grid.width, grid.height) for grid in made], np.int32)
+            return {"codes": _stacked([grid.codes for grid in made]), "size": sizes}
+        operation = "latents" if task == "encoder" else "embed-images"
+        items = await runner.images(operation, uploads, intake)
+        return {target.outputs[0].name: _stacked(whole(items))}
+
+
+class _Inputs:
+    """A request's inputs, held to what the target takes and to the limits."""
+
+    def __init__(self, target: Target, asked: Inference, limits: Limits) -> None:
+        there = [port.name for port in target.inputs]
+        for name in asked.inputs:
+            if name not in there:
+                raise MalformedRequest(f"there is no such input; there are: {', '.join(there)}")
+        main = [name for name in there if name != "size" and name in asked.inputs]
+        if len(main) != 1:
+            raise MalformedRequest(
+                f"exactly one of these inputs must be given: "
+                f"{', '.join(name for name in there if name != 'size')}"
+            )
+        self._target = target
+        self._tensors = asked.inputs
+        self._limits = limits
+
+    def has(self, name: str) -> bool:
+        return name in self._tensors
+
+    def images(self) -> list[Upload]:
+        if "image" in self._tensors:
+            elements = self._tensors["image"]
+            if elements.datatype != BYTES or not isinstance(elements.values, list):
+                raise MalformedRequest("image must be BYTES: an encoded image in each element")
+            self._check_images(len(elements.values))
+            return [Upload(element) for element in elements.values]
+        pixels = self._array("pixels", ("UINT8",), 4)
+        n, height, width, channels = pixels.shape
+        if channels != 3 or height < 1 or width < 1:
+            raise ImageCorrupt("pixels must have the shape [n, h, w, 3]")
+        self._check_images(n)
+        if height * width > self._limits.pixels:
+            raise ImageTooLarge(
+                f"the images have {width} × {height} = {width * height} pixels; "
+                f"the limit is {self._limits.pixels} (TESSERA_MAX_PIXELS)"
+            )
+        stride = self._target.model.manifest.stride
+        if self._target.task == "encoder" and (height % stride or width % stride):
+            raise ImageCorrupt(f"height and width must be multiples of {stride}; .encode pads them")
+        return [Upload(image) for image in pixels]
+
+    def grids(self) -> list[CodeGrid]:
+        manifest = self._target.model.manifest
+        codes = self._array("codes", ("INT", "UINT"), 3)
+        if codes.size == 0:
+            raise CodesInvalid("codes are empty")
+        n, rows, columns = codes.shape
+        check_count(n, self._limits.images)
+        if codes.min() < 0 or codes.max() >= manifest.codebook_size:
+            raise out_of_range(manifest.codebook_size)
+        sizes: Sequence[tuple[int | None, int | None]] = [(None, None)] * n
+        if "size" in self._tensors:
+            given = self._array("size", ("INT", "UINT"), 2)
+            if given.shape != (n, 2):
+                raise CodesInvalid("size must have the shape [n, 2]: width, height of each")
+            sizes = [(width, height) for width, height in given.tolist()]
+        return [
+            CodeGrid(
+                grid,
+                *check_size((rows, columns), width, height, manifest.stride, self._limits.pixels),
+            )
+            for grid, (width, height) in zip(codes.astype(np.int64), sizes, strict=True)
+        ]
+
+    def latents(self) -> list[NDArray[np.float32]]:
+        port = self._target.inputs[0]
+        latents = self._array(port.name, ("FP32", "FP16"), 4).astype(np.float32)
+        n, width, rows, columns = latents.shape
+        if width != port.shape[1] or rows < 1 or columns < 1:
+            raise CodesInvalid(f"latents must have the shape {list(port.shape)}")
+        self._check_images(n)
+        stride = self._target.model.manifest.stride
+        check_size((rows, columns), None, None, stride, self._limits.pixels)
+        if not np.isfinite(latents).all():
+            raise CodesInvalid("latents must be finite")
+        return list(latents)
+
+    def _check_images(self, n: int) -> None:
+        if n == 0:
+            raise MalformedRequest("the request holds no image")
+        if n > self._limits.images:
+            raise TooManyImages(
+                f"{n} images; the limit is {self._limits.images} (TESSERA_MAX_IMAGES)"
+            )
+
+    def _array(self, name: str, datatypes: tuple[str, ...], axes: int) -> NDArray[Any]:
+        tensor = self._tensors[name]
+        if not isinstance(tensor.values, np.ndarray) or not tensor.datatype.startswith(datatypes):
+            raise MalformedRequest(f"{name} must be {' or '.join(datatypes)}")
+        if tensor.values.ndim != axes:
+            raise MalformedRequest(f"{name} must have {axes} axes, the first for the items")
+        return tensor.values
+
+
+def _stacked(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    if len({array.shape for array in arrays}) != 1:
+        raise NotAcceptable("one tensor holds only results of one size: ask for each by itself")
+    return np.stack(arrays)

@@ -1,0 +1,157 @@
+// A picture through the service: its codes, and what is painted from them.
+
+import { PACKED, send, stageTimes } from "./api.js";
+import { mediaType } from "./intake.js";
+import { readTess, writeTess } from "./tess.js";
+
+/**
+ * @typedef {object} Picture
+ * @property {string} name
+ * @property {File | null} file null where only codes are known
+ * @property {ImageBitmap | HTMLCanvasElement | null} original null where unknown, or the browser can't show it
+ * @property {import("./tess.js").CodeFile} codes
+ * @property {number} index of the grid among the file's
+ * @property {ImageBitmap} painted
+ * @property {Blob} paintedFile
+ * @property {number | null} psnr in dB
+ * @property {boolean} resized
+ * @property {string} query of the requests that were made
+ * @property {[string, Map<string, number>][]} times of each request, by stage
+ */
+
+/**
+ * Encodes and reconstructs a picture.
+ * @param {File} file
+ * @param {string} model
+ * @param {number} longestSide most pixels of a side; 0 for as many as it has
+ * @param {AbortSignal} signal
+ * @param {(share: number, text: string) => void} progress
+ * @returns {Promise<Picture>}
+ */
+export async function openImage(file, model, longestSide, signal, progress) {
+  progress(0.1, "Reading the picture");
+  // Samples are taken as sRGB, as the service takes them; undefined for what browsers don't show.
+  const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => undefined);
+  const factor = bitmap && longestSide ? longestSide / Math.max(bitmap.width, bitmap.height) : 1;
+  const query = new URLSearchParams({ model });
+  if (bitmap && factor < 1) {
+    const [width, height] = [bitmap.width, bitmap.height].map((side) =>
+      Math.max(1, Math.round(side * factor)),
+    );
+    query.set("size", `${width}x${height}`);
+    query.set("fit", "stretch");
+  }
+  const options = {
+    method: "POST",
+    headers: { "Content-Type": mediaType(file) },
+    body: file,
+    signal,
+  };
+  progress(0.3, "Turning it into codes");
+  const encoded = await send(`v1/encode?${query}`, { ...options, accept: PACKED });
+  const codes = readTess(await encoded.arrayBuffer());
+  progress(0.6, "Painting it from the codes");
+  const answer = await send(`v1/reconstruct?${query}`, { ...options, accept: "image/png" });
+  const paintedFile = await answer.blob();
+  const psnr = Number(answer.headers.get("Tessera-PSNR"));
+  const { width, height } = codes.grids[0];
+  codes.grids[0].name ||= file.name;
+  return {
+    name: file.name || "pasted picture",
+    file,
+    original: bitmap ? overWhite(bitmap, width, height) : null,
+    codes,
+    index: 0,
+    painted: await createImageBitmap(paintedFile),
+    paintedFile,
+    psnr,
+    resized: query.has("size"),
+    query: query.toString(),
+    times: [
+      ["Encode", stageTimes(encoded)],
+      ["Reconstruct", stageTimes(answer)],
+    ],
+  };
+}
+
+/**
+ * Decodes one grid of a packed file.
+ * @param {string} name of the file
+ * @param {import("./tess.js").CodeFile} codes
+ * @param {number} index of the grid
+ * @param {AbortSignal} signal
+ * @returns {Promise<Picture>}
+ */
+export async function openCodes(name, codes, index, signal) {
+  const { painted, paintedFile, times } = await decode(codes, codes.grids[index], signal);
+  return {
+    name: codes.grids[index].name || name,
+    file: null,
+    original: null,
+    codes,
+    index,
+    painted,
+    paintedFile,
+    psnr: null,
+    resized: false,
+    query: "",
+    times: [["Decode", times]],
+  };
+}
+
+/**
+ * Paints a picture from codes.
+ * @param {import("./tess.js").CodeFile} file which says what the codes are of
+ * @param {import("./tess.js").Grid} grid
+ * @param {AbortSignal} signal
+ */
+export async function decode(file, grid, signal) {
+  const answer = await send("v1/decode", {
+    method: "POST",
+    headers: { "Content-Type": PACKED },
+    accept: "image/png",
+    body: writeTess({ ...file, grids: [grid] }),
+    signal,
+  });
+  const paintedFile = await answer.blob();
+  return { painted: await createImageBitmap(paintedFile), paintedFile, times: stageTimes(answer) };
+}
+
+/**
+ * Peak signal-to-noise ratio of two pictures of one size.
+ * @param {CanvasImageSource} a
+ * @param {CanvasImageSource} b
+ * @param {number} width
+ * @param {number} height
+ * @returns {number} dB; infinite if they are equal
+ */
+export function psnrOf(a, b, width, height) {
+  const [one, other] = [a, b].map((image) => {
+    const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    context?.drawImage(image, 0, 0, width, height);
+    return context?.getImageData(0, 0, width, height).data ?? new Uint8ClampedArray();
+  });
+  let sum = 0;
+  for (let i = 0; i < one.length; i++) {
+    if (i % 4 !== 3) sum += (one[i] - other[i]) ** 2;
+  }
+  return 10 * Math.log10((255 ** 2 * width * height * 3) / sum);
+}
+
+/**
+ * The picture as the service sees it: of that size, transparency laid over white.
+ * @param {ImageBitmap} bitmap
+ * @param {number} width
+ * @param {number} height
+ */
+function overWhite(bitmap, width, height) {
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, width, height);
+  return canvas;
+}

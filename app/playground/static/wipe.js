@@ -1,0 +1,176 @@
+// Original and reconstruction under a line that wipes between them.
+
+import { fitCanvas } from "./dom.js";
+import { stageSize } from "./view.js";
+
+const GRIP = 26; // CSS pixels around the line where a pointer takes hold of it
+
+/** @typedef {{x: number, y: number, width: number, height: number}} Box in pixels of the picture */
+
+export class Wipe {
+  /** @type {CanvasImageSource | null} */
+  original = null;
+  /** @type {CanvasImageSource | null} */
+  painted = null;
+  /** Where the line is, 0…1 of the canvas. */
+  line = 0.5;
+  /** @type {Box[]} */
+  marked = [];
+
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * @param {HTMLInputElement} range its keyboard's way
+   * @param {import("./view.js").View} view
+   */
+  constructor(canvas, range, view) {
+    this.canvas = canvas;
+    this.range = range;
+    this.view = view;
+    view.addEventListener("change", () => this.draw());
+    range.addEventListener("input", () => this.moveLine(Number(range.value) / 1000));
+    canvas.addEventListener("pointerdown", (event) => this.#hold(event));
+    canvas.addEventListener("keydown", (event) => this.#key(event));
+    canvas.addEventListener("dblclick", (event) => this.#zoomAt(event, this.view.zoom * 2));
+    canvas.addEventListener(
+      "wheel",
+      (event) => {
+        // A plain wheel scrolls the page; a pinch comes as a wheel with Control.
+        if (!event.ctrlKey) return;
+        event.preventDefault();
+        this.#zoomAt(event, this.view.zoom * Math.exp(-event.deltaY / 100));
+      },
+      { passive: false },
+    );
+  }
+
+  /** @param {number} line 0…1 */
+  moveLine(line) {
+    this.line = Math.min(Math.max(line, 0), 1);
+    this.range.value = String(Math.round(this.line * 1000));
+    const share = Math.round(this.line * 100);
+    this.range.setAttribute("aria-valuetext", `${share} % original, ${100 - share} % painted`);
+    this.draw();
+  }
+
+  draw() {
+    if (!this.original && !this.painted) return;
+    const [width, height] = stageSize(this.canvas, this.view.size);
+    const context = fitCanvas(this.canvas, width, height);
+    const { scale, left, top } = this.view.place(width, height);
+    context.clearRect(0, 0, width, height);
+    // Above two, pixels are to be seen as what they are.
+    context.imageSmoothingEnabled = scale < 2;
+    context.imageSmoothingQuality = "high";
+    const [w, h] = this.view.size.map((side) => side * scale);
+    const line = this.original && this.painted ? this.line * width : this.original ? width : 0;
+    const half = (/** @type {CanvasImageSource | null} */ image, from = 0, to = width) => {
+      if (!image || to <= from) return;
+      context.save();
+      context.beginPath();
+      context.rect(from, 0, to - from, height);
+      context.clip();
+      context.drawImage(image, left, top, w, h);
+      context.restore();
+    };
+    half(this.original, 0, line);
+    half(this.painted, line, width);
+    this.#drawMarks(context, scale, left, top);
+    if (this.original && this.painted) drawLine(context, line, height);
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {number} scale @param {number} left @param {number} top
+   */
+  #drawMarks(context, scale, left, top) {
+    for (const [colour, wide] of /** @type {[string, number][]} */ ([
+      ["rgb(0 0 0 / 0.75)", 3],
+      ["#fff", 1.25],
+    ])) {
+      context.strokeStyle = colour;
+      context.lineWidth = wide;
+      context.beginPath();
+      for (const { x, y, width, height } of this.marked) {
+        context.rect(left + x * scale, top + y * scale, width * scale, height * scale);
+      }
+      context.stroke();
+    }
+  }
+
+  /** @param {PointerEvent} event */
+  #hold(event) {
+    if (event.button !== 0) return;
+    const box = this.canvas.getBoundingClientRect();
+    const atLine = Math.abs(event.clientX - box.left - this.line * box.width) < GRIP;
+    const wiping = this.view.zoom === 1 || atLine;
+    let [x, y] = [event.clientX, event.clientY];
+    this.canvas.setPointerCapture(event.pointerId);
+    const move = (/** @type {PointerEvent} */ now) => {
+      if (wiping) {
+        this.moveLine((now.clientX - box.left) / box.width);
+      } else {
+        const { scale } = this.view.place(box.width, box.height);
+        this.view.pan((x - now.clientX) / scale, (y - now.clientY) / scale);
+        [x, y] = [now.clientX, now.clientY];
+      }
+    };
+    const end = () => {
+      this.canvas.removeEventListener("pointermove", move);
+      this.canvas.removeEventListener("pointerup", end);
+      this.canvas.removeEventListener("pointercancel", end);
+    };
+    this.canvas.addEventListener("pointermove", move);
+    this.canvas.addEventListener("pointerup", end);
+    this.canvas.addEventListener("pointercancel", end);
+    if (wiping && (event.pointerType === "mouse" || atLine)) move(event);
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const [width, height] = this.view.size.map((side) => side / this.view.zoom / 8);
+    const steps = { ArrowLeft: [-width, 0], ArrowRight: [width, 0], ArrowUp: [0, -height] };
+    const step = { ...steps, ArrowDown: [0, height] }[event.key];
+    if (!step || this.view.zoom === 1) return;
+    event.preventDefault();
+    this.view.pan(step[0], step[1]);
+  }
+
+  /** @param {MouseEvent} event @param {number} zoom */
+  #zoomAt(event, zoom) {
+    const box = this.canvas.getBoundingClientRect();
+    const { scale, left, top } = this.view.place(box.width, box.height);
+    this.view.zoomTo(zoom, [
+      (event.clientX - box.left - left) / scale,
+      (event.clientY - box.top - top) / scale,
+    ]);
+  }
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} x @param {number} height
+ */
+function drawLine(context, x, height) {
+  context.fillStyle = "rgb(0 0 0 / 0.35)";
+  context.fillRect(x - 1.5, 0, 3, height);
+  context.fillStyle = "#fff";
+  context.fillRect(x - 1, 0, 2, height);
+  const y = height / 2;
+  context.beginPath();
+  context.arc(x, y, 15, 0, 2 * Math.PI);
+  context.shadowColor = "rgb(0 0 0 / 0.35)";
+  context.shadowBlur = 6;
+  context.fill();
+  context.shadowBlur = 0;
+  context.strokeStyle = "#333";
+  context.lineWidth = 1.75;
+  context.lineCap = "round";
+  context.lineJoin = "round";
+  context.beginPath();
+  for (const way of [-1, 1]) {
+    context.moveTo(x + way * 4, y - 4);
+    context.lineTo(x + way * 8, y);
+    context.lineTo(x + way * 4, y + 4);
+  }
+  context.stroke();
+}

@@ -1,0 +1,208 @@
+"""Bodies of the protocols that others defined, as the OpenAPI document describes them.
+
+OpenAI's embeddings, and the Open Inference Protocol, version 2. As with `app.schemas`, tests hold
+the answers to them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Body(BaseModel):
+    """Base of answers: no fields but those declared."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+# --- OpenAI --------------------------------------------------------------------------------
+
+
+class OpenAIError(Body):
+    """What went wrong."""
+
+    message: str
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None
+    code: str = Field(description="ours", examples=["image_corrupt"])
+
+
+class OpenAIProblem(Body):
+    """Why a request failed, as OpenAI says it."""
+
+    error: OpenAIError
+
+
+class EmbeddingsBody(BaseModel):
+    """Images to embed."""
+
+    input: str | list[str] = Field(description="images, each as base64 or as a data: URI")
+    model: str | None = Field(default=None, description="the default model if absent")
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(default=None, description="only what the model has")
+    user: str | None = Field(default=None, description="ignored")
+
+
+class EmbeddingsEntry(Body):
+    """One vector."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str = Field(description="base64: of little-endian float32")
+
+
+class EmbeddingsUsage(Body):
+    """Codes, which are the tokens of an image."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embeddings(Body):
+    """The vectors, in the order of the input."""
+
+    object: Literal["list"]
+    data: list[EmbeddingsEntry]
+    model: str
+    usage: EmbeddingsUsage
+
+
+# --- Open Inference Protocol ---------------------------------------------------------------
+
+
+class V2Problem(Body):
+    """Why a request failed, as the Open Inference Protocol says it."""
+
+    error: str = Field(examples=["image_corrupt: the PNG image is truncated or broken"])
+
+
+class V2Server(Body):
+    """What serves here."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class V2Live(Body):
+    """The process answers."""
+
+    live: bool
+
+
+class V2Ready(Body):
+    """The service is ready."""
+
+    ready: bool
+
+
+class V2Names(Body):
+    """Names of models."""
+
+    models: list[str] = Field(examples=[["photo-f8.encode", "photo-f8.decode"]])
+
+
+class V2Index(Body):
+    """One model and version."""
+
+    name: str
+    version: str
+    state: str
+
+
+class V2Port(Body):
+    """An input or output."""
+
+    name: str
+    datatype: str = Field(examples=["INT64"])
+    shape: list[int] = Field(description="-1 where a side is free", examples=[[-1, -1, -1]])
+
+
+class V2Model(Body):
+    """What a model takes and gives."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[V2Port]
+    outputs: list[V2Port]
+
+
+class V2ModelReady(Body):
+    """A model is ready."""
+
+    name: str
+    ready: bool
+
+
+class V2Input(BaseModel):
+    """An input tensor."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="binary_data_size: its bytes follow the JSON"
+    )
+    data: list[Any] | None = Field(default=None, description="row-major, flat or nested")
+
+
+class V2WantedOutput(BaseModel):
+    """An output that is asked for."""
+
+    name: str
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="binary_data: whether it comes as binary"
+    )
+
+
+class V2InferBody(BaseModel):
+    """Tensors to run a model on."""
+
+    id: str | None = None
+    parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        description="binary_data_output: whether all outputs come as binary; float_datatype: FP32 "
+        "or FP16, of outputs; code_space: of the codes, to be refused where it isn't the model's",
+    )
+    inputs: list[V2Input]
+    outputs: list[V2WantedOutput] | None = None
+
+
+class V2Output(Body):
+    """An output tensor."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, Any] | None = None
+    data: list[Any] | None = None
+
+
+class V2Inferred(Body):
+    """What came out."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    parameters: dict[str, Any] = Field(description="code_space and precision of the model")
+    outputs: list[V2Output]
+
+
+BODIES: tuple[type[BaseModel], ...] = (
+    OpenAIProblem,
+    EmbeddingsBody,
+    Embeddings,
+    V2Problem,
+    V2Server,
+    V2Live,
+    V2Ready,
+    V2Names,
+    V2Index,
+    V2Model,
+    V2ModelReady,
+    V2InferBody,
+    V2Inferred,
+)

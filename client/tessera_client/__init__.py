@@ -1,0 +1,21 @@
+"""Client of Tessera, the image tokenizer service: images to codes and back.
+
+`Client` and `AsyncClient` have the same methods; `Codes` is what encoding gives, and a `.tess` file.
+"""
+
+from tessera_client.client import AsyncClient, Client
+from tessera_client.codes import Codes, Grid
+from tessera_client.errors import CodesError, ServerError, TesseraError, Unreachable
+from tessera_client.flows import Reconstruction
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Codes",
+    "CodesError",
+    "Grid",
+    "Reconstruction",
+    "ServerError",
+    "TesseraError",
+    "Unreachable",
+]

@@ -1,0 +1,279 @@
+"""How requests go, without sending them: what `Client` and `AsyncClient` have in common.
+
+A flow is a generator. It yields what it wants done, a `Read`, `Send` or `Pause`, and is sent back
+what came of it; the two clients differ only in how they do these three.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import httpx
+import numpy as np
+
+from tessera_client.codes import MEDIA_TYPE, Codes, Grid
+from tessera_client.errors import ServerError, Unreachable
+from tessera_client.images import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, MutableMapping, Sequence
+
+    from numpy.typing import NDArray
+
+NPY = "application/x-npy"
+_AGAIN = frozenset({429, 502, 503, 504})
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Wanted: the bytes of these images."""
+
+    sources: list[Source]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Wanted: the answer to this request, or the `httpx.TransportError` instead of one."""
+
+    method: str
+    path: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wanted: so many seconds to pass."""
+
+    seconds: float
+
+
+Flow: TypeAlias = "Generator[Read | Send | Pause, Any, _T]"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How to split and how long to insist.
+
+    Attributes:
+        batch_images, batch_bytes: most of one request.
+        patience_s: from the first attempt of a request to the last.
+    """
+
+    batch_images: int
+    batch_bytes: int
+    patience_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reconstruction:
+    """An image through encoder and decoder.
+
+    Attributes:
+        pixels: uint8 `[h, w, 3]`.
+        psnr: in dB; infinite if equal.
+        bits_per_pixel: of its codes.
+    """
+
+    pixels: NDArray[np.uint8]
+    psnr: float
+    bits_per_pixel: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation on many items.
+
+    Attributes:
+        path, accept, params: of its requests.
+        failed: where failures go by index; None raises the first.
+    """
+
+    path: str
+    accept: str
+    params: dict[str, str]
+    failed: MutableMapping[int, ServerError] | None
+
+
+Batch: TypeAlias = "list[tuple[int, Source]] | list[tuple[int, Grid]]"
+Answers: TypeAlias = "list[tuple[list[int], httpx.Response]]"
+
+
+def batches(found: Sequence[Source], policy: Policy) -> Iterator[list[tuple[int, Source]]]:
+    """Images in requests of bounded number and size, each with its index."""
+    batch: list[tuple[int, Source]] = []
+    size = 0
+    for index, source in enumerate(found):
+        if batch and (len(batch) == policy.batch_images or size + source.size > policy.batch_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append((index, source))
+        size += source.size
+    if batch:
+        yield batch
+
+
+def grid_batches(
+    codes: Codes, policy: Policy, *, same_size: bool
+) -> Iterator[list[tuple[int, Grid]]]:
+    """Grids in requests of bounded number; only those of one size together if asked for."""
+    groups: dict[tuple[int, int] | None, list[tuple[int, Grid]]] = defaultdict(list)
+    for index, grid in enumerate(codes):
+        groups[(grid.width, grid.height) if same_size else None].append((index, grid))
+    for group in groups.values():
+        for start in range(0, len(group), policy.batch_images):
+            yield group[start : start + policy.batch_images]
+
+
+def run_images(call: Call, batch: list[tuple[int, Source]], policy: Policy) -> Flow[Answers]:
+    """Send images; a batch that is refused for one of them, or is too large, is halved."""
+    contents = yield Read([source for _, source in batch])
+    files = [
+        ("image", (source.name or "image", content))
+        for (_, source), content in zip(batch, contents, strict=True)
+    ]
+    response = yield from exchange(_send(call, {"files": files}), policy)
+    if response.status_code == 200:
+        return [([index for index, _ in batch], response)]
+    del contents, files
+    halves = _halves(call, response, batch)
+    return [answer for half in halves for answer in (yield from run_images(call, half, policy))]
+
+
+def run_codes(
+    call: Call, codes: Codes, batch: list[tuple[int, Grid]], policy: Policy
+) -> Flow[Answers]:
+    """Send codes, as `run_images` sends images."""
+    part = Codes(
+        codes.code_space,
+        codes.codebook_size,
+        codes.stride,
+        codes.precision,
+        tuple(grid for _, grid in batch),
+    )
+    body = {"content": part.to_bytes(), "headers": {"content-type": MEDIA_TYPE}}
+    response = yield from exchange(_send(call, body), policy)
+    if response.status_code == 200:
+        return [([index for index, _ in batch], response)]
+    halves = _halves(call, response, batch)
+    return [
+        answer for half in halves for answer in (yield from run_codes(call, codes, half, policy))
+    ]
+
+
+def _send(call: Call, body: dict[str, Any]) -> Send:
+    headers = {"accept": call.accept, **body.pop("headers", {})}
+    return Send("POST", call.path, {"params": call.params, "headers": headers, **body})
+
+
+def _halves(call: Call, response: httpx.Response, batch: list[Any]) -> list[list[Any]]:
+    """What to send instead of a batch that was refused.
+
+    Raises:
+        ServerError: it is the only item's fault, or not the items' at all.
+    """
+    error = ServerError.of(response)
+    if error.about_an_item and len(batch) > 1:
+        middle = len(batch) // 2
+        return [batch[:middle], batch[middle:]]
+    if error.about_an_item:
+        error.index = batch[0][0]
+        if call.failed is not None:
+            call.failed[error.index] = error
+            return []
+    raise error
+
+
+def exchange(send: Send, policy: Policy) -> Flow[httpx.Response]:
+    """Send a request until it is answered, waiting as long as the server asks.
+
+    Raises:
+        Unreachable: there was no answer within the policy's patience.
+    """
+    began = time.monotonic()
+    attempt = 0
+    while True:
+        answer = yield send
+        attempt += 1
+        broken = isinstance(answer, httpx.TransportError)
+        if not broken and answer.status_code not in _AGAIN:
+            return answer
+        longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
+        # Random, or those who were refused together would come back together.
+        pause = random.uniform(longest / 2, longest)  # noqa: S311  (no secret)
+        if not broken:
+            pause = max(pause, _retry_after_s(answer))
+        if time.monotonic() - began + pause > policy.patience_s:
+            if broken:
+                raise Unreachable(f"no answer from the server: {answer!r}") from answer
+            return answer
+        yield Pause(pause)
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    value = response.headers.get("retry-after", "")
+    if value.isdecimal():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0
+
+
+def get(path: str, policy: Policy) -> Flow[Any]:
+    """Ask for JSON.
+
+    Raises:
+        ServerError: refused.
+    """
+    response = yield from exchange(Send("GET", path), policy)
+    if response.status_code != 200:
+        raise ServerError.of(response)
+    return response.json()
+
+
+# --- answers -------------------------------------------------------------------------------
+
+
+def codes_of(answers: Sequence[Answers]) -> Codes:
+    """The codes of all answers, in the order of their items."""
+    found = sorted((pair for answer in answers for pair in answer), key=lambda pair: pair[0][0])
+    return Codes.joined(Codes.from_bytes(response.content) for _, response in found)
+
+
+def rows_of(answers: Sequence[Answers]) -> dict[int, NDArray[Any]]:
+    """What the answers' arrays hold for each item, by its index."""
+    return {
+        index: row
+        for answer in answers
+        for indices, response in answer
+        for index, row in zip(indices, _array(response), strict=True)
+    }
+
+
+def reconstructions_of(answers: Sequence[Answers]) -> list[Reconstruction]:
+    """The one reconstruction of each answer, in order."""
+    found = {
+        indices[0]: Reconstruction(
+            _array(response)[0],
+            float(response.headers["tessera-psnr"]),
+            float(response.headers["tessera-bits-per-pixel"]),
+        )
+        for answer in answers
+        for indices, response in answer
+    }
+    return [found[index] for index in sorted(found)]
+
+
+def _array(response: httpx.Response) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(io.BytesIO(response.content), allow_pickle=False)
+    return array

@@ -1,0 +1,96 @@
+"""What a caller passes as an image, read only when it is sent."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Files, their bytes, pixels uint8 `[h, w, 3]`, or PIL images.
+Image = Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """One image to be sent.
+
+    Attributes:
+        given: as the caller passed it.
+        name: its file's name, or none.
+        size: about how many bytes it will be.
+    """
+
+    given: Image
+    name: str
+    size: int
+
+    @classmethod
+    def of(cls, given: Image) -> Source:
+        """Look at what it is.
+
+        Raises:
+            TypeError: not an image.
+            OSError: no such file.
+        """
+        if isinstance(given, str | os.PathLike):
+            path = Path(given)
+            return cls(path, path.name, path.stat().st_size)
+        if isinstance(given, bytes | bytearray | memoryview):
+            return cls(bytes(given), "", len(given))
+        if isinstance(given, np.ndarray):
+            if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
+                raise TypeError("an array must be pixels, uint8 [h, w, 3]")
+            return cls(given, "", given.size)
+        if hasattr(given, "save") and hasattr(given, "mode"):
+            return cls(given, "", 4 * given.width * given.height)
+        raise TypeError("an image is a path, bytes, a uint8 [h, w, 3] array or a PIL image")
+
+    def read(self) -> bytes:
+        """A file that the server can decode.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        if isinstance(self.given, Path):
+            return self.given.read_bytes()
+        if isinstance(self.given, bytes):
+            return self.given
+        if isinstance(self.given, np.ndarray):
+            return _bmp(self.given)
+        file = io.BytesIO()
+        self.given.save(file, "PNG", compress_level=1)
+        return file.getvalue()
+
+
+def sources(images: Image | Iterable[Image]) -> list[Source]:
+    """One image, or several: lists, tuples, generators, arrays of four axes.
+
+    Raises:
+        TypeError: not an image among them.
+        OSError: no such file.
+    """
+    single = isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or (
+        not isinstance(images, Iterable) or (isinstance(images, np.ndarray) and images.ndim == 3)
+    )
+    return [Source.of(image) for image in ([images] if single else images)]
+
+
+def _bmp(pixels: NDArray[np.uint8]) -> bytes:
+    """An uncompressed BMP file: the one lossless format that is written in a few lines."""
+    height, width, _ = pixels.shape
+    row = -(-3 * width // 4) * 4
+    rows = np.zeros((height, row), np.uint8)
+    rows[:, : 3 * width] = pixels[::-1, :, ::-1].reshape(height, 3 * width)
+    size = height * row
+    head = struct.pack("<2sIHHI", b"BM", 54 + size, 0, 0, 54)
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, size, 2835, 2835, 0, 0)
+    return head + info + rows.tobytes()

@@ -1,0 +1,284 @@
+"""The real process: how it starts, how it ends, and how long it bears with slow clients."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from app import server
+
+ROOT = Path(__file__).parents[2]
+
+
+def png(side: int, seed: int = 0) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    return file.getvalue()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def start(**environment: object) -> subprocess.Popen:
+    values = {f"TESSERA_{name.upper()}": str(value) for name, value in environment.items()}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TESSERA_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "app", "serve"],
+        cwd=ROOT,
+        env=kept | values,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextmanager
+def serving(tiny_bundle, **environment):
+    """A ready server process and a client of it; killed in the end, whatever happened."""
+    port = free_port()
+    process = start(
+        **{"models_dir": tiny_bundle.parent, "host": "127.0.0.1", "port": port} | environment
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and process.poll() is None:
+                try:
+                    if client.get("/readyz").status_code == 200:
+                        break
+                except httpx.TransportError:
+                    time.sleep(0.02)
+            yield process, client
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ended(process, seconds=15):
+    """Wait for the end; return exit code and log."""
+    _, log = process.communicate(timeout=seconds)
+    return process.returncode, log
+
+
+def test_starting_serving_and_stopping(tiny_bundle):
+    """SIGTERM while idle ends it soon with 0; the log is one JSON object a line, and has no key."""
+    with serving(tiny_bundle, api_keys="secret-key-1") as (process, client):
+        headers = {"content-type": "image/png", "authorization": "Bearer secret-key-1"}
+        answer = client.post(
+            "/v1/encode", content=png(16), headers=headers | {"x-request-id": "mine"}
+        )
+        assert answer.status_code == 200
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        code, log = ended(process)
+        assert code == 0
+        assert time.monotonic() - started < 8
+    lines = [json.loads(line) for line in log.splitlines()]
+    (line,) = [line for line in lines if line.get("request_id") == "mine"]
+    assert (line["route"], line["status"], line["images"]) == ("/v1/encode", 200, 1)
+    assert "secret-key-1" not in log
+    assert [line for line in lines if line["message"] == "ready"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_was_accepted_is_answered_before_the_end(tiny_bundle, number):
+    """A signal in the middle of work: the answer comes, and the exit code is 0."""
+    with serving(tiny_bundle) as (process, client):
+        answers = []
+        body = png(1200)
+
+        def ask():
+            answers.append(
+                client.post("/v1/reconstruct", content=body, headers={"content-type": "image/png"})
+            )
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        while 'requests_total{route="/readyz"' not in client.get("/metrics").text:
+            time.sleep(0.01)
+        while "tessera_queue_items 1.0" not in client.get("/metrics").text and not answers:
+            time.sleep(0.005)
+        process.send_signal(number)
+        thread.join()
+        assert answers[0].status_code == 200
+        assert Image.open(io.BytesIO(answers[0].content)).size == (1200, 1200)
+        assert ended(process)[0] == 0
+
+
+def test_draining_refuses_new_work_and_a_second_signal_ends_at_once(tiny_bundle):
+    """Unready at once, whoever asks is sent elsewhere; the second signal doesn't wait."""
+    with (
+        serving(tiny_bundle, drain_timeout_s=60) as (process, client),
+        socket.create_connection((client.base_url.host, client.base_url.port)) as slow,
+    ):
+        slow.sendall(b"POST /v1/encode HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n")
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        assert answer.headers["connection"] == "close"
+        time.sleep(1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        assert ended(process)[0] == 128 + signal.SIGTERM
+        assert time.monotonic() - started < 2
+
+
+def test_draining_is_bounded(tiny_bundle):
+    """A client that never finishes its upload doesn't keep the process alive."""
+    with (
+        serving(tiny_bundle, drain_timeout_s=0.5) as (process, client),
+        socket.create_connection((client.base_url.host, client.base_url.port)) as slow,
+    ):
+        slow.sendall(b"POST /v1/encode HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\n")
+        slow.sendall(b"Content-Length: 9\r\n\r\n")
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert slow.recv(999).startswith(b"HTTP/1.1 503 ")
+        assert ended(process)[0] == 0
+
+
+def test_sighup_reloads(tiny_bundle, tmp_path):
+    """A bad bundle changes nothing and is said in the log."""
+    shutil.copytree(tiny_bundle, tmp_path / "tiny")
+    with serving(tiny_bundle, models_dir=tmp_path) as (process, client):
+        process.send_signal(signal.SIGHUP)
+        (tmp_path / "half").mkdir()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        assert client.get("/readyz").status_code == 200
+        process.send_signal(signal.SIGTERM)
+        code, log = ended(process)
+    assert code == 0
+    assert "reload refused: bundle half" in log
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "reason"),
+    [
+        ({"colour": "red"}, 2, "TESSERA_COLOUR is not a setting"),
+        ({"models_dir": "/absent"}, 1, "there is no folder"),
+        ({"device": "cuda:77"}, 1, "TESSERA_DEVICE=cpu"),
+    ],
+)
+def test_a_start_that_can_not_succeed_ends_with_one_clear_line(
+    tiny_bundle, environment, code, reason
+):
+    """And an exit code that isn't 0."""
+    process = start(
+        **{"models_dir": tiny_bundle.parent, "host": "127.0.0.1", "port": free_port()} | environment
+    )
+    ended_with, log = ended(process, 60)
+    assert ended_with == code
+    lines = [line for line in log.splitlines() if line.startswith("tessera: ")]
+    assert len(lines) == 1
+    assert reason in lines[0]
+    assert "Traceback" not in log
+
+
+def test_a_taken_port_is_a_failed_start(tiny_bundle):
+    """Not a process that serves nobody."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = start(
+            models_dir=tiny_bundle.parent, host="127.0.0.1", port=taken.getsockname()[1]
+        )
+        code, log = ended(process, 60)
+    assert code == 1
+    assert re.search("address already in use", log, re.IGNORECASE)
+
+
+def test_budgets_of_a_process_at_rest(tiny_bundle):
+    """Memory below 350 MB, and next to no CPU time while nobody asks."""
+    with serving(tiny_bundle) as (process, _client):
+
+        def cpu_s():
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+        assert pages * os.sysconf("SC_PAGE_SIZE") < 350e6
+        time.sleep(0.5)
+        before = cpu_s()
+        time.sleep(3)
+        # One per cent of a core is 0.03 s; the clock ticks at 0.01.
+        assert cpu_s() - before <= 0.05
+
+
+# --- slow clients ------------------------------------------------------------------------------
+
+
+def connected(client):
+    return socket.create_connection((client.base_url.host, client.base_url.port), timeout=10)
+
+
+def test_headers_that_trickle_in_are_not_waited_for(client, monkeypatch):
+    """A silent client, and one that sends a byte now and then."""
+    monkeypatch.setattr(server, "_HEADERS_S", 0.3)
+    with connected(client) as silent, connected(client) as slow:
+        slow.sendall(b"GET /livez HTTP/1.1\r\n")
+        time.sleep(0.2)
+        slow.sendall(b"X")
+        assert silent.recv(9) == slow.recv(9) == b""
+
+
+def test_an_answer_nobody_reads_is_given_up(client, monkeypatch):
+    """Its buffer would otherwise be held for as long as the client likes."""
+    monkeypatch.setattr(server, "_STALLED_READER_S", 0.2)
+    connections = client.server.server_state.connections
+    before = set(connections)
+    with connected(client) as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: h\r\n\r\n" * 9)
+        deadline = time.monotonic() + 10
+        seen = False
+        while not seen or set(connections) - before:
+            seen = seen or bool(set(connections) - before)
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_a_refused_upload_may_linger_but_not_for_long(client, monkeypatch):
+    """Its sender gets to read the refusal; what it still sends is thrown away."""
+    monkeypatch.setattr(server, "_LINGER_S", 0.3)
+    with connected(client) as sender:
+        sender.sendall(
+            b"POST /v1/encode HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\n"
+            b"Content-Length: 99999999999\r\n\r\n" + bytes(99_999)
+        )
+        assert sender.recv(4096).startswith(b"HTTP/1.1 413 ")
+        sender.sendall(bytes(99_999))
+        while sender.recv(4096):
+            pass
+
+
+def test_requests_one_after_another_on_a_connection_are_all_answered(client):
+    """Also when they are sent before the first answer."""
+    with connected(client) as pipelined:
+        pipelined.sendall(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n" * 3)
+        received = b""
+        while received.count(b"alive") < 3:
+            received += pipelined.recv(4096)

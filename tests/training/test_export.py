@@ -1,0 +1,211 @@
+"""Facts about export: the graphs, the parity proof and the bundle."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from bundle import open_bundle
+from training.checkpoint import CheckpointError, load_checkpoint
+from training.data import find_images, read_image
+from training.export import code_space_of, export, main, odd_sizes
+from training.graphs import run, session_of
+from training.model import Tokenizer
+from training.parity import BUDGETS, Parity, ParityError, Proof, check, pad_to_stride
+from training.train import Place, train
+
+
+@pytest.fixture(scope="module")
+def images(photos):
+    """The committed photographs, uint8 `[h, w, 3]`."""
+    return [read_image(path) for path in find_images([photos]).paths]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, photos, tmp_path_factory):
+    """A checkpoint of a few steps: its pictures are poor, but its graphs are real."""
+    out = tmp_path_factory.mktemp("run")
+    return load_checkpoint(train(tiny, [photos], out, Place(torch.device("cpu"))))
+
+
+@pytest.fixture(scope="module")
+def exported(trained, images, tmp_path_factory):
+    """The bundle of that checkpoint."""
+    out = tmp_path_factory.mktemp("models") / "mine"
+    data = ({"name": "eight photographs", "licence": "CC0-1.0"},)
+    return export(trained, images, out, data=data, metrics={"kodak": {"psnr": 20.5}})
+
+
+@pytest.fixture(scope="module")
+def network(trained):
+    """The network with the averaged weights, as it is exported."""
+    model = Tokenizer(trained.config)
+    model.load_state_dict(trained.averaged)
+    return model.eval()
+
+
+def test_files(exported):
+    """A bundle has the four graphs, encoder and decoder in three precisions, and is small."""
+    assert exported.precisions("encoder") == ("fp32", "fp16", "int8")
+    assert exported.precisions("decoder") == ("fp32", "fp16", "int8")
+    assert exported.precisions("quantizer") == exported.precisions("embedder") == ("fp32",)
+    assert set(exported.manifest.files) >= {"codebook.npy", "MODEL_CARD.md"}
+
+
+@pytest.mark.parametrize(("n", "rows", "columns"), [(1, 1, 1), (1, 5, 2), (3, 4, 7)])
+def test_axes_are_dynamic(exported, network, n, rows, columns):
+    """Any batch and any grid goes through all graphs, and fp32 codes are those of the network."""
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 8 * rows, 8 * columns, 3), np.uint8)
+    sessions = {
+        name: session_of(exported.read_graph(name, "fp32")) for name in exported.manifest.graphs
+    }
+    latents = run(sessions["encoder"], pixels)
+    codes = run(sessions["quantizer"], latents)
+    assert latents.dtype == np.float32
+    assert codes.dtype == np.int64
+    wanted = network.encode(torch.from_numpy(pixels)).numpy()
+    assert (codes == wanted).mean() >= BUDGETS["fp32"].code_agreement
+    decoded = run(sessions["decoder"], codes)
+    assert decoded.dtype == np.uint8
+    assert decoded.shape == pixels.shape
+    embedding = run(sessions["embedder"], codes)
+    assert embedding.shape == (n, exported.manifest.embedding_size)
+    assert np.allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)
+
+
+def test_graphs_are_self_contained(exported):
+    """No graph refers to another file, and none holds a trace of the code that made it."""
+    for graph in exported.manifest.graphs:
+        for precision in exported.precisions(graph):
+            content = exported.read_graph(graph, precision)
+            model = onnx.load_from_string(content)
+            assert not any(t.external_data for t in model.graph.initializer)
+            assert b"site-packages" not in content
+            assert b'File "' not in content
+
+
+def test_int8_is_int8(exported):
+    """The int8 graphs hold 8-bit convolution weights and are about a quarter of the size."""
+    for graph in ("encoder", "decoder"):
+        model = onnx.load_from_string(exported.read_graph(graph, "int8"))
+        kinds = {t.data_type for t in model.graph.initializer if len(t.dims) == 4}
+        assert onnx.TensorProto.INT8 in kinds
+        assert "QuantizeLinear" in {node.op_type for node in model.graph.node}
+
+
+def test_manifest_axes_match_the_graphs(exported):
+    """What the manifest says of inputs and outputs is what ONNX Runtime finds."""
+    for name, graph in exported.manifest.graphs.items():
+        for precision in graph.files:
+            session = session_of(exported.read_graph(name, precision))
+            for port, real in (
+                (graph.inputs[0], session.get_inputs()[0]),
+                (graph.outputs[0], session.get_outputs()[0]),
+            ):
+                assert (port.name, list(port.axes)) == (real.name, real.shape)
+
+
+def test_parity_is_recorded(exported):
+    """The proof's figures stand in the manifest, for each graph and precision."""
+    for name, graph in exported.manifest.graphs.items():
+        assert set(exported.manifest.parity[name]) == set(graph.files)
+    assert exported.manifest.parity["encoder"]["int8"]["code_agreement"] > 0.7
+
+
+def test_code_space(exported, network):
+    """The code space follows from codebook and decoder weights alone; any change is another."""
+    assert code_space_of(network) == exported.manifest.code_space
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        other.encoder.to_latents.bias += 1
+    assert code_space_of(other) == exported.manifest.code_space
+    with torch.no_grad():
+        other.decoder.to_pixels[0].bias += 1e-3
+    assert code_space_of(other) != exported.manifest.code_space
+
+
+def test_codebook_file(exported, network):
+    """codebook.npy holds the vectors that the decoder sees."""
+    codebook = np.load(exported.path / "codebook.npy", allow_pickle=False)
+    assert codebook.dtype == np.dtype("<f4")
+    assert np.array_equal(codebook, network.quantizer.normalized_codebook().numpy())
+
+
+def test_model_card(exported):
+    """The card names data, licence, code space, metrics and what each precision costs."""
+    card = (exported.path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for fact in ("CC0-1.0", exported.manifest.code_space, "20.5", "| encoder | int8 |"):
+        assert fact in card
+
+
+def test_reopened_from_disk(exported):
+    """The written folder passes all checks of the reader."""
+    assert open_bundle(exported.path).manifest == exported.manifest
+
+
+def test_proof_catches_a_wrong_graph(network, images, exported):
+    """A decoder of other weights fails the proof by its PSNR, an encoder also by its codes."""
+    proof = Proof(network, torch.nn.Identity(), odd_sizes(images))
+    torch.manual_seed(1)
+    from training.graphs import EncoderGraph, export_graph, graph_shapes
+
+    wrong = Tokenizer(network.config).eval()
+    shapes = graph_shapes(wrong, exported.manifest.embedding_size)
+    graph = session_of(export_graph(EncoderGraph(wrong), shapes["encoder"], 8))
+    measured = proof.encoder(graph)
+    with pytest.raises(ParityError, match="encoder fp32"):
+        check({"encoder": {"fp32": measured}})
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        Parity(1, latent_error=float("nan")),
+        Parity(1, code_agreement=0.5),
+        Parity(1, psnr=20.0, psnr_torch=20.2),
+        Parity(1, embedding_cosine=0.9),
+    ],
+)
+def test_every_figure_is_held_to_its_budget(figures):
+    """Each figure out of its budget fails the proof, a NaN too."""
+    with pytest.raises(ParityError):
+        check({"graph": {"int8": figures}})
+
+
+def test_failed_proof_writes_nothing(trained, images, tmp_path, monkeypatch):
+    """When a graph misses its budget, no folder appears."""
+    strict = dataclasses.replace(BUDGETS["int8"], code_agreement=1.01)
+    monkeypatch.setitem(BUDGETS, "int8", strict)
+    with pytest.raises(ParityError, match="int8"):
+        export(trained, images, tmp_path / "mine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_padding():
+    """Padding repeats the last row and column, up to the next multiple of the stride."""
+    image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    padded = pad_to_stride(image, 4)
+    assert padded.shape == (1, 8, 8, 3)
+    assert np.array_equal(padded[0, :5, :7], image)
+    assert (padded[0, 5:, :7] == image[-1]).all()
+    assert (padded[0, :5, 7:] == image[:, -1:]).all()
+
+
+def test_plain_autoencoder_has_no_codes(trained, images, tmp_path):
+    """A model without a codebook can't become a bundle, and is told so."""
+    quantizer = dataclasses.replace(trained.config.quantizer, kind="none")
+    config = dataclasses.replace(trained.config, quantizer=quantizer)
+    with pytest.raises(CheckpointError, match="no codes"):
+        export(dataclasses.replace(trained, config=config), images, tmp_path / "mine")
+
+
+def test_command_line_errors(tmp_path, photos, capsys):
+    """A missing checkpoint ends with exit code 2 and one line."""
+    arguments = ["--data", str(photos), "--out", str(tmp_path / "mine")]
+    assert main([str(tmp_path / "none.pt"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "no checkpoint" in error
+    assert error.count("\n") == 1
