@@ -118,7 +118,7 @@ class Call:
         """
         started = time.perf_counter()
         made = await self._batcher.offload(make, *arguments) if heavy else make(*arguments)
-        self._exchange.stages["encode"] = (time.perf_counter() - started) * 1000
+        self._exchange.staged("encode", started, time.perf_counter())
         return made
 
     async def parse(self, size: int, parse: Callable[..., _T], *arguments: Any) -> _T:

@@ -21,6 +21,8 @@ class Exchange:
         images: images or grids in the request.
         codes: that were made or read for it.
         held_bytes: of its body, counted as held by the service.
+        spans: start and end of each stage over all items, by `time.perf_counter`; kept only
+            where traces are on.
     """
 
     __slots__ = (
@@ -31,8 +33,10 @@ class Exchange:
         "held_bytes",
         "id",
         "images",
+        "spans",
         "stages",
         "started",
+        "traced",
     )
 
     def __init__(self, asked_id: str | None) -> None:
@@ -42,9 +46,18 @@ class Exchange:
         self.images = 0
         self.codes = 0
         self.held_bytes = 0
+        self.spans: dict[str, tuple[float, float]] = {}
+        self.traced = False
         self._departed = False
         self._task = asyncio.current_task()
         self._watcher: asyncio.Task[None] | None = None
+
+    def staged(self, stage: str, start: float, end: float) -> None:
+        """A stage of an item went from start to end, by `time.perf_counter`."""
+        self.stages[stage] = max(self.stages[stage], (end - start) * 1000)
+        if self.traced:
+            first, last = self.spans.get(stage, (start, end))
+            self.spans[stage] = min(first, start), max(last, end)
 
     def watch(self, receive: Receive) -> None:
         """From now on cancel the request when its client leaves. Call it with the body read.

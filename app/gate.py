@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from app.service import Service
     from app.telemetry import Metrics
+    from app.tracing import Tracing
 
 _log = logging.getLogger("tessera.request")
 _crash = logging.getLogger("tessera.crash")
@@ -40,9 +41,11 @@ class Gate:
     Args:
         app: what it lets through to.
         service: for keys and limits.
+        tracing: None where traces are off.
     """
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service, tracing: Tracing | None = None) -> None:
+        self._tracing = tracing
         self._app = app
         self._service = service
         self._metrics: Metrics = service.metrics
@@ -56,6 +59,7 @@ class Gate:
         asked = headers.get(b"x-request-id")
         exchange = Exchange(asked.decode("latin-1") if asked is not None else None)
         scope["tessera"] = exchange
+        exchange.traced = self._tracing is not None and scope["path"] not in _OPEN
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -96,6 +100,8 @@ class Gate:
         if failure is not None and status == 0:
             await refusal(scope, failure)(scope, receive, send_with_headers)
         self._account(scope, exchange, status)
+        if exchange.traced and self._tracing is not None:
+            self._tracing.record(scope, exchange, status)
 
     def _headers(self, headers: Any, exchange: Exchange) -> list[tuple[bytes, bytes]]:
         timing = ", ".join([f"{stage};dur={ms:.2f}" for stage, ms in exchange.stages.items()])

@@ -30,9 +30,14 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from app.settings import Settings
+    from app.tracing import Tracing
 
 
-def create_app(settings: Settings, on_fatal: Callable[[str], None] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    on_fatal: Callable[[str], None] | None = None,
+    tracing: Tracing | None = None,
+) -> FastAPI:
     """The service as an ASGI application; its state holds the `Service`.
 
     Loading begins with the application's lifespan and goes on behind it: `/livez` answers at
@@ -41,6 +46,7 @@ def create_app(settings: Settings, on_fatal: Callable[[str], None] | None = None
     Args:
         settings: as read from the environment.
         on_fatal: called with one line when the process had better end.
+        tracing: as the environment asks for it.
     """
     service = Service(settings, Metrics(), on_fatal)
 
@@ -51,6 +57,8 @@ def create_app(settings: Settings, on_fatal: Callable[[str], None] | None = None
             yield
         finally:
             await service.stop()
+            if tracing is not None:
+                await tracing.close()
 
     app = FastAPI(
         title="Tessera",
@@ -74,7 +82,7 @@ def create_app(settings: Settings, on_fatal: Callable[[str], None] | None = None
     add_playground(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     # The last one added is the outermost: answers of the gate need CORS headers too.
-    app.add_middleware(Gate, service=service)
+    app.add_middleware(Gate, service=service, tracing=tracing)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -228,13 +229,14 @@ class Runner:
 
     def _note(self, done: Done) -> None:
         """Of several items, the slowest tells the time of a stage."""
-        stages = self._exchange.stages
+        end = time.perf_counter()
         for stage, seconds in (
-            ("decode", done.prepare_s),
-            ("queue", done.queue_s),
             ("infer", done.run_s),
+            ("queue", done.queue_s),
+            ("decode", done.prepare_s),
         ):
-            stages[stage] = max(stages[stage], seconds * 1000)
+            self._exchange.staged(stage, end - seconds, end)
+            end -= seconds
 
 
 def _prepare(model: Model, operation: str, upload: Upload, intake: Intake) -> Work:

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.main import create_app
 from app.telemetry import configure_logging
+from app.tracing import tracing_from
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -63,7 +64,7 @@ def serve(settings: Settings) -> int:
 class _Server(uvicorn.Server):
     def __init__(self, settings: Settings) -> None:
         self.exit_code = 0
-        self._app = create_app(settings, self._on_fatal)
+        self._app = create_app(settings, self._on_fatal, tracing_from(os.environ))
         super().__init__(
             uvicorn.Config(
                 self._app,

@@ -182,6 +182,9 @@ def _running(server: Server) -> Any:
     try:
         yield
     finally:
+        # The load ends with requests in flight. A server stopped amid them would take the pause
+        # for their duration, and refuse the next ones as hopeless (Tessera and BentoML do).
+        server.wait_idle()
         server.pause()
 
 

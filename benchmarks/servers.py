@@ -125,6 +125,16 @@ class Server:
                         total += int(line.split()[1])
         return total / 1024
 
+    def wait_idle(self, timeout_s: float = 10) -> None:
+        """Wait until it has nothing left to do: until it uses at most a tick in 0.1 s."""
+        deadline = time.monotonic() + timeout_s
+        used = self.cpu_s()
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            before, used = used, self.cpu_s()
+            if used - before < 2 / _TICKS:
+                return
+
     def pause(self) -> None:
         """Stop it in its tracks, so that it takes nothing from the one being measured."""
         if self._pausable:

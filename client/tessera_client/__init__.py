@@ -1,6 +1,7 @@
 """Client of Tessera, the image tokenizer service: images to codes and back.
 
-`Client` and `AsyncClient` have the same methods; `Codes` is what encoding gives, and a `.tess` file.
+`Client` and `AsyncClient` have the same methods. `Codes` is what encoding gives, and what a
+`.tess` file holds.
 """
 
 from tessera_client.client import AsyncClient, Client

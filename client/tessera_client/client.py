@@ -28,19 +28,8 @@ Fit = Literal["cover", "contain", "stretch"]
 _T = TypeVar("_T")
 
 
-class _Options:
-    """What both clients are told.
-
-    Args:
-        base_url: of the service.
-        api_key: sent as `Authorization: Bearer`.
-        model: for images; None takes the server's default. Codes find theirs by code space.
-        timeout_s: of one attempt.
-        patience_s: for a request, all its attempts and pauses together.
-        batch_images, batch_bytes: most of one request.
-        concurrency: requests at once.
-        transport: an httpx transport of your own.
-    """
+class _Base:
+    """What both clients are told, and the flows of each operation."""
 
     def __init__(
         self,
@@ -58,7 +47,7 @@ class _Options:
         self._policy = flows.Policy(batch_images, batch_bytes, patience_s)
         self._model = model
         self._concurrency = concurrency
-        self._http_options: dict[str, Any] = {
+        options: dict[str, Any] = {
             "base_url": base_url,
             "headers": {"authorization": f"Bearer {api_key}"} if api_key is not None else {},
             "timeout": timeout_s,
@@ -67,8 +56,10 @@ class _Options:
                 max_connections=concurrency, max_keepalive_connections=concurrency
             ),
         }
+        self._open(options)
 
-    # --- the flows of each operation ------------------------------------------------------
+    def _open(self, options: dict[str, Any]) -> None:
+        raise NotImplementedError
 
     def _images(
         self,
@@ -117,6 +108,10 @@ class _Options:
         return self._images("/v1/embed", flows.NPY, given, size, fit, failed)
 
 
+def _read(step: flows.Read) -> list[bytes]:
+    return [source.read() for source in step.sources]
+
+
 def _in_order(answers: list[Answers]) -> list[NDArray[np.uint8]]:
     rows = flows.rows_of(answers)
     return [rows[index] for index in sorted(rows)]
@@ -129,14 +124,22 @@ def _matrix(answers: list[Answers]) -> NDArray[np.float32]:
     return np.stack([rows[index] for index in sorted(rows)])
 
 
-class Client(_Options):
-    __doc__ = f"""A client of the service; close it, or use it in a `with` statement.
+class Client(_Base):
+    """A client of the service; close it, or use it in a `with` statement.
 
-    {_Options.__doc__}"""
+    Args:
+        base_url: of the service.
+        api_key: sent as `Authorization: Bearer`.
+        model: for images; None takes the server's default. Codes find theirs by code space.
+        timeout_s: of one attempt.
+        patience_s: for a request, all its attempts and pauses together.
+        batch_images, batch_bytes: most of one request.
+        concurrency: requests at once.
+        transport: an httpx transport of your own.
+    """
 
-    def __init__(self, base_url: str, **options: Any) -> None:
-        super().__init__(base_url, **options)
-        self._http = httpx.Client(**self._http_options)
+    def _open(self, options: dict[str, Any]) -> None:
+        self._http = httpx.Client(**options)
 
     def __enter__(self) -> Self:
         return self
@@ -247,7 +250,7 @@ class Client(_Options):
                 result: _T = end.value
                 return result
             if isinstance(step, flows.Read):
-                answer = [source.read() for source in step.sources]
+                answer = _read(step)
             elif isinstance(step, flows.Pause):
                 time.sleep(step.seconds)
                 answer = None
@@ -258,14 +261,11 @@ class Client(_Options):
                     answer = error
 
 
-class AsyncClient(_Options):
-    __doc__ = f"""`Client` for asyncio: the same methods, to be awaited.
+class AsyncClient(_Base):
+    """`Client` for asyncio: the same arguments, and the same methods to be awaited."""
 
-    {_Options.__doc__}"""
-
-    def __init__(self, base_url: str, **options: Any) -> None:
-        super().__init__(base_url, **options)
-        self._http = httpx.AsyncClient(**self._http_options)
+    def _open(self, options: dict[str, Any]) -> None:
+        self._http = httpx.AsyncClient(**options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -354,8 +354,7 @@ class AsyncClient(_Options):
                 result: _T = end.value
                 return result
             if isinstance(step, flows.Read):
-                wanted = step.sources
-                answer = await asyncio.to_thread(lambda: [source.read() for source in wanted])
+                answer = await asyncio.to_thread(_read, step)
             elif isinstance(step, flows.Pause):
                 await asyncio.sleep(step.seconds)
                 answer = None

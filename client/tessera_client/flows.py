@@ -146,7 +146,10 @@ def run_images(call: Call, batch: list[tuple[int, Source]], policy: Policy) -> F
         return [([index for index, _ in batch], response)]
     del contents, files
     halves = _halves(call, response, batch)
-    return [answer for half in halves for answer in (yield from run_images(call, half, policy))]
+    answers: Answers = []
+    for half in halves:
+        answers += yield from run_images(call, half, policy)
+    return answers
 
 
 def run_codes(
@@ -165,9 +168,10 @@ def run_codes(
     if response.status_code == 200:
         return [([index for index, _ in batch], response)]
     halves = _halves(call, response, batch)
-    return [
-        answer for half in halves for answer in (yield from run_codes(call, codes, half, policy))
-    ]
+    answers: Answers = []
+    for half in halves:
+        answers += yield from run_codes(call, codes, half, policy)
+    return answers
 
 
 def _send(call: Call, body: dict[str, Any]) -> Send:
@@ -202,20 +206,19 @@ def exchange(send: Send, policy: Policy) -> Flow[httpx.Response]:
     began = time.monotonic()
     attempt = 0
     while True:
-        answer = yield send
+        answer: httpx.Response | httpx.TransportError = yield send
         attempt += 1
-        broken = isinstance(answer, httpx.TransportError)
-        if not broken and answer.status_code not in _AGAIN:
+        if isinstance(answer, httpx.Response) and answer.status_code not in _AGAIN:
             return answer
         longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
         # Random, or those who were refused together would come back together.
         pause = random.uniform(longest / 2, longest)  # noqa: S311  (no secret)
-        if not broken:
+        if isinstance(answer, httpx.Response):
             pause = max(pause, _retry_after_s(answer))
         if time.monotonic() - began + pause > policy.patience_s:
-            if broken:
-                raise Unreachable(f"no answer from the server: {answer!r}") from answer
-            return answer
+            if isinstance(answer, httpx.Response):
+                return answer
+            raise Unreachable(f"no answer from the server: {answer!r}") from answer
         yield Pause(pause)
 
 

@@ -120,20 +120,28 @@ def test_a_stream_of_small_items_does_not_starve_a_large_one():
     """A large one is passed by small ones that add up to its own weight, and no more."""
 
     async def main():
-        run = Recorder()
+        order = []
+        loop = asyncio.get_running_loop()
+        tasks = []
+
+        def small():
+            tasks.append(loop.create_task(queue.submit_prepared(Work("small", 0, 1))))
+
+        def run(key, payloads):
+            order.append(key)
+            if key == "small" and len(order) < 60:
+                # Before this one is done the next one waits, beside the large one.
+                loop.call_soon_threadsafe(small)
+                while not queue.queued_weight % 20:
+                    time.sleep(0.001)
+            return payloads
+
         with batcher(run) as queue:
-            large = None
-            for i in range(60):
-                if i == 5:
-                    large = asyncio.create_task(queue.submit_prepared(Work("large", i, 20)))
-                small = [
-                    asyncio.create_task(queue.submit_prepared(Work("small", i, 1)))
-                    for _ in range(2)
-                ]
-                await asyncio.gather(*small)
-                if large is not None and large.done():
-                    break
-            assert large.done()
+            small()
+            await until(lambda: order)
+            await queue.submit_prepared(Work("large", 0, 20))
+            await until(lambda: all(task.done() for task in tasks))
+        assert order.index("large") <= 25
 
     asyncio.run(main())
 

@@ -111,10 +111,16 @@ def test_a_full_queue_answers_429_at_once(tiny_bundle, run_app):
         assert time.monotonic() - started < 0.5
         assert (answer.status_code, answer.json()["code"]) == (429, "overloaded")
         assert int(answer.headers["retry-after"]) >= 1
+        with socket.create_connection((client.base_url.host, client.base_url.port)) as unsent:
+            unsent.sendall(
+                b"POST /v1/encode HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\n"
+                b"Content-Length: 9999\r\n\r\n"
+            )
+            assert unsent.recv(99).startswith(b"HTTP/1.1 429 ")
         held.let_go()
         assert [task.result().status_code for task in waiting] == [200, 200]
         assert client.post("/v1/encode", content=png(), headers=PNG).status_code == 200
-        assert 'tessera_rejections_total{code="overloaded"} 1.0' in client.get("/metrics").text
+        assert 'tessera_rejections_total{code="overloaded"} 2.0' in client.get("/metrics").text
 
 
 def test_codes_are_the_same_under_many_clients(client):

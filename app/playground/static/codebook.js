@@ -4,6 +4,8 @@
  * A model's code vectors.
  */
 export class Codebook {
+  #oriented = false;
+
   /**
    * @param {Float32Array} vectors `size` rows of `width` numbers
    * @param {number} size
@@ -13,10 +15,35 @@ export class Codebook {
     this.vectors = vectors;
     this.size = size;
     this.width = width;
+    /** @type {Float64Array[]} of each axis, the place of each code along it, 0…1 */
+    this.places = places(vectors, size, width);
     /** RGB of each code, 3 bytes each. */
-    this.colours = colours(vectors, size, width);
+    this.colours = colours(this.places, size);
     /** @type {Map<number, number>} */
     this.nearest = new Map();
+  }
+
+  /**
+   * Turns the axes so that light codes stand for light patches, and warm ones for warm: an axis
+   * has no natural direction. Done by the first picture; later ones change nothing.
+   * @param {ArrayLike<number>} codes of a picture
+   * @param {Uint8ClampedArray} pixels RGBA of the picture, one pixel for each code
+   */
+  orient(codes, pixels) {
+    if (this.#oriented) return;
+    this.#oriented = true;
+    const seen = [
+      (/** @type {number} */ r, /** @type {number} */ g, /** @type {number} */ b) => r + g + b,
+      (/** @type {number} */ r, /** @type {number} */ g) => r - g,
+      (/** @type {number} */ r, /** @type {number} */ g, /** @type {number} */ b) => r + g - 2 * b,
+    ];
+    this.places.forEach((place, axis) => {
+      const values = Array.from(codes, (_, i) => seen[axis](...pixels.subarray(i * 4, i * 4 + 3)));
+      const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+      const along = values.reduce((sum, value, i) => sum + (value - mean) * place[codes[i]], 0);
+      if (along < 0) place.forEach((at, code) => (place[code] = 1 - at));
+    });
+    this.colours = colours(this.places, this.size);
   }
 
   /**
@@ -51,26 +78,34 @@ export class Codebook {
 }
 
 /**
- * A colour for each vector, made of its place along the first three principal axes: the first
- * gives lightness, the others hue, so near vectors have near colours. Places are ranks, which
- * spreads the colours evenly whatever the distribution.
+ * The place of each vector along the first three principal axes. Places are ranks, which spreads
+ * the colours evenly whatever the distribution.
  * @param {Float32Array} vectors
  * @param {number} size
  * @param {number} width
  */
-function colours(vectors, size, width) {
-  const places = principalAxes(vectors, size, width, 3).map((axis) => {
+function places(vectors, size, width) {
+  return principalAxes(vectors, size, width, 3).map((axis) => {
     const along = new Float64Array(size);
     for (let i = 0; i < size; i++) {
       for (let j = 0; j < width; j++) along[i] += vectors[i * width + j] * axis[j];
     }
     return ranks(along);
   });
+}
+
+/**
+ * A colour for each code: the first axis gives lightness, the others hue, so near vectors have
+ * near colours.
+ * @param {Float64Array[]} places
+ * @param {number} size
+ */
+function colours(places, size) {
   const rgb = new Uint8ClampedArray(size * 3);
   for (let i = 0; i < size; i++) {
     const [first, second, third] = places.map((place) => place[i]);
     rgb.set(
-      oklab(0.3 + 0.6 * first, 0.24 * ((second ?? 0.5) - 0.5), 0.24 * ((third ?? 0.5) - 0.5)),
+      oklab(0.27 + 0.65 * first, 0.2 * ((second ?? 0.5) - 0.5), 0.2 * ((third ?? 0.5) - 0.5)),
       i * 3,
     );
   }

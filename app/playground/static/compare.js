@@ -131,11 +131,10 @@ function matrixTable(shown, values, low, high) {
       {},
       element("th", { scope: "row" }, thumbnail(shown[i], shown[i].name)),
       ...row.map((value, j) => {
-        const cell = element("td", {}, value.toFixed(2));
+        const cell = element("td", {}, withSign(value, 2));
         const share = i === j ? 0 : (value - low) / (high - low || 1);
         if (i === j) cell.className = "self";
         else cell.style.setProperty("--share", share.toFixed(3));
-        if (share > 0.55) cell.classList.add("near");
         return cell;
       }),
     ),
@@ -143,7 +142,7 @@ function matrixTable(shown, values, low, high) {
   return element(
     "table",
     { class: "matrix" },
-    element("caption", {}, "Cosine of each two pictures' vectors: 1 is the same, 0 unrelated"),
+    element("caption", {}, "Cosine of each two pictures' vectors: 1 is the same, 0 or less unlike"),
     element("thead", {}, element("tr", {}, element("td", {}), ...head)),
     element("tbody", {}, ...rows),
   );
@@ -166,12 +165,15 @@ function nearest(shown, values) {
       thumbnail(picture, picture.name),
       element("span", { "aria-hidden": "true", class: "arrow" }, "→"),
       ...near.map(({ value, other }) =>
-        element("figure", {}, thumbnail(other, other.name), element("figcaption", {}, value.toFixed(3))),
+        element("figure", {}, thumbnail(other, other.name), element("figcaption", {}, withSign(value, 3))),
       ),
     );
   });
   return [element("h3", {}, "Nearest to each"), element("ul", {}, ...items)];
 }
+
+/** @param {number} value @param {number} digits */
+const withSign = (value, digits) => value.toFixed(digits).replace("-", "−");
 
 /** @param {Embedded} picture @param {string} alt */
 const thumbnail = (picture, alt) =>

@@ -72,8 +72,9 @@ export function showTopCodes(into, counts, codebook, pick) {
       swatch.style.background = codebook.css(code);
       const button = element(
         "button",
-        { type: "button", "aria-label": `Code ${code}, ${count} places` },
+        { type: "button" },
         swatch,
+        element("span", { class: "visually-hidden" }, "Code "),
         String(code),
         element("small", {}, `${formatCount(count)}×`),
       );

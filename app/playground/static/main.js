@@ -9,7 +9,7 @@ import { codeOfBar, drawHistogram, inWords, showTopCodes } from "./histogram.js"
 import { mediaType, takeFiles } from "./intake.js";
 import { Mosaic } from "./mosaic.js";
 import { writeCodes } from "./npy.js";
-import { decode, openCodes, openImage, psnrOf } from "./picture.js";
+import { decode, openCodes, openImage, psnrOf, thumbnailOf } from "./picture.js";
 import { Service } from "./service.js";
 import { readTess, writeTess } from "./tess.js";
 import { Tools } from "./tools.js";
@@ -104,6 +104,7 @@ function show(model) {
   select.value = String(picture.index);
   byId("left-caption").textContent = picture.original ? "Original" : "";
   byId("wipe-range").toggleAttribute("disabled", !picture.original);
+  codebook.orient(grid.codes, thumbnailOf(picture.painted, grid));
   mosaic.grid = new EditedGrid(grid);
   mosaic.codebook = codebook;
   mosaic.stride = picture.codes.stride;
@@ -177,9 +178,13 @@ function showNumbers() {
   byId("play-note").textContent = changed
     ? `${formatCount(changed)} of ${formatCount(grid.codes.length)} codes changed (${share} %).`
     : "";
-  byId("undo").toggleAttribute("disabled", mosaic.grid.past.length === 0);
-  byId("reset").toggleAttribute("disabled", changed === 0);
+  showUndo();
   byId("right-caption").textContent = changed ? "Painted from your codes" : "Painted from the codes";
+}
+
+function showUndo() {
+  byId("undo").toggleAttribute("disabled", !mosaic.grid?.past.length);
+  byId("reset").toggleAttribute("disabled", !mosaic.grid?.changed());
 }
 
 function showActions() {
@@ -239,6 +244,7 @@ const repainted = latest(async (signal, /** @type {import("./tess.js").Grid} */ 
 /** Codes changed: show them at once, and soon the picture that they make. */
 function edited() {
   mosaic.repaint();
+  showUndo();
   clearTimeout(painting);
   painting = setTimeout(paintAgain, PAINT_DELAY_MS);
 }
@@ -319,9 +325,12 @@ function mark(code, cell) {
   if (code === null) return;
   const where = cell ? `row ${cell.row + 1}, column ${cell.column + 1}: ` : "";
   byId("under-cursor").textContent =
-    `${where}code ${code}, in ${formatCount(counts.get(code) ?? 0)} places; ` +
+    `${where}code ${code}, in ${inPlaces(counts.get(code) ?? 0)}; ` +
     `its neighbour in the codebook is ${codebook.neighbour(code)}.`;
 }
+
+/** @param {number} count */
+const inPlaces = (count) => (count === 1 ? "no other place" : `${formatCount(count)} places`);
 
 byId("replace-one").addEventListener("click", () =>
   change((grid, book) => {

@@ -139,6 +139,20 @@ export function psnrOf(a, b, width, height) {
 }
 
 /**
+ * The mean colour of the pixels behind each code, roughly: the picture made that small.
+ * @param {CanvasImageSource} image
+ * @param {import("./tess.js").Grid} grid
+ * @returns {Uint8ClampedArray} RGBA of each code
+ */
+export function thumbnailOf(image, { columns, rows }) {
+  const context = new OffscreenCanvas(columns, rows).getContext("2d");
+  if (!context) return new Uint8ClampedArray(columns * rows * 4);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, 0, 0, columns, rows);
+  return context.getImageData(0, 0, columns, rows).data;
+}
+
+/**
  * The picture as the service sees it: of that size, transparency laid over white.
  * @param {ImageBitmap} bitmap
  * @param {number} width

@@ -1,0 +1,104 @@
+"""`python -m benchmarks [setup|quick|full]`: measure, and write benchmarks/RESULTS.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import compare, results, service
+from benchmarks.candidates import BUILD, CANDIDATES, ROOT, install
+from benchmarks.load import LoadFailed, build_pacer, check_tools
+from benchmarks.servers import ServerFailed
+from bundle import BundleError, open_bundle
+
+_RAW = BUILD / "results.json"
+
+COMPARE = {
+    "quick": compare.Plan(rounds=5, seconds=1, open_seconds=4, retries=0),
+    "full": compare.Plan(rounds=7, seconds=4, open_seconds=15, open_rounds=3, retries=2),
+}
+SERVICE = {
+    "quick": service.Plan(
+        rounds=3, seconds=1, large_sides=(64, 256, 512, 1024, 2048), large_rounds=2, idle_seconds=10
+    ),
+    "full": service.Plan(rounds=5, seconds=3, large_rounds=3, idle_seconds=60),
+}
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The command line; see `--help`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "verb",
+        choices=["setup", "quick", "full", "report"],
+        help="setup: install the peers; quick: under 10 minutes; full: everything, about an hour; "
+        "report: write RESULTS.md again from the last figures",
+    )
+    parser.add_argument("--bundle", type=Path, default=ROOT / "models/photo-f8", metavar="DIR")
+    parser.add_argument(
+        "--only",
+        default=",".join(candidate.key for candidate in CANDIDATES),
+        help="candidates, comma-separated (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--part",
+        choices=["compare", "service"],
+        action="append",
+        help="measure this alone, and keep the last figures of the other",
+    )
+    parser.add_argument("--rounds", type=int, help="alternations, instead of the plan's")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and write; 0, or 1 if something is missing or wrong."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    threads = len(os.sched_getaffinity(0))
+    chosen = [c for c in CANDIDATES if c.key in options.only.split(",")]
+    parts = options.part or ["compare", "service"]
+    figures = json.loads(_RAW.read_text()) if _RAW.exists() else {}
+    started = time.monotonic()
+    try:
+        if options.verb == "report":
+            results.write(figures)
+            return 0
+        for candidate in chosen:
+            install(candidate)
+        check_tools()
+        pacer = build_pacer(BUILD)
+        if options.verb == "setup":
+            return 0
+        bundle = open_bundle(options.bundle)
+        started = time.monotonic()
+        plans = COMPARE[options.verb], SERVICE[options.verb]
+        if options.rounds:
+            plans = tuple(_with_rounds(plan, options.rounds) for plan in plans)  # type: ignore[assignment]
+        if "compare" in parts:
+            figures["compare"] = compare.compare(chosen, options.bundle, threads, plans[0], pacer)
+        if "service" in parts:
+            figures["service"] = service.measure(options.bundle, threads, plans[1])
+    except (BundleError, LoadFailed, ServerFailed) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    minutes = (time.monotonic() - started) / 60
+    command = " ".join(["python -m benchmarks", *(arguments or sys.argv[1:])])
+    figures["facts"] = results.facts(bundle, threads, [command], minutes)
+    _RAW.parent.mkdir(parents=True, exist_ok=True)
+    _RAW.write_text(json.dumps(figures, indent=1))
+    results.write(figures)
+    print(f"benchmarks/RESULTS.md written after {minutes:.1f} minutes")
+    return 0
+
+
+def _with_rounds(plan: compare.Plan | service.Plan, rounds: int) -> compare.Plan | service.Plan:
+    import dataclasses
+
+    return dataclasses.replace(plan, rounds=rounds)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

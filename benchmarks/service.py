@@ -1,0 +1,311 @@
+"""Tessera alone: decoding, embedding, formats, large images, mixed load, memory, idleness."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.bare import BareWorker
+from benchmarks.candidates import BUILD, TESSERA, TRITON, Candidate, start
+from benchmarks.inputs import jpegs, request, write_requests
+from benchmarks.load import closed_loop
+from benchmarks.servers import Server, ServerFailed, send
+
+PACKED = "application/vnd.tessera.codes"
+NPY = "application/x-npy"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    Attributes:
+        rounds: alternations.
+        seconds: of one measurement.
+        large_sides: of the images that the cost of a megapixel is measured with.
+        large_rounds: requests of each of them.
+        idle_seconds: for how long idleness is watched.
+    """
+
+    rounds: int = 5
+    seconds: float = 2
+    large_sides: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048, 4096)
+    large_rounds: int = 3
+    idle_seconds: float = 20
+
+
+def measure(bundle: Path, threads: int, plan: Plan) -> dict[str, Any]:
+    """All of it, on servers started for it."""
+    results: dict[str, Any] = {}
+    with (
+        start(TESSERA, bundle, threads) as server,
+        BareWorker(bundle, "fp32", threads) as bare,
+    ):
+        server.wait_ready()
+        steps: tuple[tuple[str, Callable[[], Any]], ...] = (
+            ("idle", lambda: idle(server, plan)),
+            ("operations", lambda: operations(server, bare, plan)),
+            ("formats", lambda: formats(server, plan)),
+            ("mixed", lambda: mixed(server, plan)),
+        )
+        for name, step in steps:
+            print(f"Tessera alone: {name}", flush=True)
+            results[name] = step()
+        results["memory_after_mixed_mib"] = server.peak_memory_mib()
+    print("Tessera alone: large images", flush=True)
+    results["large"] = large(bundle, threads, plan)
+    print("Tessera and Triton: a core less", flush=True)
+    results["contention"] = [
+        row for candidate in (TESSERA, TRITON) for row in contention(candidate, bundle, threads, plan)
+    ]
+    return results
+
+
+# --- what can be asked ---------------------------------------------------------------------------
+
+
+def encode_request(jpeg: bytes, accept: str = NPY) -> bytes:
+    """JPEG → codes."""
+    return request("/v1/encode", "image/jpeg", jpeg, accept)
+
+
+def decode_request(codes: bytes, accept: str, form: str = PACKED, query: str = "") -> bytes:
+    """Codes → picture."""
+    return request(f"/v1/decode{query}", form, codes, accept)
+
+
+def embed_request(body: bytes, form: str) -> bytes:
+    """JPEG or codes → vector."""
+    return request("/v1/embed", form, body, NPY)
+
+
+def codes_of(server: Server, files: Sequence[bytes], accept: str = PACKED) -> list[bytes]:
+    """Codes of JPEG files, in a form that the service gives."""
+    found = []
+    for jpeg in files:
+        status, _, body = send(server.port, encode_request(jpeg, accept))
+        if status != 200:
+            raise ServerFailed(f"encoding answers {status}: {body[:300]!r}")
+        found.append(body)
+    return found
+
+
+# --- measurements --------------------------------------------------------------------------------
+
+
+def operations(server: Server, bare: BareWorker, plan: Plan) -> list[dict[str, Any]]:
+    """Decoding and embedding at 8 clients, beside ONNX Runtime alone in turn."""
+    rows = []
+    kinds: list[tuple[str, str, int, list[bytes]]] = []
+    for side in (64, 256):
+        files = jpegs(side)
+        codes = codes_of(server, files)
+        for title, accept in (
+            ("decode to PNG", "image/png"),
+            ("decode to WebP", "image/webp"),
+            ("decode to JPEG", "image/jpeg"),
+            ("decode to npy", NPY),
+        ):
+            kinds.append((title, "decode", side, [decode_request(c, accept) for c in codes]))
+        kinds.append(("embed codes", "embed", side, [embed_request(c, PACKED) for c in codes]))
+        kinds.append(
+            ("embed JPEG", "encode", side, [embed_request(j, "image/jpeg") for j in files])
+        )
+    for _ in range(plan.rounds):
+        for title, what, side, requests in kinds:
+            path = write_requests(BUILD / "requests/operation.bin", requests)
+            layout, batch = bare.best(what, side, 0.3)
+            result = closed_loop(server, path, 8, plan.seconds)
+            server.wait_idle()
+            limit = bare.rate(what, side, layout, batch, min(1.0, plan.seconds))
+            rows.append({"title": title, "side": side, "bare_per_second": limit, **result})
+    return rows
+
+
+def formats(server: Server, plan: Plan) -> list[dict[str, Any]]:
+    """The same codes as JSON, npy and packed: bytes, and milliseconds of one request.
+
+    `stage_ms` is what the service says it took to write the answer (`Server-Timing`, `encode`);
+    decoding's `total_ms` shows what reading the form costs.
+    """
+    rows = []
+    for side in (256, 1024):
+        (jpeg,) = jpegs(side, 1)
+        for form, query in (("application/json", ""), (NPY, "?model="), (PACKED, "")):
+            (codes,) = codes_of(server, [jpeg], form)
+            to_codes = encode_request(jpeg, form)
+            model = _model(server) if query else ""
+            back = decode_request(codes, NPY, form, query + model)
+            writing, reading = [], []
+            for _ in range(max(5, plan.rounds)):
+                _, headers, _ = send(server.port, to_codes)
+                writing.append(_stage(headers, "encode"))
+                reading.append(_timed(server, back))
+            rows.append(
+                {
+                    "side": side,
+                    "form": form,
+                    "bytes": len(codes),
+                    "stage_ms": median(writing),
+                    "decode_total_ms": median(reading),
+                }
+            )
+    return rows
+
+
+def mixed(server: Server, plan: Plan) -> dict[str, Any]:
+    """Sizes 64 to 1024; encode, decode and embed together, against each of them alone.
+
+    If part i takes 1/vᵢ of the server's time for each request, a mix with shares sᵢ should do
+    1 / Σ sᵢ/vᵢ requests a second.
+    """
+    parts: dict[str, tuple[float, list[bytes]]] = {}
+    # Shares fall with size, so that each part takes comparable time.
+    for side, share in ((64, 16), (256, 4), (512, 1), (1024, 1)):
+        files = jpegs(side, 16 if side <= 256 else 4)
+        codes = codes_of(server, files)
+        parts[f"encode {side}²"] = share, [encode_request(jpeg) for jpeg in files]
+        parts[f"decode {side}²"] = share, [decode_request(c, "image/webp") for c in codes]
+        parts[f"embed {side}²"] = share, [embed_request(j, "image/jpeg") for j in files]
+    whole = sum(share for share, _ in parts.values())
+    alone: dict[str, list[float]] = {name: [] for name in parts}
+    together: list[float] = []
+    everything = _interleaved([(int(share), requests) for share, requests in parts.values()])
+    errors = 0
+    for _ in range(max(2, plan.rounds // 2)):
+        for name, (_, requests) in parts.items():
+            path = write_requests(BUILD / "requests/part.bin", requests)
+            result = closed_loop(server, path, 16, plan.seconds)
+            errors += result["errors"]
+            alone[name].append(result["per_second"])
+            server.wait_idle()
+        path = write_requests(BUILD / "requests/mixed.bin", everything)
+        result = closed_loop(server, path, 16, max(6, 3 * plan.seconds))
+        errors += result["errors"]
+        together.append(result["per_second"])
+        server.wait_idle()
+    rates = {name: median(values) for name, values in alone.items()}
+    expected = 1 / sum(share / whole / rates[name] for name, (share, _) in parts.items())
+    return {
+        "alone": rates,
+        "shares": {name: share / whole for name, (share, _) in parts.items()},
+        "expected": expected,
+        "measured": median(together),
+        "errors": errors,
+        "p99_ms": result["p99_ms"],
+    }
+
+
+def large(bundle: Path, threads: int, plan: Plan) -> list[dict[str, Any]]:
+    """One image at a time, ever larger: milliseconds a megapixel, and the peak of memory so far."""
+    rows = []
+    with start(TESSERA, bundle, threads) as server:
+        server.wait_ready()
+        rows.append({"side": 0, "memory_mib": server.peak_memory_mib()})
+        for side in plan.large_sides:
+            raw = encode_request(jpegs(side, 1)[0])
+            repeats = plan.large_rounds if side >= 2048 else max(plan.large_rounds, 5)
+            _timed(server, raw)
+            took = median([_timed(server, raw) for _ in range(repeats)])
+            rows.append(
+                {
+                    "side": side,
+                    "ms": took,
+                    "ms_per_megapixel": took / (side * side / 1e6),
+                    "memory_mib": server.peak_memory_mib(),
+                }
+            )
+    return rows
+
+
+def idle(server: Server, plan: Plan) -> dict[str, float]:
+    """CPU used while nobody asks anything."""
+    time.sleep(1)
+    used, started = server.cpu_s(), time.monotonic()
+    time.sleep(plan.idle_seconds)
+    return {
+        "seconds": time.monotonic() - started,
+        "core_share": (server.cpu_s() - used) / (time.monotonic() - started),
+    }
+
+
+def contention(
+    candidate: Candidate, bundle: Path, threads: int, plan: Plan
+) -> list[dict[str, Any]]:
+    """Throughput while another process wants all of one core, against without it.
+
+    The other process is pinned to the last of our cores. A fair scheduler leaves the server that
+    core's other half: with two cores 75 %, if it can use what it gets.
+    """
+    rows = []
+    core = max(os.sched_getaffinity(0))
+    fair = 1 - 0.5 / len(os.sched_getaffinity(0))
+    with start(candidate, bundle, threads) as server:
+        server.wait_ready()
+        for side in (64, 256):
+            raw = [candidate.ask(jpeg) for jpeg in jpegs(side)]
+            path = write_requests(BUILD / "requests/contention.bin", raw)
+            closed_loop(server, path, 8, 1)
+            free, taken = [], []
+            for _ in range(plan.rounds):
+                free.append(closed_loop(server, path, 8, plan.seconds)["per_second"])
+                spin = f"import os\nos.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+                other = subprocess.Popen([sys.executable, "-c", spin])
+                try:
+                    taken.append(closed_loop(server, path, 8, plan.seconds)["per_second"])
+                finally:
+                    other.kill()
+                    other.wait()
+                server.wait_idle()
+            rows.append(
+                {
+                    "key": candidate.key,
+                    "side": side,
+                    "free": median(free),
+                    "taken": median(taken),
+                    "fair": fair,
+                }
+            )
+    return rows
+
+
+# --- details -------------------------------------------------------------------------------------
+
+
+def _interleaved(parts: Sequence[tuple[int, Sequence[bytes]]]) -> list[bytes]:
+    """One long cycle in which each part comes in proportion to its share, evenly spread."""
+    rounds = 16
+    placed = []
+    for share, requests in parts:
+        count = share * rounds
+        placed += [((i + 0.5) / count, requests[i % len(requests)]) for i in range(count)]
+    return [one for _, one in sorted(placed, key=lambda pair: pair[0])]
+
+
+def _timed(server: Server, raw: bytes) -> float:
+    """Milliseconds of one request, connecting included."""
+    started = time.perf_counter()
+    status, _, body = send(server.port, raw)
+    if status != 200:
+        raise ServerFailed(f"answers {status}: {body[:300]!r}")
+    return (time.perf_counter() - started) * 1000
+
+
+def _stage(headers: Any, name: str) -> float:
+    for stage in headers["server-timing"].split(", "):
+        if stage.startswith(f"{name};dur="):
+            return float(stage.partition("=")[2])
+    return 0.0
+
+
+def _model(server: Server) -> str:
+    get = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    return str(json.loads(send(server.port, get)[2])["default"])

@@ -1,0 +1,335 @@
+// The playground in a real Chromium, against a real service with the tiny model.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+
+import { openPage, photo, serve, startBrowser, TESS } from "./harness.mjs";
+
+const AXE = new URL("./node_modules/axe-core/axe.min.js", import.meta.url);
+
+let browser;
+let service;
+let page;
+
+before(async () => {
+  [browser, service] = await Promise.all([startBrowser(), serve()]);
+});
+after(async () => {
+  await browser?.close();
+  await service?.stop();
+});
+beforeEach(async () => {
+  page = await openPage(browser, service.address);
+});
+afterEach(async () => {
+  const said = page.said;
+  await page.context().close();
+  assert.deepEqual(said, [], "the console is silent");
+});
+
+const openSample = async () => {
+  await page.click('[data-sample="otter.webp"]');
+  await page.waitForSelector("#work:not([hidden])");
+};
+
+const fact = (name) => page.locator("#facts div", { hasText: new RegExp(`^${name}`) }).locator("dd");
+
+const text = (selector) => page.locator(selector).innerText();
+
+/** Pixels of a canvas as one number, to see whether they changed. */
+const pixelsOf = (selector) => page.$eval(selector, hashOf);
+
+function hashOf(canvas) {
+  // Of a copy: reading the canvas itself again and again would make Chromium warn.
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+  copy.drawImage(canvas, 0, 0);
+  let hash = 0;
+  for (const byte of copy.getImageData(0, 0, canvas.width, canvas.height).data) {
+    hash = (hash * 31 + byte) | 0;
+  }
+  return hash;
+}
+
+const waitForDecoded = (share) =>
+  page.waitForFunction((share) => document.querySelector("#play-note").textContent.includes(share), share);
+
+/** Serious and critical findings of axe. */
+async function findings() {
+  // Not as an inline script: the page's policy refuses those, which is as it should be.
+  await page.evaluate(await readFile(AXE, "utf8"));
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  return violations
+    .filter(({ impact }) => impact === "serious" || impact === "critical")
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(", ")}`);
+}
+
+test("a sample goes all the way: picture, codes, numbers, changes, downloads", async () => {
+  await openSample();
+  assert.match(await fact("PSNR").innerText(), /^\d\d\.\d\d dB/);
+  assert.match(await fact("Size").innerText(), /341 × 256/);
+  assert.match(await fact("Rate").innerText(), /bit\/px/);
+  assert.match(await fact("Encode").innerText(), /model/);
+  assert.match(await text("#histogram-text"), /of the codebook's 256 codes, in 1,376 places/);
+
+  // A pointer on a tile shows its code and marks all its other places.
+  const unmarked = await pixelsOf("#mosaic");
+  await page.hover("#mosaic", { position: { x: 90, y: 60 } });
+  assert.match(await text("#under-cursor"), /row \d+, column \d+: code \d+/);
+  assert.notEqual(await pixelsOf("#mosaic"), unmarked);
+
+  // Painting changes the decoded picture.
+  const before = await pixelsOf("#wipe");
+  await page.check("[name=tool][value=paint]");
+  const box = await page.locator("#mosaic").boundingBox();
+  await page.mouse.move(box.x + box.width * 0.6, box.y + 60);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.8, box.y + 120, { steps: 6 });
+  await page.mouse.up();
+  await waitForDecoded("codes changed");
+  assert.notEqual(await pixelsOf("#wipe"), before);
+  assert.match(await fact("PSNR").innerText(), /as changed/);
+
+  await page.click("#undo");
+  await page.waitForFunction(() => document.querySelector("#play-note").textContent === "");
+  assert.ok(await page.isDisabled("#reset"));
+
+  for (const button of ["#shuffle", "#replace-all", "#replace-one"]) {
+    await page.click(button);
+    await waitForDecoded("codes changed");
+  }
+  await page.click("#reset");
+  await page.waitForFunction(() => document.querySelector("#play-note").textContent === "");
+
+  for (const [kind, begins] of [
+    ["tess", [0x89, 0x54]],
+    ["npy", [0x93, 0x4e]],
+    ["png", [0x89, 0x50]],
+  ]) {
+    const [download] = await Promise.all([
+      page.waitForEvent("download"),
+      page.click(`[data-download=${kind}]`),
+    ]);
+    assert.equal(download.suggestedFilename(), `otter.${kind}`);
+    const file = await readFile(await download.path());
+    assert.deepEqual([...file.subarray(0, 2)], begins);
+  }
+});
+
+test("the .tess that the page writes is the one that the service writes", async () => {
+  await openSample();
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.click("[data-download=tess]"),
+  ]);
+  const answer = await fetch(`${service.address}v1/encode`, {
+    method: "POST",
+    headers: { "Content-Type": "image/webp", Accept: "application/vnd.tessera.codes" },
+    body: await readFile(photo("otter.webp")),
+  });
+  const theirs = Buffer.from(await answer.arrayBuffer());
+  const ours = await readFile(await download.path());
+  // Sent raw, the picture has no name: the page gives it one, and the CRC follows.
+  const [header, fixed, name] = [56, 21, "otter.webp"];
+  assert.deepEqual(ours.subarray(0, header + 20), theirs.subarray(0, header + 20));
+  assert.equal(ours.subarray(header + fixed, header + fixed + name.length).toString(), name);
+  assert.deepEqual(
+    ours.subarray(header + fixed + name.length, -4),
+    theirs.subarray(header + fixed, -4),
+  );
+  // And the service reads it back.
+  const decoded = await fetch(`${service.address}v1/decode`, {
+    method: "POST",
+    headers: { "Content-Type": "application/vnd.tessera.codes" },
+    body: ours,
+  });
+  assert.equal(decoded.status, 200);
+});
+
+test("everything works from the keyboard", async () => {
+  await openSample();
+  await page.focus("#wipe-range");
+  const before = await pixelsOf("#wipe");
+  for (let i = 0; i < 80; i++) await page.keyboard.press("ArrowLeft");
+  assert.notEqual(await pixelsOf("#wipe"), before);
+  assert.match(await page.getAttribute("#wipe-range", "aria-valuetext"), /4\d % original/);
+
+  await page.focus("#mosaic");
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("ArrowDown");
+  assert.match(await text("#under-cursor"), /row 18, column 22: code \d+/);
+  await page.keyboard.press("p");
+  await page.focus("[name=tool][value=pick]");
+  await page.keyboard.press("ArrowRight");
+  assert.ok(await page.isChecked("[name=tool][value=paint]"));
+  await page.focus("#mosaic");
+  await page.keyboard.press("ArrowLeft");
+  for (let i = 0; i < 12; i++) await page.keyboard.press("ArrowUp");
+  await page.keyboard.press("Enter");
+  await waitForDecoded("codes changed");
+  await page.keyboard.press("Control+z");
+  await page.waitForFunction(() => document.querySelector("#play-note").textContent === "");
+
+  // Copy: a first corner, two steps, the other corner; then put it elsewhere.
+  await page.focus("[name=tool][value=paint]");
+  await page.keyboard.press("ArrowRight");
+  await page.focus("#mosaic");
+  for (const key of ["Enter", "ArrowRight", "ArrowDown", "Enter"]) await page.keyboard.press(key);
+  for (let i = 0; i < 9; i++) await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  await waitForDecoded("codes changed");
+});
+
+test("zoom shows single pixels, of picture and codes together", async () => {
+  await openSample();
+  await page.click("#zoom-pixels");
+  assert.equal(await text("#zoom-level"), "800 %");
+  const before = await Promise.all([pixelsOf("#wipe"), pixelsOf("#mosaic")]);
+  await page.focus("#wipe");
+  await page.keyboard.press("ArrowRight");
+  const moved = await Promise.all([pixelsOf("#wipe"), pixelsOf("#mosaic")]);
+  assert.ok(before[0] !== moved[0] && before[1] !== moved[1]);
+  await page.click("#zoom-fit");
+  assert.equal(await text("#zoom-level"), "fit");
+});
+
+test("codes are drawn as the patches that they decode to", async () => {
+  await openSample();
+  const before = await pixelsOf("#mosaic");
+  const sheet = page.waitForResponse(/v1\/decode/);
+  await page.check("[name=drawn][value=patches]");
+  const blank = await pixelsOf("#mosaic");
+  assert.equal((await sheet).status(), 200);
+  const deadline = Date.now() + 30_000;
+  while ((await pixelsOf("#mosaic")) === blank && Date.now() < deadline) await page.waitForTimeout(50);
+  assert.ok(![before, blank].includes(await pixelsOf("#mosaic")));
+});
+
+test("a broken picture is refused in words, and the next one is taken", async () => {
+  const broken = (await readFile(photo("otter.webp"))).subarray(0, 5000);
+  page.expectErrors(/status of 4\d\d/);
+  await page.setInputFiles("#file", { name: "half.webp", mimeType: "image/webp", buffer: broken });
+  await page.waitForFunction(() => document.querySelector("#message").textContent);
+  assert.match(await text("#message"), /^half\.webp was refused\. Image corrupt: .*truncated/);
+  await page.setInputFiles("#file", { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("hello") });
+  await page.waitForFunction(() => document.querySelector("#message").textContent.startsWith("notes"));
+  assert.match(await text("#message"), /Unsupported media type/);
+  await openSample();
+  assert.equal(await text("#message"), "");
+});
+
+test("a .tess file is decoded; one of another code space, or damaged, is refused", async () => {
+  await openSample();
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.click("[data-download=tess]"),
+  ]);
+  const buffer = await readFile(await download.path());
+  await page.setInputFiles("#file", { name: "mine.tess", mimeType: "", buffer });
+  await page.waitForFunction(() => !document.querySelector("#facts").textContent.includes("PSNR"));
+  assert.match(await fact("Size").innerText(), /341 × 256/);
+  assert.ok(await page.isDisabled("#wipe-range"));
+
+  page.expectErrors(/status of 409/);
+  await page.setInputFiles("#file", TESS);
+  await page.waitForFunction(() => document.querySelector("#message").textContent);
+  assert.match(await text("#message"), /Codes of an unknown code space/);
+
+  buffer[70] ^= 1;
+  await page.setInputFiles("#file", { name: "bad.tess", mimeType: "", buffer });
+  await page.waitForFunction(() => document.querySelector("#message").textContent.includes("bad.tess"));
+  assert.match(await text("#message"), /checksum/);
+});
+
+test("a picture can be dropped and pasted", async () => {
+  const bytes = [...(await readFile(photo("lake.webp")))];
+  for (const [kind, name] of [
+    ["drop", "dropped.webp"],
+    ["paste", "pasted.webp"],
+  ]) {
+    await page.evaluate(
+      ([kind, name, bytes]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/webp" }));
+        const options = { bubbles: true, cancelable: true };
+        document.body.dispatchEvent(
+          kind === "drop"
+            ? new DragEvent("drop", { ...options, dataTransfer: data })
+            : new ClipboardEvent("paste", { ...options, clipboardData: data }),
+        );
+      },
+      [kind, name, bytes],
+    );
+    await page.waitForFunction((name) => document.querySelector("#picture-name").textContent === name, name);
+  }
+});
+
+test("several pictures are compared by their embeddings", async () => {
+  await page.click("#compare-samples");
+  await page.waitForSelector("#matrix table");
+  assert.equal(await page.locator("#matrix tbody tr").count(), 6);
+  const own = await page.locator("#matrix td.self").allInnerTexts();
+  assert.deepEqual(own, Array(6).fill("1.00"));
+  assert.equal(await page.locator("#neighbours li").count(), 6);
+  await page.click("#compare-clear");
+  assert.ok(await page.isHidden("#matrix"));
+});
+
+test("each action has its command, which copies and works", async () => {
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await openSample();
+  const first = page.locator("#commands details").first();
+  await first.locator("summary").click();
+  await first.getByRole("button").click();
+  await first.getByText("Copied").waitFor();
+  const command = await page.evaluate(() => navigator.clipboard.readText());
+  assert.match(command, /^curl -sS/);
+  assert.ok(command.includes(`${service.address}v1/encode?model=tiny`));
+  assert.ok(command.includes("--data-binary @otter.webp"));
+});
+
+for (const [name, options] of [
+  ["light", {}],
+  ["dark", { colorScheme: "dark" }],
+  ["phone", { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }],
+]) {
+  test(`${name}: nothing sticks out, and axe has no serious finding`, async () => {
+    await page.context().close();
+    page = await openPage(browser, service.address, options);
+    assert.deepEqual(await findings(), [], "before a picture");
+    await openSample();
+    await page.click("#compare-samples");
+    await page.waitForSelector("#matrix table");
+    for (const summary of await page.locator("summary").all()) await summary.click();
+    assert.deepEqual(await findings(), [], "with everything open");
+    const width = await page.evaluate(() => [
+      document.documentElement.scrollWidth,
+      document.documentElement.clientWidth,
+    ]);
+    assert.ok(width[0] <= width[1], `the page is ${width[0]} wide in a window of ${width[1]}`);
+    const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const light = ground.match(/\d+/g).slice(0, 3).every((channel) => Number(channel) > 128);
+    assert.equal(light, name !== "dark");
+  });
+}
+
+test("a service with keys asks for one, and takes it", async () => {
+  const closed = await serve({ TESSERA_API_KEYS: "open-sesame" });
+  try {
+    await page.context().close();
+    page = await openPage(browser, closed.address, { ready: false });
+    page.expectErrors(/status of 401/);
+    await page.waitForSelector("#key-form:not([hidden])");
+    await page.fill("#key", "wrong");
+    await page.click("#key-form button");
+    await page.getByText("doesn't accept this key").waitFor();
+    await page.fill("#key", "open-sesame");
+    await page.click("#key-form button");
+    await page.waitForSelector("#key-form", { state: "hidden" });
+    await openSample();
+    const command = await page.locator("#commands code").first().textContent();
+    assert.ok(command.includes("$TESSERA_API_KEY") && !command.includes("sesame"));
+  } finally {
+    await closed.stop();
+  }
+});
