@@ -1,45 +1,38 @@
-"""The command line: `tessera serve`."""
+"""The command line: the service, the same operations on files, and a look at the machine."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
-from app.settings import Settings, SettingsError, read_settings
+from app.commands.describe import info, models
+from app.commands.doctor import doctor
+from app.commands.failures import CommandFailed
+from app.commands.pictures import decode, embed, encode
+from app.commands.serve import serve, with_setting_flags
+from app.commands.tokenize import tokenize
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 app = typer.Typer(
+    name="tessera",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Images to grids of small integers and back.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Images to grids of small integers and back.\n\n"
+        "Commands run in this process, or against a running service with --url. "
+        "Exit codes: 0 done, 1 refused, 2 misused, 3 no model or no service."
+    ),
 )
-
-
-@app.callback()
-def _commands() -> None:
-    """With a callback, one command alone is still called by its name."""
-
-
-@app.command()
-def serve() -> None:
-    """Serve the HTTP API. Configured by the environment alone: TESSERA_… (see the README)."""
-    from app.server import serve as run
-
-    try:
-        settings = read_settings(os.environ)
-        code = run(settings)
-    except SettingsError as error:
-        typer.echo(f"tessera: {error}", err=True)
-        raise typer.Exit(2) from error
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Not sys.exit: the interpreter would wait for threads, and one of them may hang.
-    os._exit(code)
+app.command()(with_setting_flags(serve))
+for command in (encode, decode, embed, info, models, tokenize, doctor):
+    app.command()(command)
 
 
 @app.command()
@@ -58,6 +51,17 @@ def openapi(
         file.write_bytes(text + b"\n")
 
 
-def main() -> None:
-    """Entry point of the `tessera` command."""
-    app()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the `tessera` command.
+
+    Args:
+        arguments: without the program's name; None takes those of the process.
+
+    Raises:
+        SystemExit: always, with the exit code (`app.commands.failures`).
+    """
+    try:
+        app(arguments, prog_name="tessera")
+    except CommandFailed as error:
+        typer.echo(f"tessera: {error}", err=True)
+        raise SystemExit(error.exit_code) from None

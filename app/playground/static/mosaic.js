@@ -69,7 +69,12 @@ export class Mosaic extends EventTarget {
       grid.codes.forEach((code, i) => {
         const tile = patches.get(code);
         const [x, y] = [(i % grid.columns) * side, Math.floor(i / grid.columns) * side];
-        if (tile) context.putImageData(tile, x, y);
+        if (tile) {
+          context.putImageData(tile, x, y);
+        } else {
+          context.fillStyle = codebook.css(code); // until the patch has come
+          context.fillRect(x, y, side, side);
+        }
       });
     } else {
       const image = context.createImageData(grid.columns, grid.rows);
