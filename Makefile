@@ -92,6 +92,17 @@ types: $(VENV)/.stamp-dev ## mypy, strict
 imports: $(VENV)/.stamp-dev ## who may import whom
 	$(VENV)/bin/lint-imports
 
+# Not part of `check`: it needs Node.js 20 and a Chromium (CHROMIUM names one off the PATH).
+BROWSER := tests/browser
+$(BROWSER)/node_modules/.stamp: $(BROWSER)/package-lock.json
+	@command -v npm >/dev/null || { echo "the browser's tests need Node.js 20 or newer" >&2; exit 1; }
+	cd $(BROWSER) && npm ci --ignore-scripts
+	@touch $@
+
+.PHONY: test-browser
+test-browser: $(VENV)/.stamp-serve $(BROWSER)/node_modules/.stamp ## the playground in a real Chromium
+	PYTHON=$(abspath $(PY)) node --test $(ARGS) $(BROWSER)/*.test.mjs
+
 ## Change
 .PHONY: format openapi lock
 format: $(VENV)/.stamp-dev ## format the code and fix what lint can fix
@@ -115,6 +126,20 @@ lock: $(VENV)/.stamp ## regenerate requirements/ from pyproject.toml
 	$(LOCK) --extra cpu --generate-hashes -c requirements/dev.txt -o requirements/cpu.txt
 	$(LOCK) --extra gpu --generate-hashes -c requirements/dev.txt -o requirements/gpu.txt
 
+## Measure
+.PHONY: bench bench-full bench-setup bench-gpu
+bench-setup: $(VENV)/.stamp-dev ## install the servers that Tessera is compared with
+	$(PY) -m benchmarks setup
+
+bench: bench-setup ## compare speed, quick: 10 minutes, writes benchmarks/RESULTS.md
+	$(PY) -m benchmarks quick $(ARGS)
+
+bench-full: bench-setup ## the same with more rounds and larger images: an hour
+	$(PY) -m benchmarks full $(ARGS)
+
+bench-gpu: $(GPU_VENV)/.stamp-serve ## everything about an NVIDIA GPU, within 8 minutes
+	$(GPU_VENV)/bin/python -m benchmarks.gpu $(ARGS)
+
 ## Container
 BUILD_FLAGS ?=
 REVISION = $(shell git rev-parse HEAD 2>/dev/null)
@@ -129,3 +154,16 @@ image-gpu: ## build tessera:gpu
 
 image-check: $(VENV)/.stamp-dev ## build both images and prove them by running them
 	BUILD_FLAGS="$(BUILD_FLAGS)" $(PY) -m pytest tests/container/check_image.py -s --timeout=3600 $(ARGS)
+
+## Cluster
+.PHONY: deploy-check cluster-check
+$(VENV)/.stamp-deploy: pyproject.toml $(VENV)/.stamp-dev
+	$(PY) $(PIP) --group deploy
+	@touch $@
+
+deploy-check: $(VENV)/.stamp-deploy ## check deploy/ with kubectl, Kubernetes' schemas and promtool
+	$(PY) -m pytest tests/deploy/check_deploy.py -s $(ARGS)
+
+cluster-check: $(VENV)/.stamp-dev ## two replicas behind nginx under load: one drained, one killed
+	$(PY) tests/cluster/run.py $(ARGS)
+	$(PY) tests/cluster/run.py --once $(ARGS)

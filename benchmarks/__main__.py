@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -95,8 +96,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _with_rounds(plan: compare.Plan | service.Plan, rounds: int) -> compare.Plan | service.Plan:
-    import dataclasses
-
     return dataclasses.replace(plan, rounds=rounds)
 
 

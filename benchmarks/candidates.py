@@ -170,8 +170,11 @@ def install(candidate: Candidate) -> None:
     python = _find_python(candidate.python) if candidate.python else sys.executable
     subprocess.run([python, "-m", "venv", folder], check=True)
     done = subprocess.run(
-        [folder / "bin/python", "-m", "pip", "install", "-q", "--no-input"]
-        + ["--disable-pip-version-check", *candidate.requirements],
+        [
+            *(folder / "bin/python", "-m", "pip", "install", "-q", "--no-input"),
+            "--disable-pip-version-check",
+            *candidate.requirements,
+        ],
         capture_output=True,
         text=True,
         check=False,

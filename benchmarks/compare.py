@@ -77,9 +77,7 @@ def compare(
             print(f"starting {candidate.title}", flush=True)
             server = servers[candidate.key] = stack.enter_context(start(candidate, bundle, threads))
             server.wait_ready()
-        checked = {
-            c.key: check(c, servers[c.key], bundle, plan.sides) for c in candidates
-        }
+        checked = {c.key: check(c, servers[c.key], bundle, plan.sides) for c in candidates}
         for server in servers.values():
             server.pause()
         for side in plan.sides:

@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -251,13 +252,12 @@ def torch_rows(bundle: Bundle, device: Device, clock: Clock, small: bool) -> dic
     try:
         import torch
 
-        sys.path.insert(0, str(Path(__file__).parent / "peers"))
-        from onnx_torch import Graph
+        from benchmarks.peers.onnx_torch import Graph
     except ImportError as error:
         return {"absent": str(error)}
     cuda = device.kind == "cuda" and torch.cuda.is_available()
     where = "cuda" if cuda else "cpu"
-    finish = torch.cuda.synchronize if cuda else (lambda: None)
+    finish: Callable[[], object] = torch.cuda.synchronize if cuda else int
     quantizer = Graph(bundle.path / "quantizer.onnx", torch.float32, where)
     rows: list[dict[str, Any]] = []
     shapes = ((64, 1), (64, 2)) if small else ((256, 16), (256, 64), (512, 16), (1024, 4))
@@ -287,11 +287,8 @@ def torch_rows(bundle: Bundle, device: Device, clock: Clock, small: bool) -> dic
                     continue
                 given = torch.from_numpy(images_of(side, batch)).to(where)
                 try:
-                    took = timed(
-                        lambda run=run, given=given: quantizer(run(given)),
-                        0.1 if small else 0.3,
-                        finish,
-                    )
+                    step = partial(_chained, run, quantizer, given)
+                    took = timed(step, 0.1 if small else 0.3, finish)
                     rows.append(
                         {"name": name, "side": side, "batch": batch, "per_second": batch / took}
                     )
@@ -307,6 +304,10 @@ def torch_rows(bundle: Bundle, device: Device, clock: Clock, small: bool) -> dic
         "encoder_gmac_per_256": macs / 1e9,
         **floors,
     }
+
+
+def _chained(encoder: Any, quantizer: Any, given: Any) -> Any:
+    return quantizer(encoder(given))
 
 
 def _floors(torch: Any, where: str, finish: Any, small: bool) -> dict[str, float]:
@@ -368,7 +369,12 @@ def _client(port: int, raws: list[bytes], seconds: float, results: Any) -> None:
     import http.client
     import socket
 
-    done, errors, stages, times = 0, 0, dict.fromkeys(("decode", "queue", "infer", "encode"), 0.0), []
+    done, errors, stages, times = (
+        0,
+        0,
+        dict.fromkeys(("decode", "queue", "infer", "encode"), 0.0),
+        [],
+    )
     with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
         end, index = time.perf_counter() + seconds, os.getpid()
         while (now := time.perf_counter()) < end:
@@ -415,9 +421,7 @@ def load(port: int, raws: list[bytes], clients: int, seconds: float) -> dict[str
     }
 
 
-def service(
-    bundle: Bundle, device: Device, clock: Clock, small: bool
-) -> dict[str, Any]:
+def service(bundle: Bundle, device: Device, clock: Clock, small: bool) -> dict[str, Any]:
     """Images per second end to end, and where a request's time goes."""
     cores = len(os.sched_getaffinity(0))
     side = 64 if small else 256
@@ -432,7 +436,11 @@ def service(
             [request("/v1/encode", "image/jpeg", f, npy) for f in files],
         ),
         "64 JPEGs, 1 client a core": (64, cores, [many_images(files, packed)]),
-        "64 images as npy, 8 clients": (64, 8, [request("/v1/encode", "application/x-npy", arrays, packed)]),
+        "64 images as npy, 8 clients": (
+            64,
+            8,
+            [request("/v1/encode", "application/x-npy", arrays, packed)],
+        ),
     }
     rows: list[dict[str, Any]] = []
     settings = {"TESSERA_DEVICE": device.kind, "TESSERA_MAX_QUEUE": "4096"}
@@ -529,7 +537,9 @@ def _rows(rows: list[dict[str, Any]]) -> str:
         [f"{v:.1f}" if isinstance(v, float) else str(v) for v in (r.get(n, "") for n in names)]
         for r in rows
     ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [names, ["---"] * len(names), *shown])
+    return "\n".join(
+        "| " + " | ".join(line) + " |" for line in [names, ["---"] * len(names), *shown]
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -41,7 +41,9 @@ def pixels(jpeg: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
 
 
-def request(path: str, content_type: str, body: bytes, accept: str = "*/*", more: str = "") -> bytes:
+def request(
+    path: str, content_type: str, body: bytes, accept: str = "*/*", more: str = ""
+) -> bytes:
     """A whole HTTP request."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"

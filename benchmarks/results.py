@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import subprocess
@@ -77,7 +78,7 @@ def _closed(compared: dict[str, Any]) -> str:
                         candidate.title,
                         f"**{speed:.0f}**",
                         _spread(row["per_second"] for row in mine),
-                        f"{reference / speed:.2f}×",
+                        _times(reference, speed),
                         f"{median(row['p50_ms'] for row in mine):.1f}",
                         f"{median(row['p99_ms'] for row in mine):.1f}",
                         f"{median(row['cpu_ms'] for row in mine):.2f}",
@@ -95,10 +96,10 @@ def _closed(compared: dict[str, Any]) -> str:
                     body,
                 )
             )
+    rounds = len(_pick(rows, key=rows[0]["key"], side=rows[0]["side"], clients=rows[0]["clients"]))
     lines.append(
-        f"Medians of {max(len(_pick(rows, key=TESSERA.key, side=s, clients=c)) for s in _values(rows, 'side') for c in _values(rows, 'clients'))} "
-        f"alternations. In {disturbed} of {len(rows)} single measurements other processes used more "
-        f"than {100 * FOREIGN_SHARE:.0f} % of a core."
+        f"Medians of {rounds} alternations. In {disturbed} of {len(rows)} single measurements "
+        f"other processes used more than {100 * FOREIGN_SHARE:.0f} % of a core."
     )
     lines.append(
         "Peak memory of all of a server's processes, MiB: "
@@ -132,9 +133,7 @@ def _limit(compared: dict[str, Any]) -> str:
         "## Against bare ONNX Runtime\n\nEncoder and quantizer alone, pixels already in memory, in "
         "the layout of threads (one run on all, or one run on each) and the batch that were "
         "fastest of all tried.\n\n"
-        + _table(
-            ("", "bare images/s", "min–max", "layout", "Tessera, 32 clients", "share"), body
-        )
+        + _table(("", "bare images/s", "min–max", "layout", "Tessera, 32 clients", "share"), body)
     )
 
 
@@ -175,7 +174,8 @@ def _targets(compared: dict[str, Any], alone: dict[str, Any] | None) -> str:
     closed, opened = compared["closed"], compared["open"]
 
     def speed(key: str, side: int, clients: int) -> float:
-        return _median(closed, "per_second", key=key, side=side, clients=clients) or 0.0
+        # Who answered nothing in time must not stop the report.
+        return _median(closed, "per_second", key=key, side=side, clients=clients) or 1e-9
 
     body: list[tuple[str, str, str, str]] = []
 
@@ -183,7 +183,12 @@ def _targets(compared: dict[str, Any], alone: dict[str, Any] | None) -> str:
         met = measured >= bound if least else measured <= bound
         sign = "≥" if least else "≤"
         body.append(
-            (text, f"{sign} {bound:g}{unit}", f"{measured:.2f}{unit}", "met" if met else "**missed**")
+            (
+                text,
+                f"{sign} {bound:g}{unit}",
+                f"{measured:.2f}{unit}",
+                "met" if met else "**missed**",
+            )
         )
 
     sides, clients = _values(closed, "side"), _values(closed, "clients")
@@ -241,11 +246,22 @@ def _targets(compared: dict[str, Any], alone: dict[str, Any] | None) -> str:
     target("errors in the closed loop", errors, 0, "", least=False)
     if alone:
         mixed = alone["mixed"]
-        target("mixed load, of the sum of its parts", 100 * mixed["measured"] / mixed["expected"], 80, " %")
+        target(
+            "mixed load, of the sum of its parts",
+            100 * mixed["measured"] / mixed["expected"],
+            80,
+            " %",
+        )
         target("idle, of one core", 100 * alone["idle"]["core_share"], 1, " %", least=False)
         costs = [r["ms_per_megapixel"] for r in alone["large"] if r["side"] >= 512]
         if len(costs) > 1:
-            target("spread of the cost of a megapixel from 512² up", 100 * (max(costs) / min(costs) - 1), 20, " %", least=False)
+            target(
+                "spread of the cost of a megapixel from 512² up",
+                100 * (max(costs) / min(costs) - 1),
+                20,
+                " %",
+                least=False,
+            )
         for row in alone["contention"]:
             if row["key"] == TESSERA.key:
                 target(
@@ -386,9 +402,7 @@ def _run(*command: str) -> str:
 
 
 def _installed(package: str) -> str:
-    from importlib.metadata import version as installed
-
-    return installed(package)
+    return importlib.metadata.version(package)
 
 
 def _cpu_model() -> str:
@@ -416,6 +430,10 @@ def _values(rows: Iterable[dict[str, Any]], name: str) -> list[Any]:
 
 def _title(key: str) -> str:
     return next(candidate.title for candidate in CANDIDATES if candidate.key == key)
+
+
+def _times(ours: float | None, theirs: float) -> str:
+    return f"{ours / theirs:.2f}×" if ours and theirs else "–"
 
 
 def _spread(values: Iterable[float]) -> str:
@@ -483,7 +501,8 @@ def _plot(compared: dict[str, Any]) -> str:
             top += _BAR + 6
         top += 30
     style = (
-        "text{font:12px sans-serif;fill:#222}.title{font-weight:bold}.note{fill:#666;font-size:11px}"
+        "text{font:12px sans-serif;fill:#222}.title{font-weight:bold}"
+        ".note{fill:#666;font-size:11px}"
         ".ours{fill:#c0562f}.peer{fill:#9aa5b1}.spread{stroke:#222;stroke-width:2}"
         ".limit{stroke:#666;stroke-dasharray:4 3}"
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from training.config import Config, ConfigError, from_dict
+from training.config import Config, ConfigError
+from training.configfile import from_dict
 
 FORMAT = 1
 

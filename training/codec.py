@@ -17,7 +17,8 @@ from torch import nn
 
 from bundle import Bundle, BundleError, open_bundle
 from training.checkpoint import CheckpointError, load_checkpoint
-from training.config import Config, ConfigError, from_dict
+from training.config import Config, ConfigError
+from training.configfile import from_dict
 from training.data import Pixels
 from training.graphs import run, session_of
 from training.model import Tokenizer

@@ -7,50 +7,34 @@ so that the result is that of one process with the same batch, up to rounding.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import copy
-import ctypes
 import dataclasses
 import math
-import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from training.config import Config, ConfigError, OptimizerConfig, from_dict, load_config
-from training.data import Crops, DataError, Folder, find_images, read_image, split
+from training.config import Config, ConfigError, OptimizerConfig
+from training.configfile import load_config, override
+from training.data import Crops, DataError, find_images, split
 from training.losses import Losses
-from training.metrics import CodeCounter, psnr
+from training.metrics import CodeCounter
 from training.model import Tokenizer, to_float
-
-# Validation looks at no more images than this, so that it stays a small part of the time.
-_VALIDATION_IMAGES = 32
-_PICTURES = 8
+from training.place import Place, choose_place, keep_freed_memory, stop_signal
+from training.progress import figures_of, log, progress, tell_data, validate
 
 
 class TrainingDiverged(ArithmeticError):
     """The loss is no longer a number; the last good checkpoint is kept."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a process stands: its device and its number among `processes`."""
-
-    device: torch.device
-    rank: int = 0
-    processes: int = 1
 
 
 def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
@@ -75,7 +59,7 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
     console = Console(quiet=place.rank > 0, soft_wrap=True)
     folder = find_images(data)
     training_images, validation_images = split(folder, config.data.validation_fraction)
-    _tell_data(console, folder, training_images, validation_images)
+    tell_data(console, folder, training_images, validation_images)
     crops = Crops(
         training_images,
         crop=config.data.crop,
@@ -118,7 +102,7 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
     used = CodeCounter(config.quantizer.size)
     started, steps_timed = time.monotonic(), 0
     step = first_step
-    with _stop_signal(place) as stopping, _progress(console, config, first_step) as advance:
+    with stop_signal(place) as stopping, progress(console, config, first_step) as advance:
         for step, pixels in enumerate(batches, first_step):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config.optimizer, step)
@@ -141,12 +125,12 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
             if done % config.run.log_every == 0:
                 elapsed = time.monotonic() - started
                 facts["seconds"] += elapsed
-                numbers = _numbers(loss, terms, norm, used, optimizer)
-                numbers["speed/images_per_second"] = config.optimizer.batch * steps_timed / elapsed
-                _log(console, board, numbers, done)
+                figures = figures_of(loss, terms, norm, used, optimizer)
+                figures["speed/images_per_second"] = config.optimizer.batch * steps_timed / elapsed
+                log(console, board, figures, done)
                 used, started, steps_timed = CodeCounter(config.quantizer.size), time.monotonic(), 0
             if done % config.run.validate_every == 0 and board is not None:
-                _validate(averaged, validation_images, board, console, done, place.device)
+                validate(averaged, validation_images, board, console, done, place.device)
                 started, steps_timed = time.monotonic(), 0
             stop = stopping()
             if done % config.run.checkpoint_every == 0 or stop:
@@ -162,23 +146,6 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
     for broken in crops.broken:
         console.print(f"unreadable, passed over: {broken.path} ({broken.reason})")
     return last
-
-
-def keep_freed_memory() -> None:
-    """Makes glibc keep the memory that a step frees, for the next step to use.
-
-    By default it returns large blocks to the kernel, which then clears them anew at
-    the next step: on a virtual machine that took half the time (docs/log.md). Does
-    nothing where the C library is another.
-    """
-    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # M_… of <malloc.h>
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return
-    mallopt(mmap_threshold, 2**31 - 1)
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(top_pad, 2**28)
 
 
 def learning_rate(config: OptimizerConfig, step: int) -> float:
@@ -241,123 +208,6 @@ def _refuse_nan(loss: Tensor, step: int, last: Path) -> None:
         )
 
 
-def _numbers(
-    loss: Tensor,
-    terms: dict[str, Tensor],
-    norm: Tensor,
-    used: CodeCounter,
-    optimizer: torch.optim.Optimizer,
-) -> dict[str, float]:
-    usage = used.usage()
-    numbers = {"loss/total": loss.item()}
-    numbers |= {f"loss/{name}": value.item() for name, value in terms.items()}
-    numbers |= {
-        "codes/used": usage.used,
-        "codes/perplexity": usage.perplexity,
-        "optimizer/gradient_norm": float(norm),
-        "optimizer/learning_rate": float(optimizer.param_groups[0]["lr"]),
-    }
-    return numbers
-
-
-def _log(
-    console: Console, board: SummaryWriter | None, numbers: dict[str, float], step: int
-) -> None:
-    if board is not None:
-        for name, value in numbers.items():
-            board.add_scalar(name, value, step)
-    shown = "  ".join(f"{name.split('/')[1]} {value:.4g}" for name, value in numbers.items())
-    console.print(f"step {step}  {shown}", highlight=False)
-
-
-@torch.no_grad()
-def _validate(
-    model: Tokenizer,
-    folder: Folder,
-    board: SummaryWriter,
-    console: Console,
-    step: int,
-    device: torch.device,
-) -> None:
-    """Whole held-out images, cropped to multiples of the stride, through the averaged weights."""
-    counter = CodeCounter(model.config.quantizer.size)
-    values, stride = [], model.config.network.stride
-    for index, path in enumerate(folder.paths[:_VALIDATION_IMAGES]):
-        try:
-            pixels = torch.from_numpy(read_image(path).copy())
-        except OSError:
-            continue
-        height, width = (side // stride * stride for side in pixels.shape[:2])
-        if min(height, width) == 0:
-            continue
-        wanted = to_float(pixels[None, :height, :width].to(device))
-        output = model(wanted)
-        made = output.reconstruction.clamp(-1, 1)
-        counter.add(output.quantized.codes)
-        values.append(float(psnr((made + 1) / 2, (wanted + 1) / 2)))
-        if index < _PICTURES:
-            pair = torch.cat([wanted, made], dim=3)[0]
-            board.add_image(f"original and reconstruction/{index}", (pair + 1) / 2, step)
-    if not values:
-        return
-    usage = counter.usage()
-    numbers = {
-        "validation/psnr": sum(values) / len(values),
-        "validation/used": usage.used,
-        "validation/perplexity": usage.perplexity,
-    }
-    _log(console, board, numbers, step)
-
-
-def _tell_data(console: Console, folder: Folder, training: Folder, validation: Folder) -> None:
-    console.print(
-        f"{len(folder.paths)} images: {len(training.paths)} to train on, "
-        f"{len(validation.paths)} held out; {len(folder.broken)} unreadable"
-    )
-    for broken in folder.broken[:20]:
-        console.print(f"unreadable, passed over: {broken.path} ({broken.reason})")
-    if len(folder.broken) > 20:
-        console.print(f"… and {len(folder.broken) - 20} more")
-
-
-@contextlib.contextmanager
-def _stop_signal(place: Place) -> Iterator[Callable[[], bool]]:
-    """Turns SIGTERM and SIGINT into a question that every process answers alike."""
-    received: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, _: received.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-
-    def stopping() -> bool:
-        if place.processes == 1:
-            return bool(received)
-        # One process may get the signal a step before the others: they stop together.
-        flag = torch.tensor(float(bool(received)), device=place.device)
-        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-        return bool(flag > 0)
-
-    try:
-        yield stopping
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _progress(console: Console, config: Config, first: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal; nothing where the output goes to a file."""
-    columns = (
-        TextColumn(config.name),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=config.optimizer.steps, completed=first)
-        yield lambda done: progress.update(task, completed=done)
-
-
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line; see `--help`."""
     parser = argparse.ArgumentParser(
@@ -390,50 +240,6 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
     )
     return parser.parse_args(arguments)
-
-
-def override(config: Config, assignments: list[str]) -> Config:
-    """The configuration with `key=value` pairs put in, values written as in TOML.
-
-    Raises:
-        ConfigError: an assignment that is malformed or impossible.
-    """
-    import tomllib
-
-    values = config.to_dict()
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        *tables, name = key.strip().split(".")
-        if not equals or not name:
-            raise ConfigError(f"--set takes KEY=VALUE, not {assignment!r}")
-        try:
-            value = tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
-        table = values
-        for part in tables:
-            table = table.get(part, {})
-            if not isinstance(table, dict):
-                raise ConfigError(f"unknown setting {key}")
-        if name not in table:
-            raise ConfigError(f"unknown setting {key}")
-        table[name] = value
-    return from_dict(values)
-
-
-def choose_place(device: str) -> Place:
-    """The device and, under `torchrun`, the process group that its variables describe."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes == 1:
-        return Place(torch.device(device))
-    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
-    if device == "cuda":
-        device = f"cuda:{local}"
-        torch.cuda.set_device(local)
-    torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    return Place(torch.device(device), rank, processes)
 
 
 def main(arguments: list[str] | None = None) -> int:

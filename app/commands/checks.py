@@ -148,9 +148,7 @@ def _bundles(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _parity(
-    model: Model, device: Device, pictures: list[NDArray[np.uint8]]
-) -> Iterator[Finding]:
+def _parity(model: Model, device: Device, pictures: list[NDArray[np.uint8]]) -> Iterator[Finding]:
     """Each precision against fp32 here, and that against the manifest's own comparison."""
     padded = [pad_to_multiple(picture, model.manifest.stride)[None] for picture in pictures]
     try:
@@ -231,8 +229,10 @@ def _speed(model: Model, pictures: list[NDArray[np.uint8]]) -> Iterator[Finding]
 
 
 def _faster(model: Model) -> str:
-    if model.graphs.device.kind == "cpu" and model.precision == "fp32" and (
-        "int8" in model.bundle.precisions("encoder")
+    if (
+        model.graphs.device.kind == "cpu"
+        and model.precision == "fp32"
+        and ("int8" in model.bundle.precisions("encoder"))
     ):
         return "int8 is faster on most CPUs, and moves a tenth of the codes: --precision int8"
     return ""

@@ -13,6 +13,7 @@ import urllib.parse
 import urllib.request
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import orjson
@@ -39,6 +40,8 @@ _OWN_LIMITS: dict[str, Any] = {
     "stuck_after_s": 3600.0,
 }
 _REMOTE_TIMEOUT_S = 600
+
+_SHIPPED_MODELS = Path(__file__).parents[2] / "models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +254,10 @@ def local_settings(**flags: object) -> Settings:
         settings = read_settings({**environment, **given})
     except SettingsError as error:
         raise CommandFailed(str(error), 2) from error
-    free = {name: value for name, value in _OWN_LIMITS.items() if name not in settings.model_fields_set}
+    free = {name: v for name, v in _OWN_LIMITS.items() if name not in settings.model_fields_set}
+    if "models_dir" not in settings.model_fields_set and not settings.models_dir.is_dir():
+        # In a checkout, a command should work in whatever folder the pictures are.
+        free["models_dir"] = _SHIPPED_MODELS if _SHIPPED_MODELS.is_dir() else settings.models_dir
     # A command is its own client: it needs no key.
     keyless = {"api_keys": (), "api_keys_file": None}
     return settings.model_copy(update={**free, **keyless, "log_level": "error"})

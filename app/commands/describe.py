@@ -33,7 +33,7 @@ def info(
         file = unpack_codes(content, max_images=_ANY, max_pixels=_ANY)
     except TesseraError as error:
         raise CommandFailed(f"{codes}: {error.detail}") from error
-    images = [
+    images: list[dict[str, Any]] = [
         {
             "name": grid.name,
             "width": grid.width,

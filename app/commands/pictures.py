@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import orjson
 import typer
 
-from app.commands.failures import MISUSED, CommandFailed
+from app.commands.failures import MISUSED, REFUSED, CommandFailed
 from app.commands.files import PIPE, multipart, read_file, write_file
 from app.commands.options import (
     AsJson,
@@ -76,7 +76,7 @@ def encode(
     files = _read_all(pictures)
     with client_for(url, api_key, models_dir, device, precision) as client:
         body = _send_pictures(client, "/v1/encode", files, kind, model=model, size=size, fit=fit)
-    write_file(output, _ended(body, kind))
+    _write_answer(output, body, kind, files)
 
 
 def decode(
@@ -170,7 +170,7 @@ def embed(
                 {"Content-Type": code_type, "Accept": kind},
                 model=_named(client, model, code_type),
             ).body
-    write_file(output, _ended(body, kind))
+    _write_answer(output, body, kind, files if code_type is None else None)
 
 
 def _read_all(paths: Sequence[Path]) -> list[tuple[str, bytes]]:
@@ -192,14 +192,29 @@ def _send_pictures(
     try:
         answer = client.send(path, body, {"Content-Type": content_type, "Accept": kind}, **query)
     except CommandFailed as error:
-        raise CommandFailed(_with_name(str(error), files), error.exit_code) from error
-    if kind == _JSON:
-        failed = [item for item in answer.json()["data"] if "error" in item]
-        if failed:
-            for item in failed:
-                name, why = files[item["index"]][0], item["error"]["detail"]
-                typer.echo(f"tessera: {name}: {why}", err=True)
+        if error.exit_code != REFUSED:
+            raise
+        raise CommandFailed(_with_name(str(error), files)) from error
     return answer.body
+
+
+def _write_answer(
+    output: Path, body: bytes, kind: str, files: list[tuple[str, bytes]] | None = None
+) -> None:
+    """Write an answer; JSON says of single pictures that they failed, and so does this.
+
+    Raises:
+        CommandFailed: some did.
+    """
+    write_file(output, body + b"\n" if kind == _JSON else body)
+    if kind != _JSON or files is None:
+        return
+    failed = [item for item in orjson.loads(body)["data"] if "error" in item]
+    for item in failed:
+        name, why = files[item["index"]][0], item["error"]["detail"]
+        typer.echo(f"tessera: {name}: {why}", err=True)
+    if failed:
+        raise CommandFailed(f"{len(failed)} of {len(files)} could not be read")
 
 
 def _with_name(text: str, files: list[tuple[str, bytes]]) -> str:
@@ -212,9 +227,7 @@ def _with_name(text: str, files: list[tuple[str, bytes]]) -> str:
     return f"{files[int(found[1])][0]}: {text.replace(found[0], '')}"
 
 
-def _media_type(
-    asked: str | None, output: Path, types: Mapping[str, str], otherwise: str
-) -> str:
+def _media_type(asked: str | None, output: Path, types: Mapping[str, str], otherwise: str) -> str:
     """The media type of a format asked for, or told by a file's name."""
     if asked is not None:
         return types[asked]
@@ -255,11 +268,6 @@ def _names_in(content: bytes, code_type: str) -> dict[int, str | None]:
         items: list[Any] = orjson.loads(content)["data"]
         return {index: item.get("name") for index, item in enumerate(items)}
     return {}
-
-
-def _ended(body: bytes, kind: str) -> bytes:
-    """JSON ends with a line end, as files of text do."""
-    return body + b"\n" if kind == _JSON else body
 
 
 def _shown(path: Path) -> str:

@@ -46,7 +46,7 @@ def with_setting_flags(command: Callable[..., None]) -> Callable[..., None]:
     for name, field in Settings.model_fields.items():
         if name in _NOT_AS_FLAGS:
             continue
-        default = "" if field.default in {None, ()} else f"  [default: {field.default}]"
+        default = "" if field.default in {None, ()} else f" (default {field.default})"
         option = typer.Option(
             f"--{name.replace('_', '-')}",
             help=f"{field.description}{default}",

@@ -68,7 +68,7 @@ class Shards:
         self.done = self.images = self.broken = 0
         if self._manifest.is_file():
             self._continue()
-        elif any(path.name != ".lock" for path in folder.iterdir()):
+        elif any(not path.name.startswith(".") for path in folder.iterdir()):
             raise CommandFailed(f"{folder}: is not empty, and holds no shards")
         else:
             self._write_manifest()
@@ -177,4 +177,3 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise CommandFailed(f"{folder}: another run is writing to it") from error
         yield
-        (folder / ".lock").unlink(missing_ok=True)

@@ -119,8 +119,7 @@ def _say(out: Path, summary: dict[str, Any]) -> None:
     new, seconds = summary["new_images"], summary["seconds"]
     rate = f", {new / seconds:.1f} images/s" if new and seconds else ""
     typer.echo(
-        f"{out}: {summary['images']:,} images in {summary['shards']:,} shards "
-        f"({new:,} now{rate})"
+        f"{out}: {summary['images']:,} images in {summary['shards']:,} shards ({new:,} now{rate})"
     )
     if summary["broken"]:
         typer.echo(f"{summary['broken']:,} could not be read: {out / 'broken.jsonl'}")

@@ -41,7 +41,9 @@ class Encode(litserve.LitAPI):
         """Load the graphs, once in each worker."""
         self.encoder, self.quantizer = session("encoder"), session("quantizer")
 
-    def decode_request(self, request: Annotated[bytes, Body(media_type="image/jpeg")]) -> np.ndarray:
+    def decode_request(
+        self, request: Annotated[bytes, Body(media_type="image/jpeg")]
+    ) -> np.ndarray:
         """JPEG → uint8 `[h, w, 3]`."""
         return np.asarray(Image.open(io.BytesIO(request)).convert("RGB"))
 

@@ -30,9 +30,7 @@ class Graph(nn.Module):
         macs: multiply–adds of convolutions and matrix products in the last run, when `counting`.
     """
 
-    def __init__(
-        self, path: Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
-    ) -> None:
+    def __init__(self, path: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
         super().__init__()
         graph = onnx.load(path).graph
         self.input, self.output, self.dtype = graph.input[0].name, graph.output[0].name, dtype
@@ -70,7 +68,7 @@ class Graph(nn.Module):
         result: Tensor = values[self.output]
         return result.float() if result.is_floating_point() else result
 
-    def _apply(self, op: str, x: list[Any], a: dict[str, Any]) -> Any:  # noqa: PLR0911
+    def _apply(self, op: str, x: list[Any], a: dict[str, Any]) -> Any:
         match op:
             case "Conv":
                 return F.conv2d(*x, stride=tuple(a["strides"]), padding=tuple(a["pads"][:2]))

@@ -75,6 +75,13 @@ def test_usage_counts_codes(official):
     assert made.model == "tiny"
 
 
+def test_models_can_be_listed(official):
+    """By id, which is what `model` takes; our own fields come along."""
+    (model,) = official.models.list()
+    assert (model.id, model.aliases) == ("tiny@1", ["tiny"])
+    assert official.embeddings.create(model=model.id, input=b64(png(0))).data
+
+
 def test_dimensions_may_only_say_what_is(official):
     """Vectors are never cut short in silence."""
     own = len(official.embeddings.create(model="tiny", input=b64(png(0))).data[0].embedding)

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from training.config import Config, load_config
+from training.config import Config
+from training.configfile import load_config
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from training.config import PRESETS, Config, ConfigError, from_dict, load_config
+from training.config import Config, ConfigError
+from training.configfile import PRESETS, from_dict, load_config, override
 from training.model import Tokenizer
-from training.train import override
 
 
 @pytest.mark.parametrize("name", [path.stem for path in PRESETS.glob("*.toml")])

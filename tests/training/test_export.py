@@ -15,7 +15,8 @@ from training.export import code_space_of, export, main, odd_sizes
 from training.graphs import run, session_of
 from training.model import Tokenizer
 from training.parity import BUDGETS, Parity, ParityError, Proof, check, pad_to_stride
-from training.train import Place, train
+from training.place import Place
+from training.train import train
 
 
 @pytest.fixture(scope="module")

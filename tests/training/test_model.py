@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.config import LossConfig, load_config
+from training.config import LossConfig
+from training.configfile import load_config
 from training.data import find_images, read_image
 from training.losses import Losses, gradient_l1, multiscale_l1
 from training.model import Tokenizer, to_float, to_uint8

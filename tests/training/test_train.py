@@ -11,7 +11,8 @@ import torch
 
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.config import OptimizerConfig
-from training.train import Place, TrainingDiverged, learning_rate, main, train
+from training.place import Place
+from training.train import TrainingDiverged, learning_rate, main, train
 
 CPU = Place(torch.device("cpu"))
 

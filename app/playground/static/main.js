@@ -243,6 +243,8 @@ const repainted = latest(async (signal, /** @type {import("./tess.js").Grid} */ 
 
 /** Codes changed: show them at once, and soon the picture that they make. */
 function edited() {
+  // The first change: what it does is to be seen wherever it is, not hidden by the original.
+  if (mosaic.grid?.past.length === 1 && wipe.original) wipe.moveLine(0);
   mosaic.repaint();
   showUndo();
   clearTimeout(painting);
@@ -325,12 +327,12 @@ function mark(code, cell) {
   if (code === null) return;
   const where = cell ? `row ${cell.row + 1}, column ${cell.column + 1}: ` : "";
   byId("under-cursor").textContent =
-    `${where}code ${code}, in ${inPlaces(counts.get(code) ?? 0)}; ` +
+    `${where}code ${code}, in ${inPlaces(mosaic.placesOf(code).length)}; ` +
     `its neighbour in the codebook is ${codebook.neighbour(code)}.`;
 }
 
 /** @param {number} count */
-const inPlaces = (count) => (count === 1 ? "no other place" : `${formatCount(count)} places`);
+const inPlaces = (count) => (count === 1 ? "this place alone" : `${formatCount(count)} places`);
 
 byId("replace-one").addEventListener("click", () =>
   change((grid, book) => {

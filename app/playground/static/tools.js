@@ -110,6 +110,7 @@ export class Tools extends EventTarget {
     this.mosaic.ghost = this.#around(cell, this.brushSize, this.brushSize);
     this.mosaic.grid?.paint(cell.row, cell.column, this.brushSize, this.code);
     this.#say("edit", null);
+    this.#say("hover", cell);
   }
 
   /** @param {Cell} cell the corner across from the first */

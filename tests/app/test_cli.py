@@ -1,0 +1,270 @@
+"""The command line on real files, with a real bundle in this process, and against a service."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app import cli
+from app.commands.files import multipart
+from app.multipart import read_files
+
+
+class _Pipe:
+    """Standard input or output that holds bytes and is no terminal."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self.buffer = io.BytesIO(content)
+
+    def isatty(self) -> bool:
+        return False
+
+
+@pytest.fixture
+def tessera(tiny_bundle, monkeypatch, capsys):
+    """Runs the command with the tiny model: arguments → exit code, output, errors."""
+    for name in ("TESSERA_URL", "TESSERA_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TESSERA_MODELS_DIR", str(tiny_bundle.parent))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object, stdin: bytes | None = None):
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", _Pipe(stdin))
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def _size(picture: bytes) -> tuple[int, int]:
+    return Image.open(io.BytesIO(picture)).size
+
+
+def test_codes_go_to_a_file_and_back(tessera, photos, tmp_path):
+    """A photograph becomes .tess, .npy and .json, and each becomes a picture of its size."""
+    for kind in ("tess", "npy", "json"):
+        codes = tmp_path / f"lake.{kind}"
+        assert tessera("encode", photos / "lake.webp", "-o", codes) == (0, "", "")
+        assert tessera("decode", codes, "-o", tmp_path / f"{kind}.png")[0] == 0
+    sizes = [_size((tmp_path / f"{kind}.png").read_bytes()) for kind in ("tess", "json", "npy")]
+    # npy doesn't hold the size: it is that of the whole grid.
+    assert sizes == [(341, 256), (341, 256), (344, 256)]
+
+
+def test_the_same_codes_as_over_http(tessera, photos, tmp_path, client):
+    """In this process or against a running service: the same bytes."""
+    here, there = tmp_path / "here.tess", tmp_path / "there.tess"
+    assert tessera("encode", photos / "otter.webp", "-o", here)[0] == 0
+    url = str(client.base_url)
+    assert tessera("encode", photos / "otter.webp", "-o", there, "--url", url)[0] == 0
+    assert here.read_bytes() == there.read_bytes()
+
+
+def test_pipes(tessera, photos, monkeypatch):
+    """`-` is standard input, and without -o the codes go to standard output."""
+    out = _Pipe()
+    monkeypatch.setattr(sys, "stdout", out)
+    assert tessera("encode", "-", stdin=(photos / "lake.webp").read_bytes())[0] == 0
+    codes = out.buffer.getvalue()
+    assert codes.startswith(b"\x89TESS")
+    out.buffer = io.BytesIO()
+    assert tessera("decode", "-", "--format", "webp", stdin=codes)[0] == 0
+    assert _size(out.buffer.getvalue()) == (341, 256)
+
+
+def test_several_pictures_in_one_file(tessera, photos, tmp_path):
+    """They are decoded into a folder, under their own names."""
+    both = tmp_path / "both.tess"
+    assert tessera("encode", photos / "lake.webp", photos / "otter.webp", "-o", both)[0] == 0
+    for _ in range(2):  # the second time beside the first, over nothing
+        assert tessera("decode", both, "-o", tmp_path, "--format", "jpg")[0] == 0
+    made = sorted(path.name for path in tmp_path.glob("*.jpg"))
+    assert made == ["lake-00000.jpg", "lake.jpg", "otter-00001.jpg", "otter.jpg"]
+
+
+def test_a_name_in_a_file_leads_nowhere_else(tessera, photos, tmp_path):
+    """Names in .tess files are somebody's: decoding stays in the folder that was named."""
+    from app.packed import pack_codes, unpack_codes
+
+    one = tmp_path / "one.tess"
+    tessera("encode", photos / "lake.webp", photos / "otter.webp", "-o", one)
+    file = unpack_codes(one.read_bytes(), max_images=9, max_pixels=10**6)
+    for grid in file.grids:
+        object.__setattr__(grid, "name", "../../escaped.png")
+    one.write_bytes(pack_codes(file))
+    target = tmp_path / "a" / "b"
+    target.mkdir(parents=True)
+    assert tessera("decode", one, "-o", target)[0] == 0
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == [
+        "escaped-00001.png",
+        "escaped.png",
+    ]
+    assert all(path.parent == target for path in tmp_path.rglob("*.png"))
+
+
+def test_a_picture_and_its_codes_have_one_vector(tessera, photos, tmp_path):
+    """Embedding either gives the same, of length 1."""
+    codes, vector = tmp_path / "a.tess", tmp_path / "a.npy"
+    tessera("encode", photos / "lake.webp", "-o", codes)
+    assert tessera("embed", photos / "lake.webp", "-o", vector)[0] == 0
+    of_picture = np.load(vector)
+    assert tessera("embed", codes, "-o", vector)[0] == 0
+    assert np.array_equal(np.load(vector), of_picture)
+    assert np.linalg.norm(of_picture) == pytest.approx(1, abs=1e-5)
+    code, out, _ = tessera("embed", photos / "lake.webp", "--json")
+    assert code == 0
+    assert len(json.loads(out)["data"][0]["embedding"]) == of_picture.shape[1]
+
+
+def test_info_needs_no_model(tessera, photos, tmp_path, monkeypatch):
+    """A .tess file tells what it is."""
+    codes = tmp_path / "a.tess"
+    tessera("encode", photos / "lake.webp", "-o", codes)
+    monkeypatch.setenv("TESSERA_MODELS_DIR", "nowhere")
+    code, out, _ = tessera("info", codes, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert (facts["codebook_size"], facts["stride"], facts["precision"]) == (256, 8, "fp32")
+    assert facts["images"][0] | {"codes_used": 0} == {
+        "name": "lake.webp",
+        "width": 341,
+        "height": 256,
+        "grid": [32, 43],
+        "codes_used": 0,
+    }
+    code, out, _ = tessera("info", codes)
+    assert code == 0
+    assert "lake.webp" in out
+
+
+def test_models(tessera, client):
+    """What there is, in this process and there."""
+    code, out, _ = tessera("models")
+    assert code == 0
+    assert "tiny *" in out
+    code, out, _ = tessera("models", "--json", "--url", str(client.base_url))
+    assert code == 0
+    assert json.loads(out)["default"] == "tiny"
+
+
+def test_doctor_finds_nothing_bad(tessera):
+    """Device, bundle, parity and speed, each as a finding."""
+    code, out, _ = tessera("doctor", "--device", "cpu", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert {finding["state"] for finding in found} == {"ok"}
+    subjects = {finding["subject"] for finding in found}
+    assert {"device", "bundle", "tiny fp32", "tiny int8", "tiny batches", "tiny speed"} <= subjects
+
+
+def test_doctor_says_what_to_do(tessera, tiny_bundle, tmp_path, monkeypatch):
+    """A bundle with a broken file is found, with advice and exit code 1."""
+    shutil.copytree(tiny_bundle, tmp_path / "tiny")
+    with (tmp_path / "tiny" / "decoder.onnx").open("ab") as file:
+        file.write(b"\0")
+    monkeypatch.setenv("TESSERA_MODELS_DIR", str(tmp_path))
+    code, out, err = tessera("doctor", "--device", "cpu")
+    assert code == 1
+    assert "decoder.onnx is not" in out
+    assert "→ copy it anew" in out
+    assert "are bad" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["encode", "absent.png"], 1, "absent.png: No such file"),
+        (["encode", "{tmp}/broken.webp"], 1, "broken.webp: Image corrupt"),
+        (["encode", "{tmp}/broken.webp", "{photos}/lake.webp"], 1, "broken.webp: Image corrupt"),
+        (["encode", "{photos}/lake.webp", "-o", "{tmp}/a.gif"], 2, ".gif is none of"),
+        (["encode", "{photos}/lake.webp", "-o", "{tmp}/no/a.tess"], 1, "No such file"),
+        (["encode", "{photos}/lake.webp", "--size", "9"], 1, "size must be WxH"),
+        (["encode", "{photos}/lake.webp", "--model", "other"], 1, "no such model"),
+        (["encode", "{photos}/lake.webp", "--models-dir", "{tmp}/no"], 3, "there is no folder"),
+        (["encode", "{photos}/lake.webp", "--device", "tpu"], 2, "must be auto, cpu"),
+        (["encode", "{photos}/lake.webp", "--url", "http://127.0.0.1:9"], 3, "can't be reached"),
+        (["encode", "{photos}/lake.webp", "--url", "ftp://x"], 1, "is not an address"),
+        (["encode", "{photos}/lake.webp", "--url", "http://x", "--device", "cpu"], 2, "--device"),
+        (["encode", "-", "-"], 2, "can be read once"),
+        (["decode", "{photos}/lake.webp"], 1, "is none of .tess"),
+        (["decode", "{tmp}/empty.tess"], 1, "is empty"),
+        (["info", "{photos}/lake.webp"], 1, "not a packed code file"),
+        (["encode"], 2, "Missing argument"),
+        (["serve", "--port", "eighty"], 2, "TESSERA_PORT"),
+        (["tokenize", "{tmp}/empty.tess", "{tmp}/out"], 1, "neither a folder nor"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(tessera, photos, tmp_path, arguments, code, says):
+    """No stack, an exit code that tells the kind, and the name of the file."""
+    (tmp_path / "broken.webp").write_bytes((photos / "lake.webp").read_bytes()[:900])
+    (tmp_path / "empty.tess").touch()
+    given = [argument.format(tmp=tmp_path, photos=photos) for argument in arguments]
+    ended, _, err = tessera(*given)
+    assert ended == code
+    assert says in err
+
+
+def test_one_broken_among_several_is_named(tessera, photos, tmp_path):
+    """JSON says which failed, the others are there; the exit code tells of it."""
+    (tmp_path / "broken.webp").write_bytes((photos / "lake.webp").read_bytes()[:900])
+    code, out, err = tessera("encode", tmp_path / "broken.webp", photos / "lake.webp", "--json")
+    assert code == 1
+    assert ["error" in item for item in json.loads(out)["data"]] == [True, False]
+    assert "broken.webp: " in err
+    assert "1 of 2" in err
+
+
+def test_a_service_with_keys(tessera, tiny_bundle, run_app, monkeypatch):
+    """The key comes from the environment; without one the refusal is said."""
+    with run_app(models_dir=tiny_bundle.parent, api_keys="sesame") as client:
+        url = str(client.base_url)
+        code, _, err = tessera("models", "--url", url)
+        assert code == 3
+        assert "key is required" in err
+        monkeypatch.setenv("TESSERA_API_KEY", "sesame")
+        assert tessera("models", "--url", url)[0] == 0
+
+
+def test_keys_of_a_service_do_not_bind_a_command(tessera, monkeypatch):
+    """What is configured for `serve` doesn't lock its owner out."""
+    monkeypatch.setenv("TESSERA_API_KEYS", "sesame")
+    assert tessera("models")[0] == 0
+
+
+def test_serve_has_a_flag_for_each_setting(tessera):
+    """But not for keys, which other users of the machine would see."""
+    from app.settings import Settings
+
+    code, out, _ = tessera("serve", "--help")
+    assert code == 0
+    for name in Settings.model_fields:
+        assert (f"--{name.replace('_', '-')} " in out) == (name != "api_keys")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(tessera, shell, monkeypatch):
+    """The completion script of a shell is printed."""
+    monkeypatch.setenv("_TESSERA_COMPLETE", f"source_{shell}")
+    code, out, _ = tessera()
+    assert code == 0
+    assert "tessera" in out
+
+
+@pytest.mark.parametrize("name", ["a.png", 'quo"te.png', "übung.jpg", "two\nlines.png"])
+def test_multipart_is_read_as_it_was_written(name):
+    """Names and contents survive, whatever is in them."""
+    body, kind = multipart([(name, b"\r\n--x"), ("b", b"")])
+    (read, content), (second, _) = read_files(body, kind, max_files=2)
+    assert content == b"\r\n--x"
+    assert second == "b"
+    assert read == name or {'"', "\n"} & set(name)

@@ -1,0 +1,207 @@
+"""Data sets to shards of codes: complete, in order, equal bytes however often it was killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tokenize(tiny_bundle, monkeypatch, capsys):
+    """Runs `tessera tokenize … --json` with the tiny model: arguments → exit code, summary."""
+    monkeypatch.setenv("TESSERA_MODELS_DIR", str(tiny_bundle.parent))
+
+    def run(*arguments: object):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["tokenize", "--json", *(str(argument) for argument in arguments)])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        summary = json.loads(captured.out) if captured.out else captured.err
+        return ended.value.code or 0, summary
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A folder of 60 pictures of several sizes, in folders of its own, and two broken ones."""
+    folder = tmp_path_factory.mktemp("many")
+    random = np.random.default_rng(0)
+    for i in range(60):
+        side = (24, 33, 40)[i % 3]
+        coarse = random.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((side, 32), Image.Resampling.BICUBIC)
+        path = folder / f"{i % 4}" / f"{i:03}.png"
+        path.parent.mkdir(exist_ok=True)
+        picture.save(path)
+    broken = (folder / "1" / "001.png").read_bytes()[:60]
+    (folder / "2" / "broken.png").write_bytes(broken)
+    (folder / "3" / "text.jpg").write_text("no picture")
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def _images(folder: Path) -> list[dict]:
+    return [
+        entry
+        for shard in sorted(folder.glob("[0-9]*.json"))
+        for entry in json.loads(shard.read_bytes())["images"]
+    ]
+
+
+def test_each_image_is_there_once_with_the_codes_of_encode(tokenize, many, tmp_path, tiny_bundle):
+    """Names, sizes and codes, in the order of names; what is broken is in the report."""
+    out = tmp_path / "out"
+    code, summary = tokenize(many, out, "--shard-size", 25)
+    assert code == 0
+    assert (summary["images"], summary["broken"], summary["shards"]) == (60, 2, 3)
+    images = _images(out)
+    names = [image["name"] for image in images]
+    assert names == sorted(names)
+    assert len(set(names)) == 60
+    broken = [json.loads(line) for line in (out / "broken.jsonl").read_text().splitlines()]
+    assert [(entry["name"], entry["code"]) for entry in broken] == [
+        ("2/broken.png", "image_corrupt"),
+        ("3/text.jpg", "unsupported_media_type"),
+    ]
+    # One of them, against the command that encodes single files.
+    entry = images[1]
+    codes = np.load(out / "00000.npy", mmap_mode="r")
+    assert codes.dtype == np.uint16
+    length = entry["rows"] * entry["columns"]
+    flat = codes[entry["offset"] : entry["offset"] + length]
+    with pytest.raises(SystemExit):
+        cli.main(["encode", str(many / entry["name"]), "-o", str(tmp_path / "one.npy")])
+    assert np.array_equal(flat, np.load(tmp_path / "one.npy").ravel())
+
+
+def test_one_size_makes_one_array(tokenize, many, tmp_path):
+    """With --size each shard is `[n, rows, columns]`."""
+    assert tokenize(many, tmp_path / "out", "--size", "40x24", "--shard-size", 100)[0] == 0
+    assert np.load(tmp_path / "out" / "00000.npy").shape == (60, 3, 5)
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bytes(tokenize, many, tmp_path):
+    """SIGKILL in the middle leaves neither a gap nor a duplicate nor a stray file."""
+    assert tokenize(many, tmp_path / "whole", "--shard-size", 4)[0] == 0
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "app", "tokenize", str(many), str(out), "--shard-size", "4"]
+    kills = 0
+    for shards in (2, 7, 12):
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while len(list(out.glob("[0-9]*.json"))) < shards and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 1
+    code, summary = tokenize(many, out, "--shard-size", 4)
+    assert code == 0
+    assert summary["images"] == 60
+    assert _files(out) == _files(tmp_path / "whole")
+
+
+def test_a_complete_run_does_nothing_more(tokenize, many, tmp_path):
+    """The same command again finds all of it done."""
+    tokenize(many, tmp_path / "out")
+    before = _files(tmp_path / "out")
+    code, summary = tokenize(many, tmp_path / "out")
+    assert (code, summary["new_images"], summary["images"]) == (0, 0, 60)
+    assert _files(tmp_path / "out") == before
+
+
+def test_half_written_files_are_cleared_away(tokenize, many, tmp_path):
+    """What a kill left under its temporary name doesn't stay."""
+    tokenize(many, tmp_path / "out")
+    whole = _files(tmp_path / "out")
+    (tmp_path / "out" / ".00001.npy.abcdef").write_bytes(b"half")
+    tokenize(many, tmp_path / "out")
+    assert _files(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--size", "16x16"], "another size, fit"), (["--shard-size", "7"], "another shard_size")],
+)
+def test_it_does_not_go_on_with_another_job(tokenize, many, tmp_path, arguments, says):
+    """Codes of other settings would otherwise be mixed in one folder."""
+    tokenize(many, tmp_path / "out", "--shard-size", 50)
+    code, err = tokenize(many, tmp_path / "out", *arguments)
+    assert code == 1
+    assert says in err
+
+
+def test_it_does_not_go_on_with_another_source(tokenize, photos, tmp_path):
+    """An image more would shift all places after it."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("lake.webp", "otter.webp"):
+        (source / name).write_bytes((photos / name).read_bytes())
+    tokenize(source, tmp_path / "out")
+    (source / "more.webp").write_bytes((photos / "street.webp").read_bytes())
+    code, err = tokenize(source, tmp_path / "out")
+    assert code == 1
+    assert "another source" in err
+
+
+def test_it_leaves_other_folders_alone(tokenize, many, tmp_path):
+    """A folder that holds something else is refused, untouched."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    code, err = tokenize(many, tmp_path)
+    assert code == 1
+    assert "is not empty" in err
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".") == ["thesis.txt"]
+
+
+def test_webdataset_tars(tokenize, many, tmp_path):
+    """Members of tar files are images; what else belongs to a sample is passed over."""
+    source = tmp_path / "tars"
+    source.mkdir()
+    files = sorted(many.rglob("*.png"))[:20]
+    for shard in range(2):
+        with tarfile.open(source / f"train-{shard:04}.tar", "w") as tar:
+            for path in files[shard * 10 : shard * 10 + 10]:
+                tar.add(path, path.name)
+                label = tarfile.TarInfo(path.with_suffix(".cls").name)
+                label.size = 1
+                tar.addfile(label, io.BytesIO(b"7"))
+    code, summary = tokenize(source, tmp_path / "out", "--shard-size", 6)
+    assert code == 0
+    assert summary["images"] == 20
+    names = [image["name"] for image in _images(tmp_path / "out")]
+    assert names[0] == f"train-0000.tar/{files[0].name}"
+    assert names[-1] == f"train-0001.tar/{files[19].name}"
+    # The same images have the same codes, wherever they come from.
+    tokenize(many, tmp_path / "folder", "--shard-size", 100)
+    there = np.load(tmp_path / "folder" / "00000.npy")[: 4 * 3]
+    assert np.array_equal(np.load(tmp_path / "out" / "00000.npy")[: 4 * 3], there)
+
+
+def test_nothing_readable_is_a_failure(tokenize, tmp_path):
+    """A folder of broken images alone ends with 1, and a report."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.png").write_bytes(b"no picture")
+    code, summary = tokenize(source, tmp_path / "out")
+    assert code == 1
+    assert summary["broken"] == 1

@@ -1,0 +1,156 @@
+"""The benchmark's own parts: what it sends, how it measures, what it writes."""
+
+import ast
+import http.server
+import json
+import shutil
+import struct
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import results
+from benchmarks.bare import Graphs
+from benchmarks.inputs import form, jpegs, pixels, request, tensor_request, write_requests
+from benchmarks.load import build_pacer
+from benchmarks.peers.onnx_torch import Graph
+from bundle import open_bundle
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "tests/data/bundles/tiny"
+
+
+def test_imports_neither_app_nor_training() -> None:
+    """Tessera is measured from outside, like any other server."""
+    for path in (ROOT / "benchmarks").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert not {name.partition(".")[0] for name in names} & {"app", "training"}, path
+
+
+def test_inputs_are_the_same_every_time() -> None:
+    """Every candidate gets the same files, each of them different."""
+    first, second = jpegs(64, 12), jpegs(64, 12)
+    assert first == second
+    assert len(set(first)) == 12
+    assert pixels(first[0]).shape == (64, 64, 3)
+
+
+def test_tensor_request_says_where_its_json_ends() -> None:
+    """KServe's binary extension: JSON, then each BYTES element behind its length."""
+    head, _, body = tensor_request("/infer", b"jpeg").partition(b"\r\n\r\n")
+    fields = dict(line.split(": ") for line in head.decode().split("\r\n")[1:])
+    length = int(fields["Inference-Header-Content-Length"])
+    described = json.loads(body[:length])
+    assert described["inputs"][0]["parameters"]["binary_data_size"] == len(body) - length
+    assert body[length:] == struct.pack("<I", 4) + b"jpeg"
+    assert int(fields["Content-Length"]) == len(body)
+
+
+def test_pytorch_and_onnx_runtime_agree() -> None:
+    """The network that PyTorch serves is the bundle's."""
+    graphs = Graphs(open_bundle(TINY), "fp32", 1)
+    images = np.stack([pixels(jpeg) for jpeg in jpegs(64, 4)])
+    codes = graphs.encode(images)
+    encoder, quantizer = Graph(TINY / "encoder.onnx"), Graph(TINY / "quantizer.onnx")
+    with torch.inference_mode():
+        found = quantizer(encoder(torch.from_numpy(images))).numpy()
+        decoded = Graph(TINY / "decoder.onnx")(torch.from_numpy(codes)).numpy()
+    assert np.mean(found == codes) > 0.99
+    difference = np.abs(decoded.astype(int) - graphs.decode(codes).astype(int))
+    assert difference.max() <= 1
+
+
+@pytest.fixture
+def counting_server() -> Iterator[tuple[int, list[str]]]:
+    """A server that remembers what it was asked; every tenth answer is an error."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(body.decode())
+            self.send_response(503 if len(asked) % 10 == 0 else 200)
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"codes")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port, asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_pacer_sends_its_schedule_and_counts_errors(
+    tmp_path: Path, counting_server: tuple[int, list[str]]
+) -> None:
+    """All that was planned is sent, whatever the answers; refusals count as errors."""
+    port, asked = counting_server
+    path = write_requests(
+        tmp_path / "requests.bin", [request("/", *form("image", b"%d" % i)) for i in range(3)]
+    )
+    done = subprocess.run(
+        [build_pacer(tmp_path), str(port), path, "200", "0.5", "1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout.removeprefix("JSON"))
+    assert 60 < found["requests"] < 140
+    assert found["requests"] == len(asked)
+    assert found["errors"] == len(asked) // 10
+    assert found["answered"] == found["requests"] - found["errors"]
+    assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
+
+
+def test_results_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Medians, ratios and targets come out of single measurements."""
+    monkeypatch.setattr(results, "HERE", tmp_path)
+    common = {"p50_ms": 5.0, "p99_ms": 9.0, "cpu_ms": 2.0, "errors": 0, "foreign_share": 0.0}
+    speeds = {"tessera": 400, "triton": 200, "litserve": 100, "tessera-int8": 900}
+    closed = [
+        {"key": key, "side": side, "clients": 8, "per_second": speed + step, **common}
+        for key, speed in speeds.items()
+        for side in (64, 256)
+        for step in (-20, 0, 50)
+    ]
+    bare = [
+        {"precision": "fp32", "side": side, "layout": "together", "batch": 4, "per_second": 500.0}
+        for side in (64, 256)
+    ]
+    results.write(
+        {
+            "facts": {"date": "today"},
+            "compare": {
+                "closed": closed,
+                "open": [],
+                "bare": bare,
+                "checked": {"tessera": 1.0},
+                "peak_memory_mib": {"tessera": 100.0},
+            },
+        }
+    )
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "| 64², 8 clients, against Triton | ≥ 1.8× | 2.00× | met |" in text
+    assert "| 256², share of bare ONNX Runtime | ≥ 95 % | 80.00 % | **missed** |" in text
+    assert "| Triton (pytriton) | **200** | 180–250 | 2.00× |" in text
+    assert (tmp_path / "throughput.svg").read_text().startswith("<svg")

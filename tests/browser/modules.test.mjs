@@ -1,0 +1,105 @@
+// The playground's modules that need no browser: formats, edits, the codebook's axes.
+
+import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
+import { test } from "node:test";
+
+const STATIC = "../../app/playground/static";
+const CODES = new URL("../data/codes/", import.meta.url);
+
+const { readTess, writeTess } = await import(`${STATIC}/tess.js`);
+const { readFloats, writeCodes } = await import(`${STATIC}/npy.js`);
+const { EditedGrid } = await import(`${STATIC}/edits.js`);
+const { Codebook, principalAxes } = await import(`${STATIC}/codebook.js`);
+
+const bytesOf = async (name) => new Uint8Array(await readFile(new URL(name, CODES)));
+
+for (const name of (await readdir(CODES)).filter((name) => name.endsWith(".tess"))) {
+  test(`${name} is read as its JSON says, and written again byte for byte`, async () => {
+    const bytes = await bytesOf(name);
+    const file = readTess(bytes.buffer);
+    const expected = JSON.parse(await readFile(new URL(name.replace(".tess", ".json"), CODES)));
+    assert.equal(file.codeSpace, expected.code_space);
+    const items = expected.data ?? expected.images;
+    assert.equal(file.grids.length, items.length);
+    items.forEach((item, i) => {
+      assert.deepEqual([...file.grids[i].codes], item.codes.flat());
+      assert.equal(file.grids[i].name, item.name ?? "");
+    });
+    assert.deepEqual(writeTess(file), bytes);
+  });
+}
+
+test("damage is noticed wherever it is", async () => {
+  const bytes = await bytesOf("example.tess");
+  for (let i = 0; i < bytes.length; i++) {
+    const damaged = bytes.slice();
+    damaged[i] ^= 1;
+    assert.throws(() => readTess(damaged.buffer), `byte ${i}`);
+    assert.throws(() => readTess(bytes.slice(0, i).buffer), `cut at ${i}`);
+  }
+});
+
+test("codes as .npy: a header that ends at a multiple of 64, then int64", () => {
+  const file = writeCodes([5, 70_000], [1, 1, 2]);
+  const header = new TextDecoder("latin1").decode(file.subarray(10, file.length - 16));
+  assert.equal((file.length - 16) % 64, 0);
+  assert.match(header, /^\{'descr': '<i8', 'fortran_order': False, 'shape': \(1, 1, 2\), \} *\n$/);
+  assert.deepEqual([...new BigInt64Array(file.slice(-16).buffer)], [5n, 70_000n]);
+});
+
+test("the codebook of the tiny bundle is read", async () => {
+  const bytes = await readFile(new URL("../bundles/tiny/codebook.npy", CODES));
+  const file = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
+  const { shape, values } = readFloats(file);
+  assert.deepEqual(shape, [256, 4]);
+  assert.ok(values.every(Number.isFinite));
+});
+
+test("a neighbour is the nearest other vector", () => {
+  const book = new Codebook(Float32Array.from([0, 0, 10, 0, 11, 0, 0, 1]), 4, 2);
+  assert.deepEqual([0, 1, 2, 3].map((code) => book.neighbour(code)), [3, 2, 1, 0]);
+});
+
+test("the first axis is the one along which vectors vary most", () => {
+  const vectors = Float32Array.from({ length: 300 }, (_, i) =>
+    i % 3 === 1 ? Math.sin(i) * 9 : Math.cos(i * i),
+  );
+  const [first, second] = principalAxes(vectors, 100, 3, 3);
+  assert.ok(Math.abs(first[1]) > 0.99);
+  assert.ok(Math.abs(first.reduce((sum, value, i) => sum + value * second[i], 0)) < 1e-6);
+});
+
+test("light patches give light codes, whichever way the axis points", () => {
+  for (const sign of [1, -1]) {
+    const book = new Codebook(Float32Array.from([0, 1, 2, 3], (value) => sign * value), 4, 1);
+    const grey = [0, 80, 160, 240].flatMap((value) => [value, value, value, 255]);
+    book.orient([0, 1, 2, 3], Uint8ClampedArray.from(grey));
+    const light = [0, 1, 2, 3].map((code) => book.colours[code * 3 + 1]);
+    assert.deepEqual(light, light.toSorted((a, b) => a - b));
+  }
+});
+
+test("edits change what they say, and are undone one by one", () => {
+  const grid = new EditedGrid({ rows: 3, columns: 4, codes: Uint32Array.from(Array(12).keys()) });
+  grid.remember();
+  grid.paint(0, 0, 3, 99);
+  assert.deepEqual([...grid.codes], [99, 99, 2, 3, 99, 99, 6, 7, 8, 9, 10, 11]);
+  grid.remember();
+  grid.copy({ row: 0, column: 0, rows: 2, columns: 2 }, 2, 3);
+  assert.deepEqual([...grid.codes.subarray(8)], [8, 9, 10, 99]);
+  grid.remember();
+  grid.shuffle();
+  assert.deepEqual(
+    [...grid.codes].toSorted((a, b) => a - b),
+    [2, 3, 6, 7, 8, 9, 10, 99, 99, 99, 99, 99],
+  );
+  for (let i = 0; i < 3; i++) grid.undo();
+  assert.equal(grid.changed(), 0);
+  assert.equal(grid.past.length, 0);
+  grid.remember();
+  grid.forgetUnchanged();
+  assert.equal(grid.past.length, 0);
+  grid.undo();
+  assert.equal(grid.changed(), 0);
+});

@@ -1,0 +1,78 @@
+"""Where a process of a training run stands: its device, its number, its signals, its memory."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.distributed
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a process stands: its device and its number among `processes`."""
+
+    device: torch.device
+    rank: int = 0
+    processes: int = 1
+
+
+def choose_place(device: str) -> Place:
+    """The device and, under `torchrun`, the process group that its variables describe."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes == 1:
+        return Place(torch.device(device))
+    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    if device == "cuda":
+        device = f"cuda:{local}"
+        torch.cuda.set_device(local)
+    torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return Place(torch.device(device), rank, processes)
+
+
+@contextlib.contextmanager
+def stop_signal(place: Place) -> Iterator[Callable[[], bool]]:
+    """Turns SIGTERM and SIGINT into a question that every process answers alike."""
+    received: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+
+    def stopping() -> bool:
+        if place.processes == 1:
+            return bool(received)
+        # One process may get the signal a step before the others: they stop together.
+        flag = torch.tensor(float(bool(received)), device=place.device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        return bool(flag > 0)
+
+    try:
+        yield stopping
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def keep_freed_memory() -> None:
+    """Makes glibc keep the memory that a step frees, for the next step to use.
+
+    By default it returns large blocks to the kernel, which then clears them anew at
+    the next step: on a virtual machine that took half the time (docs/log.md). Does
+    nothing where the C library is another.
+    """
+    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # M_… of <malloc.h>
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    mallopt(mmap_threshold, 2**31 - 1)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 2**28)

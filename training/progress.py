@@ -1,0 +1,117 @@
+"""What a person sees of a training run: lines, a bar, TensorBoard, and pictures now and then."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from training.config import Config
+from training.data import Folder, read_image
+from training.metrics import CodeCounter, psnr
+from training.model import Tokenizer, to_float
+
+# Validation looks at no more images than this, so that it stays a small part of the time.
+_VALIDATION_IMAGES = 32
+_PICTURES = 8
+
+
+def figures_of(
+    loss: Tensor,
+    terms: dict[str, Tensor],
+    norm: Tensor,
+    used: CodeCounter,
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, float]:
+    """The figures of a step, named as TensorBoard groups them; `used` counts since the last."""
+    usage = used.usage()
+    numbers = {"loss/total": loss.item()}
+    numbers |= {f"loss/{name}": value.item() for name, value in terms.items()}
+    numbers |= {
+        "codes/used": usage.used,
+        "codes/perplexity": usage.perplexity,
+        "optimizer/gradient_norm": float(norm),
+        "optimizer/learning_rate": float(optimizer.param_groups[0]["lr"]),
+    }
+    return numbers
+
+
+def log(
+    console: Console, board: SummaryWriter | None, numbers: dict[str, float], step: int
+) -> None:
+    """One line of figures, and a point of each TensorBoard curve."""
+    if board is not None:
+        for name, value in numbers.items():
+            board.add_scalar(name, value, step)
+    shown = "  ".join(f"{name.split('/')[1]} {value:.4g}" for name, value in numbers.items())
+    console.print(f"step {step}  {shown}", highlight=False)
+
+
+@torch.no_grad()
+def validate(
+    model: Tokenizer,
+    folder: Folder,
+    board: SummaryWriter,
+    console: Console,
+    step: int,
+    device: torch.device,
+) -> None:
+    """Whole held-out images, cropped to multiples of the stride, through the averaged weights."""
+    counter = CodeCounter(model.config.quantizer.size)
+    values, stride = [], model.config.network.stride
+    for index, path in enumerate(folder.paths[:_VALIDATION_IMAGES]):
+        try:
+            pixels = torch.from_numpy(read_image(path).copy())
+        except OSError:
+            continue
+        height, width = (side // stride * stride for side in pixels.shape[:2])
+        if min(height, width) == 0:
+            continue
+        wanted = to_float(pixels[None, :height, :width].to(device))
+        output = model(wanted)
+        made = output.reconstruction.clamp(-1, 1)
+        counter.add(output.quantized.codes)
+        values.append(float(psnr((made + 1) / 2, (wanted + 1) / 2)))
+        if index < _PICTURES:
+            pair = torch.cat([wanted, made], dim=3)[0]
+            board.add_image(f"original and reconstruction/{index}", (pair + 1) / 2, step)
+    if not values:
+        return
+    usage = counter.usage()
+    numbers = {
+        "validation/psnr": sum(values) / len(values),
+        "validation/used": usage.used,
+        "validation/perplexity": usage.perplexity,
+    }
+    log(console, board, numbers, step)
+
+
+def tell_data(console: Console, folder: Folder, training: Folder, validation: Folder) -> None:
+    """How many images there are, and which can't be read."""
+    console.print(
+        f"{len(folder.paths)} images: {len(training.paths)} to train on, "
+        f"{len(validation.paths)} held out; {len(folder.broken)} unreadable"
+    )
+    for broken in folder.broken[:20]:
+        console.print(f"unreadable, passed over: {broken.path} ({broken.reason})")
+    if len(folder.broken) > 20:
+        console.print(f"… and {len(folder.broken) - 20} more")
+
+
+@contextlib.contextmanager
+def progress(console: Console, config: Config, first: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal; nothing where the output goes to a file."""
+    columns = (
+        TextColumn(config.name),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=config.optimizer.steps, completed=first)
+        yield lambda done: progress.update(task, completed=done)
