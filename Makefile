@@ -134,7 +134,7 @@ bench-setup: $(VENV)/.stamp-dev ## install the servers that Tessera is compared 
 bench: bench-setup ## compare speed, quick: 10 minutes, writes benchmarks/RESULTS.md
 	$(PY) -m benchmarks quick $(ARGS)
 
-bench-full: bench-setup ## the same with more rounds and larger images: an hour
+bench-full: bench-setup ## the same with more rounds and larger images: 45 minutes
 	$(PY) -m benchmarks full $(ARGS)
 
 bench-gpu: $(GPU_VENV)/.stamp-serve ## everything about an NVIDIA GPU, within 8 minutes

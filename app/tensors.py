@@ -220,7 +220,8 @@ def _from_json(
     if array.size != count or (count and array.dtype.kind not in kinds):
         raise MalformedRequest("an input's data is not what its shape and datatype say")
     dtype = _DTYPES[datatype]
-    made = array.astype(dtype).reshape(shape)
+    with np.errstate(over="ignore", invalid="ignore"):  # too large becomes infinite
+        made = array.astype(dtype).reshape(shape)
     if kinds == "iu" and not np.array_equal(made.reshape(-1), array.reshape(-1)):
         raise MalformedRequest(f"an element is out of {datatype}'s range")
     return made

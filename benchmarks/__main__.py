@@ -19,14 +19,14 @@ from bundle import BundleError, open_bundle
 _RAW = BUILD / "results.json"
 
 COMPARE = {
-    "quick": compare.Plan(rounds=5, seconds=1, open_seconds=4, retries=0),
-    "full": compare.Plan(rounds=7, seconds=4, open_seconds=15, open_rounds=3, retries=2),
+    "quick": compare.Plan(seconds=1, open_seconds=4, open_sides=(64,), retries=0),
+    "full": compare.Plan(rounds=7, seconds=3, open_seconds=10, open_rounds=3, retries=2),
 }
 SERVICE = {
     "quick": service.Plan(
-        rounds=3, seconds=1, large_sides=(64, 256, 512, 1024, 2048), large_rounds=2, idle_seconds=10
+        rounds=1, seconds=1, large_sides=(64, 256, 512, 1024, 2048), large_rounds=1, idle_seconds=5
     ),
-    "full": service.Plan(rounds=5, seconds=3, large_rounds=3, idle_seconds=60),
+    "full": service.Plan(),
 }
 
 
@@ -36,8 +36,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "verb",
         choices=["setup", "quick", "full", "report"],
-        help="setup: install the peers; quick: under 10 minutes; full: everything, about an hour; "
-        "report: write RESULTS.md again from the last figures",
+        help="setup: install the peers; quick: under 10 minutes; full: everything, about 45 "
+        "minutes; report: write RESULTS.md again from the last figures",
     )
     parser.add_argument("--bundle", type=Path, default=ROOT / "models/photo-f8", metavar="DIR")
     parser.add_argument(

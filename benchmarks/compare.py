@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,10 @@ class Plan:
         sides: of the JPEGs, in pixels.
         clients: of the closed loop.
         rounds: alternations; each measures everything once.
-        seconds: of one measurement.
+        seconds: of one measurement; twice as many for large images and several clients, where
+            a batch that just misses the end would count.
         open_seconds: of one measurement of the open loop; 0 leaves it out.
+        open_sides: of the JPEGs in it.
         open_rounds: alternations of it.
         retries: of a measurement that other processes disturbed.
     """
@@ -41,6 +44,7 @@ class Plan:
     rounds: int = 5
     seconds: float = 2
     open_seconds: float = 5
+    open_sides: tuple[int, ...] = (64, 256)
     open_rounds: int = 1
     retries: int = 1
 
@@ -98,23 +102,23 @@ def compare(
                         }
                     )
                 for clients in plan.clients:
+                    window = plan.seconds * (2 if side > 64 and clients > 1 else 1)
                     # Another one goes first each time, so that nobody always follows the same.
                     for candidate in _rotated(candidates, turn):
                         server = servers[candidate.key]
                         with _running(server):
                             result = _undisturbed(
-                                plan,
-                                server,
-                                files[candidate.key, side],
-                                clients,
+                                plan, server, files[candidate.key, side], clients, window
                             )
                         closed.append(
                             {"key": candidate.key, "side": side, "clients": clients, **result}
                         )
             _show(turn, closed, candidates, plan)
+            # Whoever stops it early still has what was measured.
+            (BUILD / "closed-so-far.json").write_text(json.dumps(closed))
         if plan.open_seconds and TRITON in candidates:
             for turn in range(plan.open_rounds):
-                for side in plan.sides:
+                for side in plan.open_sides:
                     able = peak(closed, TRITON.key, side)
                     for share in SHARES:
                         for candidate in _rotated(candidates, turn):
@@ -186,11 +190,13 @@ def _running(server: Server) -> Any:
         server.pause()
 
 
-def _undisturbed(plan: Plan, server: Server, requests: Path, clients: int) -> dict[str, Any]:
+def _undisturbed(
+    plan: Plan, server: Server, requests: Path, clients: int, seconds: float
+) -> dict[str, Any]:
     """A measurement, repeated a few times while other processes take the cores; the calmest."""
     tried = []
     for _ in range(1 + plan.retries):
-        tried.append(closed_loop(server, requests, clients, plan.seconds))
+        tried.append(closed_loop(server, requests, clients, seconds))
         if tried[-1]["foreign_share"] <= FOREIGN_SHARE:
             break
     return min(tried, key=lambda result: result["foreign_share"])

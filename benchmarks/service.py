@@ -188,7 +188,7 @@ def mixed(server: Server, plan: Plan) -> dict[str, Any]:
     together: list[float] = []
     everything = _interleaved([(int(share), requests) for share, requests in parts.values()])
     errors = 0
-    for _ in range(max(2, plan.rounds // 2)):
+    for _ in range(-(-plan.rounds // 2)):
         for name, (_, requests) in parts.items():
             path = write_requests(BUILD / "requests/part.bin", requests)
             result = closed_loop(server, path, 16, windows[name])

@@ -35,7 +35,7 @@ def write_file(path: Path, content: bytes) -> None:
         CommandFailed: it can't be written, or is binary and standard output is a terminal.
     """
     if path == PIPE:
-        if sys.stdout.isatty() and not content.isascii():
+        if sys.stdout.isatty() and not _is_text(content):
             raise CommandFailed(
                 "this is not for a terminal: name a file with -o, or pipe it on", MISUSED
             )
@@ -49,6 +49,13 @@ def write_file(path: Path, content: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise CommandFailed(f"{path}: {error.strerror}") from error
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        return "\0" not in content.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 def write_durably(path: Path, content: bytes) -> None:

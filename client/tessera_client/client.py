@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 import numpy as np
 
 from tessera_client import flows
+from tessera_client.base import Base, Fit, in_order, matrix, read
 from tessera_client.codes import MEDIA_TYPE, Codes
-from tessera_client.images import sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -21,110 +20,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tessera_client.errors import ServerError
-    from tessera_client.flows import Answers, Flow, Reconstruction
+    from tessera_client.flows import Flow, Reconstruction
     from tessera_client.images import Image
 
-Fit = Literal["cover", "contain", "stretch"]
 _T = TypeVar("_T")
 
 
-class _Base:
-    """What both clients are told, and the flows of each operation."""
-
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        model: str | None = None,
-        timeout_s: float = 60.0,
-        patience_s: float = 120.0,
-        batch_images: int = 16,
-        batch_bytes: int = 8 * 2**20,
-        concurrency: int = 4,
-        transport: Any = None,
-    ) -> None:
-        self._policy = flows.Policy(batch_images, batch_bytes, patience_s)
-        self._model = model
-        self._concurrency = concurrency
-        options: dict[str, Any] = {
-            "base_url": base_url,
-            "headers": {"authorization": f"Bearer {api_key}"} if api_key is not None else {},
-            "timeout": timeout_s,
-            "transport": transport,
-            "limits": httpx.Limits(
-                max_connections=concurrency, max_keepalive_connections=concurrency
-            ),
-        }
-        self._open(options)
-
-    def _open(self, options: dict[str, Any]) -> None:
-        raise NotImplementedError
-
-    def _images(
-        self,
-        path: str,
-        accept: str,
-        images: Image | Iterable[Image],
-        size: tuple[int, int] | None,
-        fit: Fit,
-        failed: MutableMapping[int, ServerError] | None,
-        *,
-        alone: bool = False,
-    ) -> list[Flow[Answers]]:
-        params = {} if self._model is None else {"model": self._model}
-        if size is not None:
-            params |= {"size": f"{size[0]}x{size[1]}", "fit": fit}
-        call = flows.Call(path, accept, params, failed)
-        policy = replace(self._policy, batch_images=1) if alone else self._policy
-        return [
-            flows.run_images(call, batch, policy)
-            for batch in flows.batches(sources(images), policy)
-        ]
-
-    def _codes(
-        self,
-        path: str,
-        codes: Codes,
-        failed: MutableMapping[int, ServerError] | None,
-        *,
-        same_size: bool,
-    ) -> list[Flow[Answers]]:
-        call = flows.Call(path, flows.NPY, {}, failed)
-        return [
-            flows.run_codes(call, codes, batch, self._policy)
-            for batch in flows.grid_batches(codes, self._policy, same_size=same_size)
-        ]
-
-    def _embeddings(
-        self,
-        given: Codes | Image | Iterable[Image],
-        size: tuple[int, int] | None,
-        fit: Fit,
-        failed: MutableMapping[int, ServerError] | None,
-    ) -> list[Flow[Answers]]:
-        if isinstance(given, Codes):
-            return self._codes("/v1/embed", given, failed, same_size=False)
-        return self._images("/v1/embed", flows.NPY, given, size, fit, failed)
-
-
-def _read(step: flows.Read) -> list[bytes]:
-    return [source.read() for source in step.sources]
-
-
-def _in_order(answers: list[Answers]) -> list[NDArray[np.uint8]]:
-    rows = flows.rows_of(answers)
-    return [rows[index] for index in sorted(rows)]
-
-
-def _matrix(answers: list[Answers]) -> NDArray[np.float32]:
-    rows = flows.rows_of(answers)
-    if not rows:
-        return np.empty((0, 0), np.float32)
-    return np.stack([rows[index] for index in sorted(rows)])
-
-
-class Client(_Base):
+class Client(Base):
     """A client of the service; close it, or use it in a `with` statement.
 
     Args:
@@ -185,7 +87,7 @@ class Client(_Base):
             ServerError: refused; `code_space_mismatch` if no model has it.
             Unreachable: no answer.
         """
-        return _in_order(self._all(self._codes("/v1/decode", codes, failed, same_size=True)))
+        return in_order(self._all(self._codes("/v1/decode", codes, failed, same_size=True)))
 
     def embed(
         self,
@@ -200,7 +102,7 @@ class Client(_Base):
         Raises:
             ServerError, Unreachable: as `encode`.
         """
-        return _matrix(self._all(self._embeddings(given, size, fit, failed)))
+        return matrix(self._all(self._embeddings(given, size, fit, failed)))
 
     def reconstruct(
         self,
@@ -250,7 +152,7 @@ class Client(_Base):
                 result: _T = end.value
                 return result
             if isinstance(step, flows.Read):
-                answer = _read(step)
+                answer = read(step)
             elif isinstance(step, flows.Pause):
                 time.sleep(step.seconds)
                 answer = None
@@ -261,7 +163,7 @@ class Client(_Base):
                     answer = error
 
 
-class AsyncClient(_Base):
+class AsyncClient(Base):
     """`Client` for asyncio: the same arguments, and the same methods to be awaited."""
 
     def _open(self, options: dict[str, Any]) -> None:
@@ -293,7 +195,7 @@ class AsyncClient(_Base):
         self, codes: Codes, *, failed: MutableMapping[int, ServerError] | None = None
     ) -> list[NDArray[np.uint8]]:
         """As `Client.decode`."""
-        return _in_order(await self._all(self._codes("/v1/decode", codes, failed, same_size=True)))
+        return in_order(await self._all(self._codes("/v1/decode", codes, failed, same_size=True)))
 
     async def embed(
         self,
@@ -304,7 +206,7 @@ class AsyncClient(_Base):
         failed: MutableMapping[int, ServerError] | None = None,
     ) -> NDArray[np.float32]:
         """As `Client.embed`."""
-        return _matrix(await self._all(self._embeddings(given, size, fit, failed)))
+        return matrix(await self._all(self._embeddings(given, size, fit, failed)))
 
     async def reconstruct(
         self,
@@ -354,7 +256,7 @@ class AsyncClient(_Base):
                 result: _T = end.value
                 return result
             if isinstance(step, flows.Read):
-                answer = await asyncio.to_thread(_read, step)
+                answer = await asyncio.to_thread(read, step)
             elif isinstance(step, flows.Pause):
                 await asyncio.sleep(step.seconds)
                 answer = None

@@ -64,8 +64,9 @@ export function inWords(counts, codebookSize) {
  * @param {Map<number, number>} counts
  * @param {import("./codebook.js").Codebook} codebook
  * @param {(code: number) => void} pick
+ * @param {(code: number | null) => void} mark shows all places of a code
  */
-export function showTopCodes(into, counts, codebook, pick) {
+export function showTopCodes(into, counts, codebook, pick, mark) {
   into.replaceChildren(
     ...[...counts].slice(0, TOP).map(([code, count]) => {
       const swatch = element("span", { class: "swatch" });
@@ -79,6 +80,12 @@ export function showTopCodes(into, counts, codebook, pick) {
         element("small", {}, `${formatCount(count)}×`),
       );
       button.addEventListener("click", () => pick(code));
+      for (const event of ["focus", "pointerenter"]) {
+        button.addEventListener(event, () => mark(code));
+      }
+      for (const event of ["blur", "pointerleave"]) {
+        button.addEventListener(event, () => mark(null));
+      }
       return button;
     }),
   );

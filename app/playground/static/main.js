@@ -132,7 +132,7 @@ function countCodes() {
   counts = mosaic.grid.counts();
   drawHistogram(histogram, counts, codebook, mosaic.marked);
   byId("histogram-text").textContent = inWords(counts, codebook.size);
-  showTopCodes(byId("top-codes"), counts, codebook, (code) => tools.pick(code));
+  showTopCodes(byId("top-codes"), counts, codebook, (code) => tools.pick(code), markCode);
 }
 
 /** @type {Record<string, string>} */
@@ -412,16 +412,17 @@ for (const radio of document.querySelectorAll("[name=drawn]")) {
   radio.addEventListener("change", () => drawAs(/** @type {HTMLInputElement} */ (radio).value));
 }
 
-histogram.addEventListener("pointermove", (event) => {
-  mosaic.marked = codeOfBar(histogram, counts, event.offsetX);
+/** @param {number | null} code shown with all its places, from elsewhere than the mosaic */
+function markCode(code) {
+  mosaic.marked = code;
   mosaic.draw();
-  mark(mosaic.marked, null);
-});
-histogram.addEventListener("pointerleave", () => {
-  mosaic.marked = null;
-  mosaic.draw();
-  mark(null, null);
-});
+  mark(code, null);
+}
+
+histogram.addEventListener("pointermove", (event) =>
+  markCode(codeOfBar(histogram, counts, event.offsetX)),
+);
+histogram.addEventListener("pointerleave", () => markCode(null));
 histogram.addEventListener("click", (event) => {
   const code = codeOfBar(histogram, counts, event.offsetX);
   if (code !== null) tools.pick(code);

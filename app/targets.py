@@ -1,0 +1,227 @@
+"""The Open Inference Protocol's models: what each takes, gives, and is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.bodies import Upload
+from app.codes import CodeGrid, check_count, check_size, out_of_range
+from app.errors import (
+    CodesInvalid,
+    ImageCorrupt,
+    ImageTooLarge,
+    MalformedRequest,
+    TooManyImages,
+)
+from app.tensors import BYTES, Inference, datatype_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from app.bodies import Limits
+    from app.models import Model, Models
+
+GRAPHS = ("encoder", "quantizer", "decoder", "embedder")
+COMPOSED = ("encode", "decode", "embed")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output.
+
+    Attributes:
+        name, datatype: as in the protocol.
+        shape: -1 where a side is free.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def described(self) -> dict[str, Any]:
+        """As the metadata has it."""
+        return {"name": self.name, "datatype": self.datatype, "shape": self.shape}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One of the protocol's models.
+
+    Attributes:
+        model: of ours.
+        name: as the client said it.
+        task: one of `GRAPHS` or `COMPOSED`.
+    """
+
+    model: Model
+    name: str
+    task: str
+
+    @classmethod
+    def named(cls, models: Models, name: str, version: str | None) -> Target:
+        """The model of that name and version.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        base, _, task = name.rpartition(".")
+        if not base or task not in {*GRAPHS, *COMPOSED}:
+            base, task = name, "encode"
+        return cls(models.get(base, version), name, task)
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """What it takes; of `encode` and `embed` exactly one of them, of `decode` `size` may go."""
+        images = (Port("image", BYTES, (-1,)), Port("pixels", "UINT8", (-1, -1, -1, 3)))
+        codes = Port("codes", "INT64", (-1, -1, -1))
+        return {
+            "encode": images,
+            "decode": (codes, Port("size", "INT32", (-1, 2))),
+            "embed": (*images, codes),
+        }.get(self.task) or self._ports("inputs")
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """What it gives; sizes are width, height in pixels."""
+        return {
+            "encode": (Port("codes", "INT64", (-1, -1, -1)), Port("size", "INT32", (-1, 2))),
+            "decode": (Port("pixels", "UINT8", (-1, -1, -1, 3)),),
+            "embed": (Port("embedding", "FP32", (-1, self.model.manifest.embedding_size)),),
+        }.get(self.task) or self._ports("outputs")
+
+    def _ports(self, which: str) -> tuple[Port, ...]:
+        return tuple(
+            Port(
+                tensor.name,
+                datatype_of(tensor.dtype),
+                tuple(axis if isinstance(axis, int) else -1 for axis in tensor.axes),
+            )
+            for tensor in getattr(self.model.manifest.graphs[self.task], which)
+        )
+
+
+class Inputs:
+    """A request's inputs, held to what the target takes and to the limits.
+
+    Args:
+        target: what is to be run.
+        asked: the request.
+        limits: of one request.
+
+    Raises:
+        MalformedRequest: an input that the target doesn't have, or not exactly one of those that
+            exclude each other.
+    """
+
+    def __init__(self, target: Target, asked: Inference, limits: Limits) -> None:
+        there = [port.name for port in target.inputs]
+        for name in asked.inputs:
+            if name not in there:
+                raise MalformedRequest(f"there is no such input; there are: {', '.join(there)}")
+        main = [name for name in there if name != "size" and name in asked.inputs]
+        if len(main) != 1:
+            raise MalformedRequest(
+                f"exactly one of these inputs must be given: "
+                f"{', '.join(name for name in there if name != 'size')}"
+            )
+        self._target = target
+        self._tensors = asked.inputs
+        self._limits = limits
+
+    def has(self, name: str) -> bool:
+        """Whether this input is given."""
+        return name in self._tensors
+
+    def images(self) -> list[Upload]:
+        """Of `image` or `pixels`.
+
+        Raises:
+            MalformedRequest, ImageCorrupt, TooManyImages, ImageTooLarge: not as they should be.
+        """
+        if "image" in self._tensors:
+            elements = self._tensors["image"]
+            if elements.datatype != BYTES or not isinstance(elements.values, list):
+                raise MalformedRequest("image must be BYTES: an encoded image in each element")
+            self._check_images(len(elements.values))
+            return [Upload(element) for element in elements.values]
+        pixels = self._array("pixels", ("UINT8",), 4)
+        n, height, width, channels = pixels.shape
+        if channels != 3 or height < 1 or width < 1:
+            raise ImageCorrupt("pixels must have the shape [n, h, w, 3]")
+        self._check_images(n)
+        if height * width > self._limits.pixels:
+            raise ImageTooLarge(
+                f"the images have {width} × {height} = {width * height} pixels; "
+                f"the limit is {self._limits.pixels} (TESSERA_MAX_PIXELS)"
+            )
+        stride = self._target.model.manifest.stride
+        if self._target.task == "encoder" and (height % stride or width % stride):
+            raise ImageCorrupt(f"height and width must be multiples of {stride}; .encode pads them")
+        return [Upload(image) for image in pixels]
+
+    def grids(self) -> list[CodeGrid]:
+        """Of `codes`, and `size` where it is given.
+
+        Raises:
+            MalformedRequest, CodesInvalid, TooManyImages, ImageTooLarge: not as they should be.
+        """
+        manifest = self._target.model.manifest
+        codes = self._array("codes", ("INT", "UINT"), 3)
+        if codes.size == 0:
+            raise CodesInvalid("codes are empty")
+        n, rows, columns = codes.shape
+        check_count(n, self._limits.images)
+        if codes.min() < 0 or codes.max() >= manifest.codebook_size:
+            raise out_of_range(manifest.codebook_size)
+        sizes: Sequence[tuple[int | None, int | None]] = [(None, None)] * n
+        if "size" in self._tensors:
+            given = self._array("size", ("INT", "UINT"), 2)
+            if given.shape != (n, 2):
+                raise CodesInvalid("size must have the shape [n, 2]: width, height of each")
+            sizes = [(width, height) for width, height in given.tolist()]
+        return [
+            CodeGrid(
+                grid,
+                *check_size((rows, columns), width, height, manifest.stride, self._limits.pixels),
+            )
+            for grid, (width, height) in zip(codes.astype(np.int64), sizes, strict=True)
+        ]
+
+    def latents(self) -> list[NDArray[np.float32]]:
+        """Of the quantizer's one input: `[d, rows, columns]` each.
+
+        Raises:
+            MalformedRequest, CodesInvalid, TooManyImages, ImageTooLarge: not as they should be.
+        """
+        port = self._target.inputs[0]
+        latents = self._array(port.name, ("FP32", "FP16"), 4).astype(np.float32)
+        n, width, rows, columns = latents.shape
+        if width != port.shape[1] or rows < 1 or columns < 1:
+            raise CodesInvalid(f"latents must have the shape {list(port.shape)}")
+        self._check_images(n)
+        stride = self._target.model.manifest.stride
+        check_size((rows, columns), None, None, stride, self._limits.pixels)
+        if not np.isfinite(latents).all():
+            raise CodesInvalid("latents must be finite")
+        return list(latents)
+
+    def _check_images(self, n: int) -> None:
+        if n == 0:
+            raise MalformedRequest("the request holds no image")
+        if n > self._limits.images:
+            raise TooManyImages(
+                f"{n} images; the limit is {self._limits.images} (TESSERA_MAX_IMAGES)"
+            )
+
+    def _array(self, name: str, datatypes: tuple[str, ...], axes: int) -> NDArray[Any]:
+        tensor = self._tensors[name]
+        if not isinstance(tensor.values, np.ndarray) or not tensor.datatype.startswith(datatypes):
+            raise MalformedRequest(f"{name} must be {' or '.join(datatypes)}")
+        if tensor.values.ndim != axes:
+            raise MalformedRequest(f"{name} must have {axes} axes, the first for the items")
+        return tensor.values

@@ -1,0 +1,123 @@
+"""What both clients have in common: their options, and the flows of each operation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import httpx
+import numpy as np
+
+from tessera_client import flows
+from tessera_client.codes import Codes
+from tessera_client.images import sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, MutableMapping
+
+    from numpy.typing import NDArray
+
+    from tessera_client.errors import ServerError
+    from tessera_client.flows import Answers, Flow
+    from tessera_client.images import Image
+
+Fit = Literal["cover", "contain", "stretch"]
+
+
+class Base:
+    """What both clients are told, and the flows of each operation."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        model: str | None = None,
+        timeout_s: float = 60.0,
+        patience_s: float = 120.0,
+        batch_images: int = 16,
+        batch_bytes: int = 8 * 2**20,
+        concurrency: int = 4,
+        transport: Any = None,
+    ) -> None:
+        self._policy = flows.Policy(batch_images, batch_bytes, patience_s)
+        self._model = model
+        self._concurrency = concurrency
+        options: dict[str, Any] = {
+            "base_url": base_url,
+            "headers": {"authorization": f"Bearer {api_key}"} if api_key is not None else {},
+            "timeout": timeout_s,
+            "transport": transport,
+            "limits": httpx.Limits(
+                max_connections=concurrency, max_keepalive_connections=concurrency
+            ),
+        }
+        self._open(options)
+
+    def _open(self, options: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _images(
+        self,
+        path: str,
+        accept: str,
+        images: Image | Iterable[Image],
+        size: tuple[int, int] | None,
+        fit: Fit,
+        failed: MutableMapping[int, ServerError] | None,
+        *,
+        alone: bool = False,
+    ) -> list[Flow[Answers]]:
+        params = {} if self._model is None else {"model": self._model}
+        if size is not None:
+            params |= {"size": f"{size[0]}x{size[1]}", "fit": fit}
+        call = flows.Call(path, accept, params, failed)
+        policy = replace(self._policy, batch_images=1) if alone else self._policy
+        return [
+            flows.run_images(call, batch, policy)
+            for batch in flows.batches(sources(images), policy)
+        ]
+
+    def _codes(
+        self,
+        path: str,
+        codes: Codes,
+        failed: MutableMapping[int, ServerError] | None,
+        *,
+        same_size: bool,
+    ) -> list[Flow[Answers]]:
+        call = flows.Call(path, flows.NPY, {}, failed)
+        return [
+            flows.run_codes(call, codes, batch, self._policy)
+            for batch in flows.grid_batches(codes, self._policy, same_size=same_size)
+        ]
+
+    def _embeddings(
+        self,
+        given: Codes | Image | Iterable[Image],
+        size: tuple[int, int] | None,
+        fit: Fit,
+        failed: MutableMapping[int, ServerError] | None,
+    ) -> list[Flow[Answers]]:
+        if isinstance(given, Codes):
+            return self._codes("/v1/embed", given, failed, same_size=False)
+        return self._images("/v1/embed", flows.NPY, given, size, fit, failed)
+
+
+def read(step: flows.Read) -> list[bytes]:
+    """Do what a `Read` wants."""
+    return [source.read() for source in step.sources]
+
+
+def in_order(answers: list[Answers]) -> list[NDArray[np.uint8]]:
+    """One array for each item."""
+    rows = flows.rows_of(answers)
+    return [rows[index] for index in sorted(rows)]
+
+
+def matrix(answers: list[Answers]) -> NDArray[np.float32]:
+    """One row for each item."""
+    rows = flows.rows_of(answers)
+    if not rows:
+        return np.empty((0, 0), np.float32)
+    return np.stack([rows[index] for index in sorted(rows)])

@@ -1,0 +1,138 @@
+"""What the pages and examples for people tell them to type, typed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, tiny_bundle):
+    """A folder with the repository's tests in it, `tessera` on the PATH, and the tiny model."""
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "tests").symlink_to(ROOT / "tests")
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "tessera").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m app "$@"\n')
+    (programs / "tessera").chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "TESSERA_MODELS_DIR": str(tiny_bundle.parent),
+        "NO_PROXY": "*",
+        "no_proxy": "*",
+    }
+    return folder, environment
+
+
+def _run(command: list[str], workplace) -> str:
+    folder, environment = workplace
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("page", ["start.md", "http-api.md"])
+def test_commands_of_a_page_work_one_after_the_other(page, workplace, client):
+    """`bash` blocks are typed as they are; `sh` blocks are of installing and are not."""
+    blocks = _blocks(page, "bash")
+    assert len(blocks) >= 4
+    address = str(client.base_url).rstrip("/")
+    for block in blocks:
+        here = block.replace("http://localhost:8000", address).replace("photo-f8", "tiny")
+        _run(["bash", "-euo", "pipefail", "-c", here], workplace)
+
+
+def test_the_shards_are_read_as_the_page_says(workplace):
+    """The Python block of start.md, on what its commands before it wrote."""
+    folder, _ = workplace
+    if not (folder / "codes").exists():
+        _run(["tessera", "tokenize", "tests/data/photos", "codes", "--size", "128x128"], workplace)
+    (block,) = _blocks("start.md", "python")
+    assert "00000.npy (8, 16, 16) uint16 colosseum.webp" in _run(
+        [sys.executable, "-c", block], workplace
+    )
+
+
+def test_links_of_the_pages_lead_somewhere():
+    for page in (ROOT / "docs").glob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_near_duplicates_are_found(workplace, photos, client):
+    """A lightened, recompressed copy is nearer to its picture than any other."""
+    folder = workplace[0] / "album"
+    shutil.copytree(photos, folder)
+    with Image.open(photos / "lake.webp") as image:
+        image.convert("RGB").resize((300, 225)).save(folder / "copy.jpg", quality=60)
+    example = str(ROOT / "examples" / "near_duplicates.py")
+    out = _run(
+        [sys.executable, example, "album", "--threshold", "0.9", "--url", str(client.base_url)],
+        workplace,
+    )
+    assert "album/copy.jpg  album/lake.webp" in out.splitlines()[0]
+
+
+def test_a_classifier_learns_from_codes(workplace):
+    """Two kinds of pictures that differ in texture are told apart."""
+    folder = workplace[0] / "kinds"
+    random = np.random.default_rng(0)
+    for kind, cells in (("coarse", 3), ("fine", 24)):
+        (folder / kind).mkdir(parents=True)
+        for i in range(20):
+            noise = random.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+            image = Image.fromarray(noise).resize((64, 64), Image.Resampling.BICUBIC)
+            image.save(folder / kind / f"{i}.png")
+    _run(["tessera", "tokenize", "kinds", "kinds-codes", "--size", "64x64"], workplace)
+    example = str(ROOT / "examples" / "classify_codes.py")
+    out = _run([sys.executable, example, "kinds-codes"], workplace)
+    assert float(re.search(r"right: ([\d.]+)%", out)[1]) >= 90
+
+
+def test_an_album_of_codes_is_browsed(workplace, client):
+    """Stored, shown, and fetched as a browser would."""
+    example = [sys.executable, str(ROOT / "examples" / "browse_codes.py")]
+    example += ["--url", str(client.base_url)]
+    out = _run([*example, "store", "tests/data/photos", "album.tess"], workplace)
+    assert "8 pictures" in out
+    folder, environment = workplace
+    show = subprocess.Popen(
+        [*example, "show", "album.tess", "--port", "0"],
+        cwd=folder,
+        env={**environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    stop = threading.Timer(60, show.kill)
+    stop.start()
+    try:
+        address = re.search(r"http://\S+", show.stdout.readline())[0]
+        assert httpx.get(address).text.count("<img") == 8
+        assert httpx.get(f"{address}0").headers["content-type"] == "image/webp"
+    finally:
+        stop.cancel()
+        show.kill()
+        show.wait()
+        show.stdout.close()
