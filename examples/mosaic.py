@@ -31,7 +31,8 @@ def main(photograph: str, target: str, url: str = "http://localhost:8000") -> No
         original = opened.convert("RGB")
         body = io.BytesIO()
         original.save(body, "png")
-        codes = service.post("/v1/encode", content=body.getvalue()).raise_for_status().json()
+        sent = {"content": body.getvalue(), "headers": {"Content-Type": "image/png"}}
+        codes = service.post("/v1/encode", **sent).raise_for_status().json()
         picture = service.post("/v1/decode", json=codes).raise_for_status().content
         model = service.get(f"/v1/models/{codes['model']}").json()
         codebook = service.get(

@@ -98,7 +98,6 @@ class CurvePoint:
     setting: int
     bits_per_pixel: float
     psnr: float
-    ssim: float | None
 
 
 @dataclass(frozen=True)
@@ -302,13 +301,12 @@ def _curve(peer: PeerCodec, paths: list[Path]) -> list[CurvePoint]:
     images = [read_image(path) for path in paths]
     points = []
     for setting in peer.curve:
-        rates, qualities = [], []
+        rates, levels = [], []
         for image in images:
             data = peer.encode(image, setting)
             rates.append(8 * len(data) / (image.shape[0] * image.shape[1]))
-            qualities.append(measure(decode_file(data), image))
-        mean = mean_quality(qualities)
-        points.append(CurvePoint(peer.name, setting, float(np.mean(rates)), mean.psnr, mean.ssim))
+            levels.append(float(psnr(_unit(decode_file(data)), _unit(image))))
+        points.append(CurvePoint(peer.name, setting, float(np.mean(rates)), float(np.mean(levels))))
     return points
 
 
