@@ -60,11 +60,13 @@ class Fitted:
         data: the file.
         quality: that made it.
         fits: False where even the lowest quality is longer than asked.
+        smallest: bytes of the file of lowest quality.
     """
 
     data: bytes
     quality: int
     fits: bool
+    smallest: int
 
 
 def encode_within(peer: PeerCodec, image: Pixels, limit: int) -> Fitted:
@@ -74,14 +76,16 @@ def encode_within(peer: PeerCodec, image: Pixels, limit: int) -> Fitted:
     finds the best quality or one beside it.
     """
     low, high = peer.qualities
-    best = Fitted(peer.encode(image, low), low, fits=True)
-    if len(best.data) > limit:
-        return Fitted(best.data, low, fits=False)
+    data = peer.encode(image, low)
+    smallest = len(data)
+    best = Fitted(data, low, smallest <= limit, smallest)
+    if not best.fits:
+        return best
     while low < high:
         middle = (low + high + 1) // 2
         data = peer.encode(image, middle)
         if len(data) <= limit:
-            best, low = Fitted(data, middle, fits=True), middle
+            best, low = Fitted(data, middle, fits=True, smallest=smallest), middle
         else:
             high = middle - 1
     return best

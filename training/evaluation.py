@@ -284,7 +284,7 @@ def _at_equal_bytes(peer: PeerCodec, images: list[tuple[Path, ImageResult]]) -> 
         file = encode_within(peer, image, result.bytes)
         fitting += file.fits
         rates.append(8 * len(file.data) / pixels)
-        smallest.append(8 * len(peer.encode(image, peer.qualities[0])) / pixels)
+        smallest.append(8 * file.smallest / pixels)
         qualities.append(measure(decode_file(file.data), image))
     return PeerResult(
         codec=peer.name,

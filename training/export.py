@@ -250,6 +250,34 @@ def read_data_description(path: Path) -> tuple[Mapping[str, Any], ...]:
     return tuple(entries)
 
 
+def read_metrics(argument: str) -> tuple[str, Mapping[str, Any]]:
+    """An evaluation's main figures from `NAME=FILE`, for manifest and card.
+
+    Raises:
+        DataError: no such file, or not one that `training.evaluate` wrote.
+    """
+    name, _, file = argument.partition("=")
+    try:
+        values = json.loads(Path(file).read_bytes())
+        figures = {
+            "runtime": values["runtime"],
+            "images": values["images"],
+            "bits_per_pixel": values["bits_per_pixel"],
+            "bits_per_pixel_at_entropy": values["bits_per_pixel_entropy"],
+            **{key: value for key, value in values["quality"].items() if value is not None},
+            "codes_used": values["usage"]["used"],
+            "perplexity": values["usage"]["perplexity"],
+        }
+        for peer in values["peers"]:
+            figures[f"{peer['codec'].lower()}_psnr_at_equal_bytes"] = peer["quality"]["psnr"]
+        for row in values["probe"][:1]:  # the embedding; the others are what it is compared with
+            figures["recognition_linear"] = row["linear"]
+            figures["recognition_5_nearest"] = row["nearest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"--metrics takes NAME=FILE, a metrics.json: {argument!r}") from error
+    return name, {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}
+
+
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line; see `--help`."""
     parser = argparse.ArgumentParser(
@@ -278,9 +306,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--metrics",
-        type=Path,
-        metavar="FILE",
-        help="the metrics.json of python -m training.evaluate CHECKPOINT",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a metrics.json of python -m training.evaluate, recorded under that name, such as "
+        "kodak=runs/evaluation/metrics.json; may be given several times",
     )
     return parser.parse_args(arguments)
 
@@ -301,7 +331,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.out,
             version=options.version,
             data=read_data_description(options.describe) if options.describe else (),
-            metrics=json.loads(options.metrics.read_bytes()) if options.metrics else None,
+            metrics=dict(read_metrics(argument) for argument in options.metrics),
         )
     except (CheckpointError, DataError, BundleError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 
 import numpy as np
 import onnx
@@ -10,8 +11,8 @@ import torch
 
 from bundle import open_bundle
 from training.checkpoint import CheckpointError, load_checkpoint
-from training.data import find_images, read_image
-from training.export import code_space_of, export, main, odd_sizes
+from training.data import DataError, find_images, read_image
+from training.export import code_space_of, export, main, odd_sizes, read_metrics
 from training.graphs import run, session_of
 from training.model import Tokenizer
 from training.parity import BUDGETS, Parity, ParityError, Proof, check, pad_to_stride
@@ -210,3 +211,29 @@ def test_command_line_errors(tmp_path, photos, capsys):
     error = capsys.readouterr().err
     assert "no checkpoint" in error
     assert error.count("\n") == 1
+
+
+def test_metrics_of_an_evaluation(tmp_path):
+    """`--metrics NAME=FILE` records the main figures of an evaluation, and refuses what is none."""
+    values = {
+        "runtime": "ONNX Runtime fp32",
+        "images": 24,
+        "bits_per_pixel": 0.1875,
+        "bits_per_pixel_entropy": 0.169,
+        "quality": {"psnr": 26.25, "lpips": None},
+        "usage": {"used": 0.99, "perplexity": 1814.0},
+        "peers": [{"codec": "JPEG", "quality": {"psnr": 25.38}}],
+        "probe": [{"linear": 0.6, "nearest": 0.48}],
+    }
+    file = tmp_path / "metrics.json"
+    file.write_text(json.dumps(values))
+    name, figures = read_metrics(f"kodak={file}")
+    assert name == "kodak"
+    assert figures["psnr"] == 26.25
+    assert figures["jpeg_psnr_at_equal_bytes"] == 25.38
+    assert figures["recognition_5_nearest"] == 0.48
+    assert "lpips" not in figures
+    file.write_text("{}")
+    for argument in (f"kodak={file}", "kodak", "kodak=nowhere.json"):
+        with pytest.raises(DataError, match="NAME=FILE"):
+            read_metrics(argument)
