@@ -245,7 +245,7 @@ class Service:
         if model in ran:
             ran[model] = time.monotonic()
         if operation == "encode":
-            self.metrics.code_usage.add(model.name, model.manifest.codebook_size, results)
+            self.metrics.code_usage.add(model.id, model.manifest.codebook_size, results)
         return results
 
     async def _watch(self) -> None:

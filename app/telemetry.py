@@ -82,9 +82,6 @@ class Metrics:
             "batch_duration_seconds", "Seconds of a run.", buckets=_SECONDS, **own
         )
         self.rejections = Counter("rejections", "Requests refused, by code.", ("code",), **own)
-        self.images = Counter(
-            "images", "Images answered, by operation and outcome.", ("operation", "outcome"), **own
-        )
         self.departed = Counter("departed_clients", "Clients that left before their answer.", **own)
         self.ready = Gauge("ready", "1 while /readyz answers 200.", **own)
         self.code_usage = CodeUsage()

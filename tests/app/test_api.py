@@ -407,8 +407,8 @@ def test_health_and_metrics_answer(client):
         'tessera_stage_duration_seconds_count{stage="infer"}',
         "tessera_batch_items_sum",
         "tessera_queue_items 0.0",
-        'tessera_code_perplexity{model="tiny"}',
-        'tessera_code_usage_ratio{model="tiny"}',
+        'tessera_code_perplexity{model="tiny@1"}',
+        'tessera_code_usage_ratio{model="tiny@1"}',
         "process_resident_memory_bytes",
     ):
         assert name in text
