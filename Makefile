@@ -127,7 +127,7 @@ lock: $(VENV)/.stamp ## regenerate requirements/ from pyproject.toml
 	$(LOCK) --extra gpu --generate-hashes -c requirements/dev.txt -o requirements/gpu.txt
 
 ## Measure
-.PHONY: bench bench-full bench-setup bench-gpu
+.PHONY: bench bench-check bench-full bench-setup bench-gpu
 bench-setup: $(VENV)/.stamp-dev ## install the servers that Tessera is compared with
 	$(PY) -m benchmarks setup
 
@@ -136,6 +136,9 @@ bench: bench-setup ## compare speed, quick: 10 minutes, writes benchmarks/RESULT
 
 bench-full: bench-setup ## the same with more rounds and larger images: 45 minutes
 	$(PY) -m benchmarks full $(ARGS)
+
+bench-check: $(VENV)/.stamp-dev ## test the load generator; needs a C compiler
+	$(PY) -m pytest tests/benchmarks/check_pacer.py
 
 bench-gpu: $(GPU_VENV)/.stamp-serve ## everything about an NVIDIA GPU, within 8 minutes
 	$(GPU_VENV)/bin/python -m benchmarks.gpu $(ARGS)

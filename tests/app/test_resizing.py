@@ -95,7 +95,6 @@ def test_stretch_keeps_nothing_but_order():
     ("source", "size"),
     [((1, 65_535), (65_535, 1)), ((65_535, 1), (1, 65_535)), ((1, 65_535), (1024, 1024))],
 )
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures with /proc")
 def test_extreme_shapes_need_little_memory(fit, source, size):
     """One column to one row: never an image as tall as the one and as wide as the other."""
     pixels = np.zeros((source[1], source[0], 3), dtype=np.uint8)

@@ -1,0 +1,55 @@
+"""What goes into a bundle besides the model: its data's sources and the figures measured."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from training.data import DataError
+
+
+def read_data_description(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """What a model was trained on: a TOML file of `[[data]]` tables with `name` and `licence`.
+
+    Raises:
+        DataError: the file can't be read, or a table lacks one of the two.
+    """
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("data", [])
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path} can't be read: {error}") from error
+    for entry in entries:
+        if not all(isinstance(entry.get(key), str) for key in ("name", "licence")):
+            raise DataError(f"{path}: every [[data]] needs a name and a licence")
+    return tuple(entries)
+
+
+def read_metrics(argument: str) -> tuple[str, Mapping[str, Any]]:
+    """An evaluation's main figures from `NAME=FILE`, for manifest and card.
+
+    Raises:
+        DataError: no such file, or not one that `training.evaluate` wrote.
+    """
+    name, _, file = argument.partition("=")
+    try:
+        values = json.loads(Path(file).read_bytes())
+        figures = {
+            "runtime": values["runtime"],
+            "images": values["images"],
+            "bits_per_pixel": values["bits_per_pixel"],
+            "bits_per_pixel_at_entropy": values["bits_per_pixel_entropy"],
+            **{key: value for key, value in values["quality"].items() if value is not None},
+            "codes_used": values["usage"]["used"],
+            "perplexity": values["usage"]["perplexity"],
+        }
+        for peer in values["peers"]:
+            figures[f"{peer['codec'].lower()}_psnr_at_equal_bytes"] = peer["quality"]["psnr"]
+        for row in values["probe"][:1]:  # the embedding; the others are what it is compared with
+            figures["recognition_linear"] = row["linear"]
+            figures["recognition_5_nearest"] = row["nearest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"--metrics takes NAME=FILE, a metrics.json: {argument!r}") from error
+    return name, {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}
