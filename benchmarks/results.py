@@ -45,6 +45,8 @@ def _head(results: dict[str, Any]) -> str:
         "Written by `make bench`; nothing here is edited by hand.",
         _table(("", ""), facts.items()),
     ]
+    if "compare" in results and (warning := _disturbance(results["compare"]["closed"])):
+        lines.append(warning)
     if "compare" in results:
         lines.append(
             "Everyone gets one JPEG a request, quality 90, cut from real photographs, and answers "
@@ -59,6 +61,20 @@ def _head(results: dict[str, Any]) -> str:
             + " equal."
         )
     return "\n\n".join(lines)
+
+
+def _disturbance(rows: list[dict[str, Any]]) -> str:
+    """A warning, where the machine was not ours alone; empty where it was."""
+    disturbed = sum(row["foreign_share"] > FOREIGN_SHARE for row in rows) / len(rows)
+    if disturbed < 0.1:
+        return ""
+    middle = median(row["foreign_share"] for row in rows)
+    return (
+        f"**The machine was not quiet.** In {100 * disturbed:.0f} % of the measurements other "
+        f"processes used more than {100 * FOREIGN_SHARE:.0f} % of a core (median of all "
+        f"{100 * middle:.0f} %, most {100 * max(row['foreign_share'] for row in rows):.0f} %). "
+        "Take ratios with that in mind, and absolute figures as a lower bound."
+    )
 
 
 def _closed(compared: dict[str, Any]) -> str:
