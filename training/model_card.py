@@ -51,9 +51,11 @@ def _recipe(manifest: Manifest) -> str:
     lines = ["## Recipe", ""]
     lines.append(
         f"{facts.get('steps', '?')} steps, {facts.get('images_seen', '?')} crops, "
-        f"{float(facts.get('seconds', 0)) / 60:.0f} minutes; git commit "
+        f"{float(facts.get('seconds', 0)) / 60:.0f} minutes; exported at git commit "
         f"`{facts.get('git_commit', 'unknown')}`, torch {facts.get('torch', '?')}."
     )
+    if "note" in facts:
+        lines += ["", str(facts["note"])]
     for section in ("network", "quantizer", "loss", "optimizer"):
         values = configuration.get(section, {})
         shown = ", ".join(f"{k} {v}" for k, v in values.items() if v not in (0.0, ""))

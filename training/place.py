@@ -65,7 +65,7 @@ def keep_freed_memory() -> None:
     """Makes glibc keep the memory that a step frees, for the next step to use.
 
     By default it returns large blocks to the kernel, which then clears them anew at
-    the next step: on a virtual machine that took half the time (docs/log.md). Does
+    the next step. Measured on a virtual machine: a few percent at most (docs/log.md). Does
     nothing where the C library is another.
     """
     mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # M_… of <malloc.h>
