@@ -23,6 +23,7 @@ from torch import nn
 
 from bundle import Bundle, BundleError, Graph, Manifest, code_space_digest, write_bundle
 from bundle.manifest import CODEBOOK_FILE
+from training.amend import MODEL_CARD_FILE, graph_file
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from training.data import DataError, find_images, read_image
 from training.embedder import fit_embedder
@@ -155,12 +156,12 @@ def export(
     codebook = model.quantizer.normalized_codebook().detach().numpy().astype("<f4")
     shapes = graph_shapes(model, embedding_size)
     files = {
-        _file_name(name, precision): graph
+        graph_file(name, precision): graph
         for name, precisions in made.graphs.items()
         for precision, graph in precisions.items()
     }
     entries: dict[str, Graph] = {
-        name: shapes[name].manifest({p: _file_name(name, p) for p in precisions})
+        name: shapes[name].manifest({p: graph_file(name, p) for p in precisions})
         for name, precisions in made.graphs.items()
     }
     manifest = Manifest(
@@ -188,7 +189,7 @@ def export(
         },
     )
     files[CODEBOOK_FILE] = _npy(codebook)
-    files["MODEL_CARD.md"] = model_card(manifest).encode()
+    files[MODEL_CARD_FILE] = model_card(manifest).encode()
     return write_bundle(out, manifest, files)
 
 
@@ -199,10 +200,6 @@ def odd_sizes(images: list[Pixels]) -> list[Pixels]:
         height, width = image.shape[:2]
         cut.append(image[: max(1, height - 1 - index % 7), : max(1, width - 3 - index % 5)])
     return cut
-
-
-def _file_name(graph: str, precision: str) -> str:
-    return f"{graph}.onnx" if precision == "fp32" else f"{graph}.{precision}.onnx"
 
 
 def code_space_of(model: Tokenizer) -> str:
