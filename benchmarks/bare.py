@@ -4,7 +4,7 @@
 measurements, so that it can alternate with the servers. It reads lines `WHAT SIDE LAYOUT BATCH
 SECONDS` from its input and answers each with items per second:
 
-    what    encode (encoder and quantizer), decode, or embed (from codes)
+    what    encode (encoder and quantizer), decode, embed or recognize (from codes)
     layout  together: one run at a time on all threads; apart: as many runs at a time, one thread
             each
 """
@@ -42,11 +42,15 @@ def session(bundle: Bundle, graph: str, precision: str, threads: int) -> Any:
 
 
 class Graphs:
-    """Encoder, quantizer, decoder and embedder with so many threads for each run."""
+    """A bundle's graphs, its first recognizer among them, with so many threads for each run."""
 
     def __init__(self, bundle: Bundle, precision: str, threads: int) -> None:
-        names = ("encoder", "quantizer", "decoder", "embedder")
-        self._of = {name: session(bundle, name, precision, threads) for name in names}
+        names = {name: name for name in ("encoder", "quantizer", "decoder", "embedder")}
+        for _, recognizer in sorted(bundle.manifest.recognizers.items())[:1]:
+            names["recognizer"] = recognizer.graph
+        self._of = {
+            name: session(bundle, graph, precision, threads) for name, graph in names.items()
+        }
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """uint8 `[n, h, w, 3]` → codes `[n, rows, columns]`."""
@@ -60,6 +64,10 @@ class Graphs:
     def embed(self, codes: np.ndarray) -> np.ndarray:
         """Codes → vectors `[n, e]`."""
         return np.asarray(self._of["embedder"].run(None, {"codes": codes})[0])
+
+    def recognize(self, codes: np.ndarray) -> np.ndarray:
+        """Codes → class scores `[n, classes]`."""
+        return np.asarray(self._of["recognizer"].run(None, {"codes": codes})[0])
 
 
 def rate(graphs: list[Graphs], what: str, batches: list[np.ndarray], seconds: float) -> float:

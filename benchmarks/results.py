@@ -278,6 +278,13 @@ def _targets(compared: dict[str, Any], alone: dict[str, Any] | None) -> str:
                 " %",
                 least=False,
             )
+        for side in _values(alone["operations"], "side"):
+            encoded, classified = (
+                _median(alone["operations"], "per_second", title=title, side=side)
+                for title in ("encode JPEG", "classify codes")
+            )
+            if encoded and classified:
+                target(f"{side}², classify codes against encode", classified / encoded, 5, "×")
         for row in alone["contention"]:
             if row["key"] == TESSERA.key:
                 target(
@@ -309,8 +316,8 @@ def _operations(alone: dict[str, Any]) -> str:
                 )
             )
     return (
-        "## Decode and embed, 8 clients\n\nBeside the graphs alone in ONNX Runtime: the decoder; "
-        "the embedder; for JPEG encoder and quantizer.\n\n"
+        "## Decode, embed and classify, 8 clients\n\nBeside the graphs alone in ONNX Runtime: the "
+        "decoder; the embedder; the recognizer; for JPEG encoder and quantizer.\n\n"
         + _table(
             ("", "requests/s", "min–max", "p50 ms", "p99 ms", "bare/s", "share", "errors"), body
         )

@@ -1,4 +1,4 @@
-"""Tessera alone: decoding, embedding, formats, large images, mixed load, memory, idleness."""
+"""Tessera alone: each operation, formats, large images, mixed load, memory, idleness."""
 
 from __future__ import annotations
 
@@ -89,6 +89,11 @@ def embed_request(body: bytes, form: str) -> bytes:
     return request("/v1/embed", form, body, NPY)
 
 
+def classify_request(codes: bytes) -> bytes:
+    """Packed codes → labels."""
+    return request("/v1/classify", PACKED, codes, "application/json")
+
+
 def codes_of(server: Server, files: Sequence[bytes], accept: str = PACKED) -> list[bytes]:
     """Codes of JPEG files, in a form that the service gives."""
     found = []
@@ -104,12 +109,17 @@ def codes_of(server: Server, files: Sequence[bytes], accept: str = PACKED) -> li
 
 
 def operations(server: Server, bare: BareWorker, plan: Plan) -> list[dict[str, Any]]:
-    """Decoding and embedding at 8 clients, beside ONNX Runtime alone in turn."""
+    """Encoding, decoding, embedding and, where the model carries a recognizer, classifying.
+
+    8 clients, one image or grid in a request, beside ONNX Runtime alone in turn.
+    """
     rows = []
+    recognizes = bool(_default(server)["recognizers"])
     kinds: list[tuple[str, str, int, list[bytes]]] = []
     for side in (64, 256):
         files = jpegs(side)
         codes = codes_of(server, files)
+        kinds.append(("encode JPEG", "encode", side, [encode_request(jpeg) for jpeg in files]))
         for title, accept in (
             ("decode to PNG", "image/png"),
             ("decode to WebP", "image/webp"),
@@ -118,6 +128,9 @@ def operations(server: Server, bare: BareWorker, plan: Plan) -> list[dict[str, A
         ):
             kinds.append((title, "decode", side, [decode_request(c, accept) for c in codes]))
         kinds.append(("embed codes", "embed", side, [embed_request(c, PACKED) for c in codes]))
+        if recognizes:
+            asked = [classify_request(c) for c in codes]
+            kinds.append(("classify codes", "recognize", side, asked))
         kinds.append(
             ("embed JPEG", "encode", side, [embed_request(j, "image/jpeg") for j in files])
         )
@@ -144,7 +157,7 @@ def formats(server: Server, plan: Plan) -> list[dict[str, Any]]:
         for form, query in (("application/json", ""), (NPY, "?model="), (PACKED, "")):
             (codes,) = codes_of(server, [jpeg], form)
             to_codes = encode_request(jpeg, form)
-            model = _model(server) if query else ""
+            model = _default(server)["name"] if query else ""
             back = decode_request(codes, NPY, form, query + model)
             writing, reading = [], []
             for _ in range(max(5, plan.rounds)):
@@ -314,6 +327,8 @@ def _stage(headers: Any, name: str) -> float:
     return 0.0
 
 
-def _model(server: Server) -> str:
+def _default(server: Server) -> dict[str, Any]:
+    """What the service says of its default model."""
     get = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    return str(json.loads(send(server.port, get)[2])["default"])
+    answer = json.loads(send(server.port, get)[2])
+    return next(model for model in answer["data"] if model["name"] == answer["default"])
