@@ -161,6 +161,7 @@ class Protocol(HttpToolsProtocol):
         cycle = self.cycle
         super().on_response_complete()
         if self.transport.is_closing() or self.transport.get_write_buffer_size():
+            self._unread = 0  # what was left of the answer before says nothing of this one
             self._watch_reader()
         elif cycle is not None and cycle.more_body:
             self._start_timer(_LINGER_S, self.transport.close)

@@ -261,6 +261,19 @@ def test_an_answer_nobody_reads_is_given_up(client, monkeypatch):
             time.sleep(0.02)
 
 
+def test_equal_answers_in_a_row_are_read_to_their_ends(client):
+    """As much left to read as of the answer before doesn't mean that the reader has stalled."""
+    codes = io.BytesIO()
+    np.save(codes, np.zeros((1, 144, 192), np.int64))  # 5 MB of pixels: more than a socket holds
+    for _ in range(4):
+        answer = client.post(
+            "/v1/decode?model=tiny",
+            content=codes.getvalue(),
+            headers={"content-type": "application/x-npy", "accept": "application/x-npy"},
+        )
+        assert len(answer.content) > 5e6
+
+
 def test_a_refused_upload_may_linger_but_not_for_long(client, monkeypatch):
     """Its sender gets to read the refusal; what it still sends is thrown away."""
     monkeypatch.setattr(server, "_LINGER_S", 0.3)
