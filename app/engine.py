@@ -173,12 +173,13 @@ class Graphs:
             `[classes, h/s, w/s]` where the graph has a second output.
 
         Raises:
-            Internal: a score is not finite.
+            Internal: a score or a map is not finite.
         """
         results = []
         for one in codes:
             logits, *maps = self._run(graph, one[None])
-            results.append((_check_finite(logits[0], "scores"), maps[0][0] if maps else None))
+            found = _check_finite(maps[0][0], "activation maps") if maps else None
+            results.append((_check_finite(logits[0], "scores"), found))
         return results
 
     def warm_up(self) -> None:
@@ -220,10 +221,15 @@ class Graphs:
             f"embeddings are not unit vectors of {manifest.embedding_size} numbers",
         )
         for name, recognizer in manifest.recognizers.items():
-            ((logits, _),) = self.recognize(recognizer.graph, codes)
+            ((logits, maps),) = self.recognize(recognizer.graph, codes)
+            classes = len(recognizer.classes)
             _expect(
-                logits.shape == (len(recognizer.classes),),
+                logits.shape == (classes,),
                 f"recognizer {name!r} doesn't give one score for each of its classes",
+            )
+            _expect(
+                maps is None or maps.shape == (classes, *codes.shape[1:]),
+                f"recognizer {name!r} doesn't give one map of the code grid for each class",
             )
 
     def _run(self, graph: str, codes: NDArray[Any], options: Any = None) -> list[NDArray[Any]]:

@@ -59,6 +59,23 @@ class Reconstruction:
     pixels: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Recognition:
+    """What a recognizer says of one image or grid.
+
+    Attributes:
+        logits: float32 `[classes]`.
+        maps: float32 `[classes, rows, columns]` over the code grid; None where the recognizer
+            gives none.
+        width, height: of the image in pixels; the grid may reach beyond it.
+    """
+
+    logits: NDArray[np.float32]
+    maps: NDArray[np.float32] | None
+    width: int
+    height: int
+
+
 @dataclass(frozen=True, slots=True)
 class Intake:
     """How images become model input.
@@ -131,6 +148,39 @@ class Runner:
             return (await self._images(operation, upload, intake))[1]
 
         return await self._each(one, list(enumerate(uploads)))
+
+    async def recognize_images(
+        self, graph: str, uploads: Sequence[Upload], intake: Intake
+    ) -> list[Item[Recognition]]:
+        """Images → what that recognizer's graph makes of their codes, in one run.
+
+        Raises:
+            TesseraError: every item failed; the error of the first.
+        """
+
+        async def one(upload: Upload) -> Recognition:
+            original, found = await self._images(f"recognize-images:{graph}", upload, intake)
+            height, width, _ = original.shape
+            return Recognition(*found, width, height)
+
+        return await self._each(one, list(enumerate(uploads)))
+
+    async def recognize_codes(
+        self, graph: str, grids: Sequence[tuple[int, CodeGrid | TesseraError]]
+    ) -> list[Item[Recognition]]:
+        """Codes → what that recognizer's graph makes of them.
+
+        Raises:
+            TesseraError: every item failed; the error of the first.
+        """
+
+        async def one(grid: CodeGrid | TesseraError) -> Recognition:
+            if isinstance(grid, TesseraError):
+                raise grid
+            found = await self._codes(f"recognize:{graph}", grid)
+            return Recognition(*found, grid.width, grid.height)
+
+        return await self._each(one, grids)
 
     async def decode(
         self, grids: Sequence[tuple[int, CodeGrid | TesseraError]]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from app.models import Model
-    from app.operations import Item
+    from app.operations import Item, Recognition
 
 # What a map must reach, of its highest value, to belong to the main region.
 _REGION_THRESHOLD = 0.5
@@ -56,13 +56,8 @@ class Question:
         return cls(model, name, recognizer.graph, recognizer.classes, k, with_map)
 
 
-def labels_reply(question: Question, items: Sequence[Item[Any]]) -> Response:
-    """Labels as JSON.
-
-    Args:
-        question: as asked.
-        items: logits float32 `[classes]` and maps float32 `[classes, rows, columns]`, or None.
-    """
+def labels_reply(question: Question, items: Sequence[Item[Recognition]]) -> Response:
+    """Labels as JSON, of each item that didn't fail."""
     data = []
     for item in items:
         entry: dict[str, Any] = {"index": item.index}
@@ -71,7 +66,7 @@ def labels_reply(question: Question, items: Sequence[Item[Any]]) -> Response:
         if isinstance(item.value, TesseraError):
             entry["error"] = item_problem(item.value)
         else:
-            entry |= _labels(question, *item.value)
+            entry |= _labels(question, item.value)
         data.append(entry)
     return json_response(
         {
@@ -83,11 +78,15 @@ def labels_reply(question: Question, items: Sequence[Item[Any]]) -> Response:
     )
 
 
-def _labels(
-    question: Question, logits: NDArray[np.float32], maps: NDArray[np.float32] | None
-) -> dict[str, Any]:
-    scores = np.exp(logits.astype(np.float64) - logits.max())
-    probabilities = scores / scores.sum()
+def probabilities_of(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Softmax over the last axis: `[…, classes]`, which sums to 1."""
+    scores = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float64] = scores / scores.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def _labels(question: Question, found: Recognition) -> dict[str, Any]:
+    probabilities = probabilities_of(found.logits)
     best = np.argsort(-probabilities, kind="stable")[: question.k]
     entry: dict[str, Any] = {
         "labels": [
@@ -95,10 +94,12 @@ def _labels(
             for i in best
         ]
     }
-    if question.with_map and maps is not None:
-        scaled = _scaled(maps[best[0]])
+    if question.with_map and found.maps is not None:
+        scaled = _scaled(found.maps[best[0]])
         entry["map"] = np.ascontiguousarray(scaled.round(4))
-        entry["box"] = _box(scaled, question.model.manifest.stride)
+        left, top, right, bottom = _box(scaled, question.model.manifest.stride)
+        # The last codes may stand for less than a whole patch of the picture.
+        entry["box"] = [left, top, min(right, found.width), min(bottom, found.height)]
     return entry
 
 

@@ -135,15 +135,13 @@ async def classify(
         codes = await call.codes(body, model)
         question = Question.to(codes.model, recognizer, k, with_map=map)
         with call.admit(len(codes.grids)):
-            items = await call.runner(codes.model).codes(f"recognize:{question.graph}", codes.grids)
+            items = await call.runner(codes.model).recognize_codes(question.graph, codes.grids)
     else:
         chosen = call.models.get(model)
         question = Question.to(chosen, recognizer, k, with_map=map)
         uploads = await call.uploads(body)
         with call.admit(len(uploads)):
-            items = await call.runner(chosen).images(
-                f"recognize-images:{question.graph}", uploads, intake
-            )
+            items = await call.runner(chosen).recognize_images(question.graph, uploads, intake)
     return await call.reply(labels_reply, question, items)
 
 

@@ -24,6 +24,12 @@ def tiny_bundle() -> Path:
 
 
 @pytest.fixture(scope="session")
+def recognizing_bundle() -> Path:
+    """The tiny model with two recognizers made by hand (make.py beside it); not to be changed."""
+    return DATA / "recognizing" / "tiny"
+
+
+@pytest.fixture(scope="session")
 def photos() -> Path:
     """A handful of small photographs with free licences (see LICENCES.csv beside them)."""
     return DATA / "photos"
