@@ -3,8 +3,10 @@
 Each loaded model is seven of the protocol's models: its four graphs as they are, named
 `photo-f8.encoder`, `.quantizer`, `.decoder` and `.embedder`, and what they make up together,
 `photo-f8.encode`, `.decode` and `.embed`, which take images of any size, also as encoded files.
-The bare name `photo-f8` means `photo-f8.encode`. All of it runs through the same queue, limits
-and errors as the rest of the service.
+The bare name `photo-f8` means `photo-f8.encode`. Each of its recognizers is two more, such as
+`photo-f8.recognizer.imagenette-10` and `photo-f8.classify.imagenette-10`; without a name behind
+them, the first. All of it runs through the same queue, limits and errors as the rest of the
+service.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ from app.protocols import (
     V2Ready,
     V2Server,
 )
+from app.recognition import probabilities_of
 from app.replies import json_response, whole
-from app.targets import COMPOSED, GRAPHS, Inputs, Target
+from app.targets import CLASSIFY, COMPOSED, GRAPHS, RECOGNIZER, Inputs, Target
 from app.tensors import (
     BINARY,
     HEADER,
@@ -50,6 +53,8 @@ from app.tensors import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from app.operations import Recognition
+
 
 PROTOCOL = "Open Inference Protocol"
 
@@ -60,7 +65,7 @@ _FLOATS = {"FP16": np.float16, "FP32": np.float32}
 _KEYED: dict[str, Any] = {"statuses": (401, 503), "codes": ("unauthorized", "not_ready")}
 _NAMED: dict[str, Any] = {
     "statuses": (401, 404, 503),
-    "codes": ("unauthorized", "model_not_found", "not_ready"),
+    "codes": ("unauthorized", "model_not_found", "recognizer_not_found", "not_ready"),
 }
 _OF = partial(described, PROTOCOL)
 _METADATA = _OF("What a model takes and gives", V2Model, **_NAMED)
@@ -73,7 +78,7 @@ _INFER = _OF(
         *("malformed_request", "unauthorized", "model_not_found", "not_acceptable"),
         *("code_space_mismatch", "body_too_large", "too_many_images", "image_too_large"),
         *("unsupported_media_type", "image_corrupt", "codes_invalid", "invalid_parameter"),
-        *("overloaded", "internal", "not_ready", "deadline_exceeded"),
+        *("overloaded", "internal", "not_ready", "deadline_exceeded", "recognizer_not_found"),
     ),
     bodies={
         JSON: {"schema": reference(V2InferBody)},
@@ -128,7 +133,14 @@ def _index(request: Request) -> list[dict[str, Any]]:
     return [
         {"name": f"{model.name}.{task}", "version": model.manifest.version, "state": "READY"}
         for model in request.app.state.service.models.by_name.values()
-        for task in (*GRAPHS, *COMPOSED)
+        for task in (
+            *(*GRAPHS, *COMPOSED),
+            *(
+                f"{t}.{r}"
+                for t in (RECOGNIZER, CLASSIFY)
+                for r in sorted(model.manifest.recognizers)
+            ),
+        )
     ]
 
 
@@ -142,7 +154,7 @@ async def model_metadata(request: Request, name: str, version: str | None = None
         {
             "name": name,
             "versions": models.versions(target.model.name),
-            "platform": "onnx_onnxv1" if target.task in GRAPHS else "tessera_bundle",
+            "platform": "onnx_onnxv1" if target.task in {*GRAPHS, RECOGNIZER} else "tessera_bundle",
             "inputs": [port.described() for port in target.inputs],
             "outputs": [port.described() for port in target.outputs],
         }
@@ -210,6 +222,9 @@ async def _run(call: Call, target: Target, inputs: Inputs) -> dict[str, NDArray[
         with call.admit(len(grids)):
             if task in {"decode", "decoder"}:
                 return {target.outputs[0].name: _stacked(whole(await runner.decode(grids)))}
+            if target.recognizer is not None:
+                graph = target.recognizer.graph
+                return _recognized(target, whole(await runner.recognize_codes(graph, grids)))
             return {target.outputs[0].name: _stacked(whole(await runner.codes("embed", grids)))}
     uploads = inputs.images()
     with call.admit(len(uploads)):
@@ -217,9 +232,21 @@ async def _run(call: Call, target: Target, inputs: Inputs) -> dict[str, NDArray[
             made = whole(await runner.encode(uploads, intake))
             sizes = np.array([(grid.width, grid.height) for grid in made], np.int32)
             return {"codes": _stacked([grid.codes for grid in made]), "size": sizes}
+        if target.recognizer is not None:
+            graph = target.recognizer.graph
+            return _recognized(target, whole(await runner.recognize_images(graph, uploads, intake)))
         operation = "latents" if task == "encoder" else "embed-images"
         items = await runner.images(operation, uploads, intake)
         return {target.outputs[0].name: _stacked(whole(items))}
+
+
+def _recognized(target: Target, found: list[Recognition]) -> dict[str, NDArray[Any]]:
+    logits = _stacked([one.logits for one in found])
+    names = [port.name for port in target.outputs]
+    if target.task == CLASSIFY:
+        return {names[0]: probabilities_of(logits).astype(np.float32)}
+    maps = [one.maps for one in found if one.maps is not None]
+    return dict(zip(names, (logits, _stacked(maps)) if maps else (logits,), strict=True))
 
 
 def _stacked(arrays: list[NDArray[Any]]) -> NDArray[Any]:

@@ -161,7 +161,8 @@ class Runner:
         async def one(upload: Upload) -> Recognition:
             original, found = await self._images(f"recognize-images:{graph}", upload, intake)
             height, width, _ = original.shape
-            return Recognition(*found, width, height)
+            logits, maps = found
+            return Recognition(logits, maps, width, height)
 
         return await self._each(one, list(enumerate(uploads)))
 
@@ -177,8 +178,8 @@ class Runner:
         async def one(grid: CodeGrid | TesseraError) -> Recognition:
             if isinstance(grid, TesseraError):
                 raise grid
-            found = await self._codes(f"recognize:{graph}", grid)
-            return Recognition(*found, grid.width, grid.height)
+            logits, maps = await self._codes(f"recognize:{graph}", grid)
+            return Recognition(logits, maps, grid.width, grid.height)
 
         return await self._each(one, grids)
 

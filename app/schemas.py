@@ -152,10 +152,17 @@ class ClassifiedItem(ItemBase):
 
     labels: list[Label] | None = Field(default=None, description="the most probable first")
     map: list[list[float]] | None = Field(
-        default=None, description="activation of the first label over the code grid, 0…1"
+        default=None,
+        description="activation of the first label over the code grid, 0…1; with map=true",
+        examples=[[[0.0, 0.2], [0.1, 1.0]]],
     )
     box: list[int] | None = Field(
-        default=None, description="[x0, y0, x1, y1] in pixels around the map's main region"
+        default=None,
+        description="[x0, y0, x1, y1] in pixels around the map's main region, within the picture: "
+        "where the label comes from, learnt without boxes (weakly supervised); with map=true",
+        min_length=4,
+        max_length=4,
+        examples=[[8, 0, 16, 16]],
     )
 
 
@@ -171,9 +178,9 @@ class Classified(Schema):
 class RecognizerFacts(Schema):
     """A recognizer of a model."""
 
-    classes: list[str]
-    licence: str
-    metrics: dict[str, Any]
+    classes: list[str] = Field(description="in the order of its scores")
+    licence: str = Field(description="of the data it was trained on")
+    metrics: dict[str, Any] = Field(description="measured when it was made")
 
 
 class ModelFacts(Schema):
@@ -195,7 +202,7 @@ class ModelFacts(Schema):
     precision: str = Field(description="that runs here", examples=["fp32"])
     precisions: list[str] = Field(description="that the bundle carries")
     device: str = Field(examples=["cpu"])
-    recognizers: dict[str, RecognizerFacts]
+    recognizers: dict[str, RecognizerFacts] = Field(description="by name; empty without any")
     data: list[dict[str, Any]] = Field(description="what it was trained on, with licences")
     metrics: dict[str, Any] = Field(description="measured at export")
 

@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 
     from app.bodies import Limits
     from app.models import Model, Models
+    from bundle import Recognizer
 
 GRAPHS = ("encoder", "quantizer", "decoder", "embedder")
 COMPOSED = ("encode", "decode", "embed")
+# Of each recognizer, by name behind another dot: its graph as it is, and images or codes to
+# probabilities.
+RECOGNIZER = "recognizer"
+CLASSIFY = "classify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +60,14 @@ class Target:
     Attributes:
         model: of ours.
         name: as the client said it.
-        task: one of `GRAPHS` or `COMPOSED`.
+        task: one of `GRAPHS` or `COMPOSED`, `RECOGNIZER` or `CLASSIFY`.
+        recognizer: which one, of the latter two.
     """
 
     model: Model
     name: str
     task: str
+    recognizer: Recognizer | None = None
 
     @classmethod
     def named(cls, models: Models, name: str, version: str | None) -> Target:
@@ -68,7 +75,13 @@ class Target:
 
         Raises:
             ModelNotFound: there is none.
+            RecognizerNotFound: the model has none, or none of that name.
         """
+        for task in (RECOGNIZER, CLASSIFY):
+            base, found, rest = name.partition(f".{task}")
+            if base and found and (not rest or rest.startswith(".")):
+                model = models.get(base, version)
+                return cls(model, name, task, model.recognizer(rest[1:] or None)[1])
         base, _, task = name.rpartition(".")
         if not base or task not in {*GRAPHS, *COMPOSED}:
             base, task = name, "encode"
@@ -76,32 +89,36 @@ class Target:
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        """What it takes; of `encode` and `embed` exactly one of them, of `decode` `size` may go."""
+        """What it takes: exactly one of them; but `size`, of `decode`, goes with the codes."""
         images = (Port("image", BYTES, (-1,)), Port("pixels", "UINT8", (-1, -1, -1, 3)))
         codes = Port("codes", "INT64", (-1, -1, -1))
         return {
             "encode": images,
             "decode": (codes, Port("size", "INT32", (-1, 2))),
             "embed": (*images, codes),
+            CLASSIFY: (*images, codes),
         }.get(self.task) or self._ports("inputs")
 
     @property
     def outputs(self) -> tuple[Port, ...]:
         """What it gives; sizes are width, height in pixels."""
+        classes = len(self.recognizer.classes) if self.recognizer else 0
         return {
             "encode": (Port("codes", "INT64", (-1, -1, -1)), Port("size", "INT32", (-1, 2))),
             "decode": (Port("pixels", "UINT8", (-1, -1, -1, 3)),),
             "embed": (Port("embedding", "FP32", (-1, self.model.manifest.embedding_size)),),
+            CLASSIFY: (Port("probabilities", "FP32", (-1, classes)),),
         }.get(self.task) or self._ports("outputs")
 
     def _ports(self, which: str) -> tuple[Port, ...]:
+        graph = self.recognizer.graph if self.recognizer else self.task
         return tuple(
             Port(
                 tensor.name,
                 datatype_of(tensor.dtype),
                 tuple(axis if isinstance(axis, int) else -1 for axis in tensor.axes),
             )
-            for tensor in getattr(self.model.manifest.graphs[self.task], which)
+            for tensor in getattr(self.model.manifest.graphs[graph], which)
         )
 
 

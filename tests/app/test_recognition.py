@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import onnx
 import pytest
+import tritonclient.http as triton
 from onnx import numpy_helper
 from PIL import Image
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from app import schemas
 from app.device import Device
@@ -387,6 +389,77 @@ def test_requests_are_timed_and_counted(service, code_space, blue):
     timing = answer.headers["server-timing"]
     assert float(re.search(r"infer;dur=([\d.]+)", timing)[1]) > 0
     assert counted() == before + 1
+
+
+# --- in the Open Inference Protocol ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def official(service):
+    """Triton's own client."""
+    address = f"{service.base_url.host}:{service.base_url.port}"
+    with triton.InferenceServerClient(address) as official:
+        yield official
+
+
+def given(name, array):
+    tensor = triton.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
+    tensor.set_data_from_numpy(array)
+    return tensor
+
+
+def test_each_recognizer_is_two_models_of_the_protocol(official):
+    """Its graph as it is, and images or codes to probabilities; both are listed and described."""
+    listed = {entry["name"] for entry in official.get_model_repository_index()}
+    assert {f"tiny.{t}.{r}" for t in ("recognizer", "classify") for r in ("colours", "tones")} < (
+        listed
+    )
+    assert all(official.is_model_ready(name) for name in listed)
+    graph = official.get_model_metadata("tiny.recognizer.colours")
+    assert [(port["name"], port["shape"]) for port in graph["outputs"]] == [
+        ("logits", [-1, 6]),
+        ("map", [-1, 6, -1, -1]),
+    ]
+    composed = official.get_model_metadata("tiny.classify.tones", "2")
+    assert [port["name"] for port in composed["inputs"]] == ["image", "pixels", "codes"]
+    assert composed["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}]
+
+
+def test_images_and_codes_have_the_probabilities_of_the_other_endpoint(service, official):
+    """By name, or the first without; in the order of the manifest's classes."""
+    pixels = picture(40, 24)
+    codes = service.post("/v1/encode", content=png(pixels), headers=PNG).json()["data"][0]["codes"]
+    labels = classify(service, png(pixels), k=6).json()["data"][0]["labels"]
+    expected = {label["label"]: label["probability"] for label in labels}
+    for tensor in (
+        given("image", np.array([png(pixels)] * 2, object)),
+        given("pixels", np.stack([pixels] * 2)),
+        given("codes", np.array([codes] * 2)),
+    ):
+        for name in ("tiny.classify", "tiny.classify.colours"):
+            found = official.infer(name, [tensor]).as_numpy("probabilities")
+            assert found.shape == (2, 6)
+            assert found[0] == pytest.approx([expected[c] for c in COLOURS], abs=2e-6)
+
+
+def test_a_recognizers_graph_runs_as_it_is(official, table):
+    """Codes to scores and maps; without a map, to scores alone."""
+    codes = np.random.default_rng(1).integers(0, 256, (3, 4, 5))
+    answer = official.infer("tiny.recognizer.colours", [given("codes", codes)])
+    assert np.array_equal(answer.as_numpy("map"), table[codes].transpose(0, 3, 1, 2))
+    assert answer.as_numpy("logits") == pytest.approx(table[codes].mean(axis=(1, 2)), abs=1e-5)
+    tones = official.infer("tiny.recognizer.tones", [given("codes", codes)])
+    assert tones.as_numpy("logits").shape == (3, 2)
+    assert tones.as_numpy("map") is None
+
+
+def test_the_protocol_refuses_recognizers_that_are_not_there(official, client):
+    """404 in its own shape."""
+    assert not official.is_model_ready("tiny.classify.absent")
+    with pytest.raises(InferenceServerException, match=r"recognizer_not_found: .*colours, tones"):
+        official.get_model_metadata("tiny.classify.absent")
+    answer = client.get("/v2/models/tiny.classify")
+    assert (answer.status_code, list(answer.json())) == (404, ["error"])
 
 
 # --- what a bundle may hold --------------------------------------------------------------------
