@@ -1,14 +1,15 @@
 # Tessera's commands; `make` alone lists them.
 #
-# Two environments, made and kept up to date by themselves: .venv for everything, and .venv-gpu
-# for serving on a GPU, because onnxruntime and onnxruntime-gpu can't live in one. A stamp file
-# in each remembers which requirement files it holds.
+# Environments are made and kept up to date by themselves: .venv for everything, .venv-gpu for
+# serving on a GPU, because onnxruntime and onnxruntime-gpu can't live in one, and .venv-ray for
+# checking `--engine ray`. A stamp file in each remembers which requirement files it holds.
 
 PYTHON ?= python3
 ARGS ?=
 
 VENV := .venv
 GPU_VENV := .venv-gpu
+RAY_VENV := .venv-ray
 PY := $(VENV)/bin/python
 PIP := -m pip install --quiet --no-input --disable-pip-version-check
 
@@ -56,6 +57,14 @@ $(VENV)/.stamp-train: requirements/train.txt $(VENV)/.stamp
 $(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp
 	@echo "Installing what tests and training need into $(VENV): this takes minutes …"
 	@$(PY) $(PIP) -r $<
+	@touch $@
+
+$(RAY_VENV)/.stamp:
+	$(call make_venv,$(RAY_VENV))
+
+$(RAY_VENV)/.stamp-ray: requirements/ray.txt $(RAY_VENV)/.stamp
+	@echo "Installing what a machine of a Ray cluster needs into $(RAY_VENV) …"
+	@$(RAY_VENV)/bin/python $(PIP) -r $<
 	@touch $@
 
 $(GPU_VENV)/.stamp-serve: requirements/gpu.txt $(GPU_VENV)/.stamp
@@ -125,6 +134,7 @@ lock: $(VENV)/.stamp ## regenerate requirements/ from pyproject.toml
 		-c requirements/dev.txt -o requirements/train.txt
 	$(LOCK) --extra cpu --generate-hashes -c requirements/dev.txt -o requirements/cpu.txt
 	$(LOCK) --extra gpu --generate-hashes -c requirements/dev.txt -o requirements/gpu.txt
+	$(LOCK) --extra cpu --extra ray -c requirements/dev.txt -o requirements/ray.txt
 
 ## Measure
 .PHONY: bench bench-check bench-full bench-setup bench-gpu
@@ -159,13 +169,18 @@ image-check: $(VENV)/.stamp-dev ## build both images and prove them by running t
 	BUILD_FLAGS="$(BUILD_FLAGS)" $(PY) -m pytest tests/container/check_image.py -s --timeout=3600 $(ARGS)
 
 ## Cluster
-.PHONY: deploy-check cluster-check
+.PHONY: deploy-check cluster-check ray-check
 $(VENV)/.stamp-deploy: pyproject.toml $(VENV)/.stamp-dev
 	$(PY) $(PIP) --group deploy
 	@touch $@
 
 deploy-check: $(VENV)/.stamp-deploy ## check deploy/ with kubectl, Kubernetes' schemas and promtool
 	$(PY) -m pytest tests/deploy/check_deploy.py -s $(ARGS)
+
+# DATA names a folder of photographs; without it, those of the tests are taken forty times.
+DATA ?=
+ray-check: $(RAY_VENV)/.stamp-ray ## tokenize on a Ray cluster with a node killed: equal to one machine
+	$(RAY_VENV)/bin/python tests/cluster/ray_check.py $(DATA) $(ARGS)
 
 cluster-check: $(VENV)/.stamp-dev ## two replicas behind nginx under load: one drained, one killed
 	$(PY) tests/cluster/run.py $(ARGS)

@@ -7,8 +7,12 @@ import secrets
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.commands.failures import MISUSED, CommandFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PIPE = Path("-")
 
@@ -58,11 +62,16 @@ def _is_text(content: bytes) -> bool:
         return False
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file that is complete if it is there, even after the power failed."""
+def write_durably(path: Path, content: Iterable[bytes]) -> None:
+    """Write a file that is complete if it is there, even after the power failed.
+
+    Args:
+        path: of the file.
+        content: one piece after the other.
+    """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+        file.writelines(content)
         file.flush()
         os.fsync(file.fileno())
     # As umask would have it: mkstemp is for secrets.

@@ -11,37 +11,37 @@
 
 Where all images are resized to one size, a shard is one array `[n, rows, columns]`. Else it is
 flat, row after row and image after image, and each image has an `offset`. NumPy maps both without
-reading them, in any version and any language that knows the format: that, and that equal runs
-give equal bytes, is why they are not Parquet.
+reading them, in any version and any language that knows the format. With `--format parquet` a
+shard is one file instead, `00000.parquet`, a row for each image.
 
 A shard holds the images at fixed places of the source. It is written under another name, and
-renamed when it is whole, `.npy` before `.json`: a shard whose `.json` is there is complete. So a
-run that was killed goes on with the first shard that isn't, and ends with the very files of a run
-that was not.
+renamed when it is whole, `.npy` before `.json`: a shard whose `.json` (or `.parquet`) is there is
+complete. So a run that was killed goes on with the first shard that isn't, and ends with the very
+files of a run that was not; and several machines may write shards of one folder.
 """
 
 from __future__ import annotations
 
 import fcntl
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import orjson
 
 from app.commands.failures import CommandFailed
 from app.commands.files import write_durably
-from app.npy import write_npy
+from app.commands.shardfiles import shard_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from app.codes import CodeGrid
-    from app.errors import TesseraError
+    from app.commands.shardfiles import Broken, Grids, Tally
 
 _FORMAT = "tessera-shards"
 _FORMAT_VERSION = 1
+_PARTS = ".parts"
 
 
 class Shards:
@@ -49,12 +49,14 @@ class Shards:
 
     Args:
         folder: made if it isn't there.
-        job: what decides the codes: model, code space, source, size; plain values for JSON.
+        job: what decides the codes: model, code space, precision, source, size, form; plain
+            values for JSON.
 
     Attributes:
-        done: shards that are complete.
-        complete: whether all of them are.
-        images, broken: in the complete ones.
+        files: the shards' files.
+        parts: hidden folder for what a run notes of its source; taken away at the end.
+        complete: whether all shards are there.
+        done, images, broken: shards that are counted, and what they hold.
 
     Raises:
         CommandFailed: the folder holds another job's shards, or something else.
@@ -64,19 +66,57 @@ class Shards:
         self._folder = folder
         self._job = job
         self._manifest = folder / "manifest.json"
+        self._with_broken: list[int] = []
+        self.files = shard_files(job["format"], folder, job)
+        self.parts = folder / _PARTS
         self.complete = False
         self.done = self.images = self.broken = 0
         if self._manifest.is_file():
-            self._continue()
+            self._check_same_job()
+            self._clear()
         elif any(not path.name.startswith(".") for path in folder.iterdir()):
             raise CommandFailed(f"{folder}: is not empty, and holds no shards")
         else:
             self._write_manifest()
 
-    def _continue(self) -> None:
+    def resume(self) -> None:
+        """Count the shards that are complete, up to the first that isn't."""
+        while not self.complete and self.files.has(self.done):
+            self.count(self.done, self.files.tally(self.done))
+
+    def write(self, grids: Grids, broken: Broken) -> None:
+        """Write the next shard, as `ShardFiles.write`."""
+        self.count(self.done, self.files.write(self.done, grids, broken))
+
+    def count(self, index: int, tally: Tally) -> None:
+        """Take up a shard that is complete; once each, in any order."""
+        self.done += 1
+        self.images += tally.images
+        self.broken += tally.broken
+        if tally.broken:
+            self._with_broken.append(index)
+
+    def finish(self) -> None:
+        """Write the report, and say in the manifest that all is there."""
+        self._clear()
+        if self._with_broken:
+            write_durably(self._folder / "broken.jsonl", self._report())
+        self.complete = True
+        self._write_manifest()
+        shutil.rmtree(self.parts, ignore_errors=True)
+
+    def _report(self) -> Iterator[bytes]:
+        for index in sorted(self._with_broken):
+            for entry in self.files.broken(index):
+                yield orjson.dumps(entry) + b"\n"
+
+    def _check_same_job(self) -> None:
         try:
             before = orjson.loads(self._manifest.read_bytes())
             job, self.complete = before["job"], before["complete"]
+            if self.complete:
+                self.done, self.images = before["shards"], before["images"]
+                self.broken = before["broken"]
         except (ValueError, KeyError, TypeError) as error:
             raise CommandFailed(f"{self._manifest}: is not of shards") from error
         other = [key for key in self._job if job.get(key) != self._job[key]]
@@ -85,63 +125,10 @@ class Shards:
                 f"{self._folder}: was begun with another {', '.join(other)}; "
                 "go on as it was begun, or name another folder"
             )
-        while self._path(self.done, "json").is_file():
-            entries = orjson.loads(self._path(self.done, "json").read_bytes())
-            self.images += len(entries["images"])
-            self.broken += len(entries["broken"])
-            self.done += 1
+
+    def _clear(self) -> None:
         for left in self._folder.glob(".*.*"):
-            left.unlink()  # a half-written file of a run that was killed
-
-    def write(
-        self, grids: list[tuple[int, CodeGrid]], broken: list[tuple[int, str | None, TesseraError]]
-    ) -> None:
-        """Write the next shard.
-
-        Args:
-            grids: place in the source, and codes, of each image that could be read.
-            broken: place, name and error of each that could not.
-        """
-        dtype = np.dtype("<u2" if self._job["codebook_size"] <= 2**16 else "<u4")
-        images = []
-        offset = 0
-        for place, grid in grids:
-            rows, columns = grid.codes.shape
-            entry: dict[str, Any] = {"place": place, "name": grid.name}
-            if self._job["size"] is None:
-                entry |= {"width": grid.width, "height": grid.height}
-                entry |= {"rows": rows, "columns": columns, "offset": offset}
-            images.append(entry)
-            offset += rows * columns
-        if not grids:
-            codes = np.empty(0, dtype)
-        elif self._job["size"] is None:
-            codes = np.concatenate([grid.codes.ravel() for _, grid in grids]).astype(dtype)
-        else:
-            codes = np.stack([grid.codes for _, grid in grids]).astype(dtype)
-        entries = {
-            "images": images,
-            "broken": [
-                {"place": place, "name": name, "code": error.code, "detail": error.detail}
-                for place, name, error in broken
-            ],
-        }
-        write_durably(self._path(self.done, "npy"), write_npy(codes))
-        write_durably(self._path(self.done, "json"), orjson.dumps(entries) + b"\n")
-        self.done += 1
-        self.images += len(grids)
-        self.broken += len(broken)
-
-    def finish(self) -> None:
-        """Write the report, and say in the manifest that all is there."""
-        lines = []
-        for index in range(self.done):
-            entries = orjson.loads(self._path(index, "json").read_bytes())
-            lines += [orjson.dumps(entry) + b"\n" for entry in entries["broken"]]
-        if lines:
-            write_durably(self._folder / "broken.jsonl", b"".join(lines))
-        self.complete = True
-        self._write_manifest()
+            left.unlink()  # a half-written file of a process that was killed
 
     def _write_manifest(self) -> None:
         values = {
@@ -153,10 +140,7 @@ class Shards:
             "job": self._job,
         }
         text = orjson.dumps(values, option=orjson.OPT_INDENT_2) + b"\n"
-        write_durably(self._manifest, text)
-
-    def _path(self, index: int, kind: str) -> Path:
-        return self._folder / f"{index:05}.{kind}"
+        write_durably(self._manifest, [text])
 
 
 @contextmanager

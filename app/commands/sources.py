@@ -6,9 +6,13 @@ Either has one order, the same every time, so that an interrupted run can go on 
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import tarfile
+import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from app.bodies import Upload
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +82,79 @@ def open_source(path: Path) -> Source:
     Raises:
         CommandFailed: there is nothing, or images and tar files are mixed.
     """
-    if path.is_file() and path.name.endswith(_TARS):
-        return _Tars(path.parent, [path.name])
+    root, listed = survey(path)
+    names = list(listed)
+    return _Tars(root, names) if is_tar(names[0]) else _Folder(root, names)
+
+
+def survey(path: Path) -> tuple[Path, Iterator[str]]:
+    """The folder that a source's names are relative to, and the names, in their order.
+
+    They are either all of images or all of tar files, and at least one. No more of them are held
+    at a time than one folder has, however many there are.
+
+    Raises:
+        CommandFailed: while they are listed: there is nothing, or images and tar files are mixed.
+    """
+    if path.is_file() and is_tar(path.name):
+        return path.parent, iter([path.name])
     if not path.is_dir():
         raise CommandFailed(f"{path}: is neither a folder nor a tar file")
-    names = sorted(_files_below(path))
-    tars = [name for name in names if name.endswith(_TARS)]
-    images = [name for name in names if name.lower().endswith(_IMAGES)]
-    if tars and images:
-        raise CommandFailed(f"{path}: holds both images and tar files; say which, by a folder")
-    if not tars and not images:
-        raise CommandFailed(f"{path}: holds no image and no tar file")
-    return _Tars(path, tars) if tars else _Folder(path, images)
+    return path, _of_one_kind(path)
+
+
+def is_tar(name: str) -> bool:
+    """Whether a name is of a tar file."""
+    return name.endswith(_TARS)
+
+
+def stored_file(root: Path, name: str) -> Stored:
+    """An image that is a file, `name` relative to `root`."""
+    return Stored(b"", _shown(name), (root / name).read_bytes)
+
+
+def stored_members(root: Path, tar: str, start: int = 0) -> Iterator[Stored]:
+    """The images of a tar file in their order, from the one at `start` on.
+
+    Raises:
+        CommandFailed: it can't be read.
+    """
+    with _reading(tar), tarfile.open(root / tar) as file:
+        for member in islice(_image_members(file), start, None):
+            handle = file.extractfile(member)
+            content = handle.read() if handle else b""
+            yield Stored(content, _shown(f"{tar}/{member.name}"), _giving(content))
+
+
+def count_members(root: Path, tar: str) -> int:
+    """How many images a tar file has. Reads headers alone where it isn't compressed.
+
+    Raises:
+        CommandFailed: it can't be read.
+    """
+    with _reading(tar), tarfile.open(root / tar) as file:
+        return sum(1 for _ in _image_members(file))
+
+
+class Fingerprint:
+    """SHA-256 over names and sizes of files, in their order.
+
+    Args:
+        root: what the names are relative to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._digest = hashlib.sha256()
+
+    def add(self, name: str) -> None:
+        """Take up the next file."""
+        size = (self._root / name).stat().st_size
+        self._digest.update(f"{name}\t{size}\n".encode("utf-8", "surrogateescape"))
+
+    def value(self) -> str:
+        """Of all files until now, hexadecimal."""
+        return self._digest.hexdigest()
 
 
 class _Folder:
@@ -100,7 +166,7 @@ class _Folder:
 
     def images(self, start: int) -> Iterator[Stored]:
         for name in self._names[start:]:
-            yield Stored(b"", name, (self._path / name).read_bytes)
+            yield stored_file(self._path, name)
 
 
 class _Tars:
@@ -113,42 +179,82 @@ class _Tars:
         self.fingerprint = _fingerprint(path, names)
 
     def images(self, start: int) -> Iterator[Stored]:
-        seen = 0
+        left = start
         for name in self._names:
-            try:
-                with tarfile.open(self._path / name) as tar:
-                    for member in tar:
-                        # Its only memory of the members before: it would grow with the tar.
-                        tar.members = []  # type: ignore[attr-defined]
-                        if not (member.isfile() and member.name.lower().endswith(_IMAGES)):
-                            continue
-                        seen += 1
-                        if seen <= start:
-                            continue
-                        file = tar.extractfile(member)
-                        content = file.read() if file else b""
-                        yield Stored(content, f"{name}/{member.name}", _giving(content))
-            except tarfile.TarError as error:
-                raise CommandFailed(f"{name}: {error}") from error
+            if left:
+                there = count_members(self._path, name)
+                if there <= left:
+                    left -= there
+                    continue
+            yield from stored_members(self._path, name, left)
+            left = 0
+
+
+def _of_one_kind(path: Path) -> Iterator[str]:
+    kind = None
+    for name in _files_below(path):
+        tar = is_tar(name)
+        if not tar and not name.lower().endswith(_IMAGES):
+            continue
+        if kind not in {None, tar}:
+            raise CommandFailed(f"{path}: holds both images and tar files; say which, by a folder")
+        kind = tar
+        yield name
+    if kind is None:
+        raise CommandFailed(f"{path}: holds no image and no tar file")
+
+
+def _files_below(path: Path, prefix: str = "") -> Iterator[str]:
+    """Names relative to `path`, with slashes, in their order as text; hidden ones are passed over.
+
+    A folder stands among its neighbours as its name with a slash: so the names below it come out
+    in order without being sorted all together.
+    """
+    try:
+        with os.scandir(path) as entries:
+            there = sorted(
+                (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name)
+                for entry in entries
+                if not entry.name.startswith(".")
+                and (entry.is_file() or entry.is_dir(follow_symlinks=False))
+            )
+    except OSError as error:
+        raise CommandFailed(f"{path}: can't be listed: {error.strerror}") from error
+    for name in there:
+        if name.endswith("/"):
+            yield from _files_below(path / name, prefix + name)
+        else:
+            yield prefix + name
+
+
+@contextmanager
+def _reading(tar: str) -> Iterator[None]:
+    """Say which tar file it was that can't be read."""
+    try:
+        yield
+    except _TAR_ERRORS as error:
+        raise CommandFailed(f"{tar}: can't be read: {error}") from error
+
+
+def _image_members(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in file:
+        # Its only memory of the members before: it would grow with the tar.
+        file.members = []  # type: ignore[attr-defined]
+        if member.isfile() and member.name.lower().endswith(_IMAGES):
+            yield member
 
 
 def _giving(content: bytes) -> Callable[[], bytes]:
     return lambda: content
 
 
-def _files_below(path: Path) -> Iterator[str]:
-    """Names relative to `path`, with slashes; hidden files and folders are passed over."""
-    for folder, folders, files in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = os.path.relpath(folder, path).replace(os.sep, "/") + "/"
-        for name in files:
-            if not name.startswith("."):
-                yield (prefix + name).removeprefix("./")
+def _shown(name: str) -> str:
+    """A name that JSON can hold, also where the file system's isn't UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _fingerprint(path: Path, names: list[str]) -> str:
-    digest = hashlib.sha256()
+    digest = Fingerprint(path)
     for name in names:
-        size = (path / name).stat().st_size
-        digest.update(f"{name}\t{size}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+        digest.add(name)
+    return digest.value()

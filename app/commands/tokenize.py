@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
-import sys
 import time
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -24,26 +20,27 @@ from rich.progress import (
 )
 
 from app.commands.clients import local_settings
-from app.commands.failures import MISUSED, REFUSED, UNAVAILABLE, CommandFailed
+from app.commands.failures import MISUSED, REFUSED, CommandFailed
 from app.commands.options import AsJson, Device, Fit, ModelName, ModelsDir, Precision, Size
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Callable
 
-    from app.codes import CodeGrid
+    from app.commands.encoding import Task
+    from app.commands.shardfiles import Broken, Form, Grids
     from app.commands.shards import Shards
-    from app.commands.sources import Source, Stored
-    from app.errors import TesseraError
-    from app.models import Model
-    from app.operations import Intake
     from app.resizing import Fit as FitName
-    from app.settings import Settings
 
-# Images that are decoded, queued or running at once, in units of a full batch of ordinary ones:
-# enough that the engine never waits for a decoder, few enough for the memory of any machine.
-_BATCHES_AHEAD = 4
-_LEAST_AHEAD = 16
-_ORDINARY_PIXELS = 65_536
+_ON_RAY = "On a Ray cluster"
+
+Engine = Annotated[str, typer.Option(help="local, or ray: on a cluster")]
+RayAddress = Annotated[
+    str, typer.Option(help="of the cluster: auto, host:port or ray://…", rich_help_panel=_ON_RAY)
+]
+RayCpus = Annotated[
+    int,
+    typer.Option(min=1, help="CPUs of each worker, with its own model", rich_help_panel=_ON_RAY),
+]
 
 
 def tokenize(
@@ -54,11 +51,17 @@ def tokenize(
     size: Size = None,
     fit: Fit = "cover",
     shard_size: Annotated[int, typer.Option(min=1, help="images of the source per shard")] = 4096,
+    form: Annotated[
+        str, typer.Option("--format", help="of the shards: npy, with JSON beside it, or parquet")
+    ] = "npy",
     model: ModelName = None,
     as_json: AsJson = False,
     models_dir: ModelsDir = None,
     device: Device = None,
     precision: Precision = None,
+    engine: Engine = "local",
+    ray_address: RayAddress = "auto",
+    ray_cpus: RayCpus = 1,
 ) -> None:
     """Tokenize a data set, to train other models on its codes.
 
@@ -67,45 +70,37 @@ def tokenize(
 
     tessera tokenize photos/ codes/ --size 256x256
     """
+    from app.commands.encoding import Task
     from app.commands.shards import locked
-    from app.commands.sources import open_source
-    from app.device import DeviceUnavailable, choose_device
     from app.errors import TesseraError
-    from app.models import ModelsRefused, load_models
     from app.operations import Intake
     from app.resizing import parse_size
 
     settings = local_settings(models_dir=models_dir, device=device, precision=precision)
-    if fit not in {"cover", "contain", "stretch"}:
-        raise CommandFailed("--fit: must be cover, contain or stretch", MISUSED)
+    _check_choice("--fit", fit, ("cover", "contain", "stretch"))
+    _check_choice("--format", form, ("npy", "parquet"))
+    _check_choice("--engine", engine, ("local", "ray"))
     try:
         wanted = None if size is None else parse_size(size, max_pixels=settings.max_pixels)
     except TesseraError as error:
         raise CommandFailed(f"--size: {error.detail}", MISUSED) from error
     intake = Intake(settings.max_pixels, wanted, cast("FitName", fit))
-    images = open_source(source)
-    with locked(out):
-        try:
-            place = choose_device(settings.device, settings.threads)
-            loaded = load_models(
-                settings.models_dir, settings.default_model or model, place, settings.precision
-            )
-            chosen = loaded.get(model)
-        except (DeviceUnavailable, ModelsRefused, TesseraError) as error:
-            raise CommandFailed(str(error), UNAVAILABLE) from error
-        shards = _open_shards(out, images, intake, chosen, shard_size)
-        started, before = time.monotonic(), shards.images
-        if not shards.complete:
-            # Which image failed, and why, the report says; the log would say it again.
-            logging.getLogger("app.batching").setLevel(logging.CRITICAL)
-            asyncio.run(_tokenize(images, shards, chosen, intake, shard_size, settings))
-        seconds = time.monotonic() - started
+    task = Task(source, out, intake, model, shard_size, cast("Form", form), settings)
+    started = time.monotonic()
+    if engine == "ray":
+        from app.commands.ray_engine import tokenize_on_ray
+
+        with locked(out), _Bar() as bar:
+            shards, new = tokenize_on_ray(task, ray_address, ray_cpus, bar.show)
+    else:
+        with locked(out), _Bar() as bar:
+            shards, new = _tokenize_here(task, bar.show)
     summary = {
         "images": shards.images,
         "broken": shards.broken,
         "shards": shards.done,
-        "new_images": shards.images - before,
-        "seconds": round(seconds, 3),
+        "new_images": new,
+        "seconds": round(time.monotonic() - started, 3),
     }
     if as_json:
         typer.echo(orjson.dumps(summary).decode())
@@ -113,6 +108,11 @@ def tokenize(
         _say(out, summary)
     if shards.images == 0:
         raise CommandFailed("not one image could be read", REFUSED)
+
+
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise CommandFailed(f"{option}: must be {' or '.join(choices)}, not {value}", MISUSED)
 
 
 def _say(out: Path, summary: dict[str, Any]) -> None:
@@ -125,129 +125,82 @@ def _say(out: Path, summary: dict[str, Any]) -> None:
         typer.echo(f"{summary['broken']:,} could not be read: {out / 'broken.jsonl'}")
 
 
-def _open_shards(
-    out: Path, source: Source, intake: Intake, model: Model, shard_size: int
-) -> Shards:
+def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> tuple[Shards, int]:
+    """Fill shards from the first that isn't complete to the end of the source.
+
+    Returns:
+        All shards, and how many images are new.
+    """
+    from app.commands.encoding import encoded, job_of, load_model
     from app.commands.shards import Shards
+    from app.commands.sources import open_source
 
-    manifest = model.manifest
-    return Shards(
-        out,
-        {
-            "model": manifest.name,
-            "model_version": manifest.version,
-            "code_space": manifest.code_space,
-            "codebook_size": manifest.codebook_size,
-            "stride": manifest.stride,
-            # Codes of another precision or device differ in near ties: they don't mix unnoticed.
-            "precision": model.precision,
-            "device": model.graphs.device.kind,
-            "size": None if intake.size is None else list(intake.size),
-            "fit": None if intake.size is None else intake.fit,
-            "shard_size": shard_size,
-            "source": source.fingerprint,
-        },
-    )
+    images = open_source(task.source)
+    model = load_model(task)
+    shards = Shards(task.out, job_of(task, model) | {"source": images.fingerprint})
+    shards.resume()
+    before, place = shards.images, shards.done * task.shard_size
 
-
-async def _tokenize(
-    source: Source,
-    shards: Shards,
-    model: Model,
-    intake: Intake,
-    shard_size: int,
-    settings: Settings,
-) -> None:
-    """Fill shards from the first that isn't complete to the end of the source."""
-    place = shards.done * shard_size
-    with _progress() as progress:
-        task = progress.add_task("images", total=source.count, completed=place, rate="")
-        grids: list[tuple[int, CodeGrid]] = []
-        broken: list[tuple[int, str | None, TesseraError]] = []
-        began = time.monotonic()
-        shown = 0.0
-        first = place
-        async for name, result in _encoded(source.images(place), model, intake, settings):
+    async def fill(place: int) -> None:
+        grids: Grids = []
+        broken: Broken = []
+        async for name, result in encoded(images.images(place), model, task):
             if isinstance(result, Exception):
                 broken.append((place, name, result))
             else:
                 grids.append((place, result))
             place += 1
-            if len(grids) + len(broken) == shard_size:
+            if len(grids) + len(broken) == task.shard_size:
                 # Not in a thread: it takes milliseconds, and what is ahead goes on meanwhile.
                 shards.write(grids, broken)
                 grids, broken = [], []
-            now = time.monotonic()
-            if now - shown > 0.1:
-                shown = now
-                rate = f"{(place - first) / (now - began):.1f}/s"
-                progress.update(task, completed=place, rate=rate)
+            show(place, images.count)
         if grids or broken:
             shards.write(grids, broken)
-        progress.update(task, completed=place)
-    shards.finish()
+
+    if not shards.complete:
+        show(place, images.count)
+        asyncio.run(fill(place))
+        shards.finish()
+    return shards, shards.images - before
 
 
-async def _encoded(
-    images: Iterator[Stored], model: Model, intake: Intake, settings: Settings
-) -> AsyncIterator[tuple[str | None, CodeGrid | TesseraError]]:
-    """Codes of images in their order, through the service's own queue: decoding is ahead."""
-    from app.batching import Batcher
-    from app.device import usable_cpus
-    from app.engine import BATCH_PIXELS
-    from app.errors import Internal, TesseraError
-    from app.exchange import Exchange
-    from app.operations import Runner
-
-    batch_pixels = settings.max_batch_pixels or BATCH_PIXELS[model.graphs.device.kind]
-    ahead = max(_LEAST_AHEAD, _BATCHES_AHEAD * batch_pixels // _ORDINARY_PIXELS)
-    batcher = Batcher(
-        lambda key, payloads: model.run(key[1], payloads),
-        max_items=ahead,
-        max_weight=sys.maxsize,
-        max_batch_weight=batch_pixels,
-        prepare_threads=usable_cpus(),
-    )
-    runner = Runner(batcher, model, Exchange(None))
-
-    async def one(image: Stored) -> tuple[str | None, CodeGrid | TesseraError]:
-        try:
-            with batcher.admit(1):
-                (item,) = await runner.encode([image], intake)
-        except Internal:
-            raise  # the engine failed, not the image: going on would call it broken
-        except TesseraError as error:
-            return image.name, error
-        return image.name, item.value
-
-    try:
-        tasks: deque[asyncio.Task[tuple[str | None, CodeGrid | TesseraError]]] = deque()
-        for image in itertools.islice(images, ahead):
-            tasks.append(asyncio.create_task(one(image)))
-        while tasks:
-            yield await tasks.popleft()
-            for image in itertools.islice(images, 1):
-                tasks.append(asyncio.create_task(one(image)))
-    except Internal as error:
-        raise CommandFailed(f"the engine failed: {error.detail}", UNAVAILABLE) from error
-    finally:
-        for task in tasks:
-            task.cancel()
-        batcher.close()
-
-
-def _progress() -> Progress:
+class _Bar:
     """A bar with rate and time left, on standard error; nothing where that is no terminal."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("tokenizing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        refresh_per_second=4,
-    )
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("tokenizing"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            refresh_per_second=4,
+        )
+        self._bar = self._progress.add_task("images", total=None, rate="")
+        self._began: tuple[float, int] | None = None
+        self._shown = 0.0
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def show(self, done: int, total: int | None) -> None:
+        """Show how far it is; the first call says where it begins."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now, done
+        elif now - self._shown < 0.1 and done != total:
+            return
+        self._shown = now
+        since, first = self._began
+        rate = f"{(done - first) / (now - since):.1f}/s" if now > since else ""
+        self._progress.update(self._bar, completed=done, total=total, rate=rate)

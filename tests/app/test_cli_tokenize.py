@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -13,6 +14,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -100,22 +103,55 @@ def test_one_size_makes_one_array(tokenize, many, tmp_path):
     assert np.load(tmp_path / "out" / "00000.npy").shape == (60, 3, 5)
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bytes(tokenize, many, tmp_path):
+def test_parquet_holds_what_npy_holds(tokenize, many, tmp_path):
+    """Names, sizes, places and codes, row by row; what they are of in each file's metadata."""
+    assert tokenize(many, tmp_path / "npy", "--shard-size", 25)[0] == 0
+    assert tokenize(many, tmp_path / "out", "--shard-size", 25, "--format", "parquet")[0] == 0
+    shard = pq.read_table(tmp_path / "out" / "00001.parquet")
+    assert shard.schema.field("codes").type == pa.list_(pa.uint16())
+    rows = shard.to_pylist()
+    entries = json.loads((tmp_path / "npy" / "00001.json").read_text())
+    flat = np.load(tmp_path / "npy" / "00001.npy")
+    assert len(rows) == len(entries["images"])
+    for row, entry in zip(rows, entries["images"], strict=True):
+        codes, offset = row.pop("codes"), entry.pop("offset")
+        assert row == entry
+        assert codes == flat[offset : offset + len(codes)].tolist()
+    job = json.loads(shard.schema.metadata[b"tessera"])
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert job == manifest["job"]
+    assert (job["model"], job["precision"], len(job["code_space"])) == ("tiny", "fp32", 64)
+    reports = [(tmp_path / out / "broken.jsonl").read_bytes() for out in ("npy", "out")]
+    assert reports[0] == reports[1]
+
+
+def test_parquet_of_broken_images_alone_has_no_rows(tokenize, tmp_path):
+    """An empty shard is a file too: its place is taken."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.png").write_bytes(b"no picture")
+    assert tokenize(source, tmp_path / "out", "--format", "parquet")[0] == 1
+    assert pq.read_table(tmp_path / "out" / "00000.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize(("form", "last"), [("npy", "json"), ("parquet", "parquet")])
+def test_killed_again_and_again_it_ends_with_the_same_bytes(tokenize, many, tmp_path, form, last):
     """SIGKILL in the middle leaves neither a gap nor a duplicate nor a stray file."""
-    assert tokenize(many, tmp_path / "whole", "--shard-size", 4)[0] == 0
+    options = ["--shard-size", "4", "--format", form]
+    assert tokenize(many, tmp_path / "whole", *options)[0] == 0
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "app", "tokenize", str(many), str(out), "--shard-size", "4"]
+    command = [sys.executable, "-m", "app", "tokenize", str(many), str(out), *options]
     kills = 0
     for shards in (2, 7, 12):
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
-        while len(list(out.glob("[0-9]*.json"))) < shards and process.poll() is None:
+        while len(list(out.glob(f"[0-9]*.{last}"))) < shards and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
     assert kills >= 1
-    code, summary = tokenize(many, out, "--shard-size", 4)
+    code, summary = tokenize(many, out, *options)
     assert code == 0
     assert summary["images"] == 60
     assert _files(out) == _files(tmp_path / "whole")
@@ -141,7 +177,11 @@ def test_half_written_files_are_cleared_away(tokenize, many, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--size", "16x16"], "another size, fit"), (["--shard-size", "7"], "another shard_size")],
+    [
+        (["--size", "16x16"], "another size, fit"),
+        (["--shard-size", "7"], "another shard_size"),
+        (["--shard-size", "50", "--format", "parquet"], "another format"),
+    ],
 )
 def test_it_does_not_go_on_with_another_job(tokenize, many, tmp_path, arguments, says):
     """Codes of other settings would otherwise be mixed in one folder."""
@@ -205,3 +245,47 @@ def test_nothing_readable_is_a_failure(tokenize, tmp_path):
     code, summary = tokenize(source, tmp_path / "out")
     assert code == 1
     assert summary["broken"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "missing", "says"),
+    [
+        (["--engine", "ray"], "ray", "pip install 'tessera[ray]'"),
+        (["--format", "parquet"], "pyarrow", "pip install 'tessera[parquet]'"),
+        (["--engine", "spark"], None, "--engine: must be local or ray"),
+        (["--format", "csv"], None, "--format: must be npy or parquet"),
+    ],
+)
+def test_what_is_not_there_is_named(tokenize, many, tmp_path, monkeypatch, options, missing, says):
+    """One line says what to install, or what there is."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == missing else found(name)
+    )
+    code, err = tokenize(many, tmp_path / "out", *options)
+    assert code == 2
+    assert says in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_name_that_is_not_utf8_is_no_obstacle(tokenize, many, tmp_path):
+    """Such files are read; JSON holds their name with replacements."""
+    source = tmp_path / "source"
+    source.mkdir()
+    picture = min(many.rglob("*.png")).read_bytes()
+    (source / os.fsdecode(b"caf\xe9.png")).write_bytes(picture)
+    code, summary = tokenize(source, tmp_path / "out")
+    assert (code, summary["images"]) == (0, 1)
+    assert _images(tmp_path / "out")[0]["name"] == "caf\ufffd.png"
+
+
+def test_a_tar_that_ends_early_is_named(tokenize, many, tmp_path):
+    """No stack trace, but which file it is."""
+    path = tmp_path / "train.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for picture in sorted(many.rglob("*.png"))[:20]:
+            tar.add(picture, picture.name)
+    path.write_bytes(path.read_bytes()[:-400])
+    code, err = tokenize(path, tmp_path / "out")
+    assert code == 1
+    assert "train.tar.gz: can't be read" in err

@@ -1,0 +1,146 @@
+"""What tokenizing comes down to, on one machine or many: a model, and images into codes in order.
+
+Codes of a data set go through the service's own queue: decoding of images is ahead of the model,
+and images of one size run together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import sys
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from app.batching import Batcher
+from app.commands.failures import UNAVAILABLE, CommandFailed
+from app.device import DeviceUnavailable, choose_device, usable_cpus
+from app.engine import BATCH_PIXELS
+from app.errors import Internal, TesseraError
+from app.exchange import Exchange
+from app.models import ModelsRefused, load_models
+from app.operations import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from app.codes import CodeGrid
+    from app.commands.shardfiles import Form
+    from app.commands.sources import Stored
+    from app.models import Model
+    from app.operations import Intake
+    from app.settings import Settings
+
+# Images that are decoded, queued or running at once, in units of a full batch of ordinary ones:
+# enough that the engine never waits for a decoder, few enough for the memory of any machine.
+_BATCHES_AHEAD = 4
+_LEAST_AHEAD = 16
+_ORDINARY_PIXELS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A data set to be tokenized.
+
+    Attributes:
+        source: folder of images, folder of tar files, or a tar file.
+        out: folder for the shards.
+        intake: how images become model input.
+        model: its name; None for the default one.
+        shard_size: images of the source per shard.
+        form: of the shards' files.
+        settings: device, precision, threads, models folder.
+    """
+
+    source: Path
+    out: Path
+    intake: Intake
+    model: str | None
+    shard_size: int
+    form: Form
+    settings: Settings
+
+
+def load_model(task: Task) -> Model:
+    """The model that the task names, on the device that it names.
+
+    Raises:
+        CommandFailed: there is none, or it doesn't run here.
+    """
+    settings = task.settings
+    try:
+        device = choose_device(settings.device, settings.threads)
+        default = settings.default_model or task.model
+        return load_models(settings.models_dir, default, device, settings.precision).get(task.model)
+    except (DeviceUnavailable, ModelsRefused, TesseraError) as error:
+        raise CommandFailed(str(error), UNAVAILABLE) from error
+
+
+def job_of(task: Task, model: Model) -> dict[str, Any]:
+    """What decides the codes, but for the source: plain values for JSON."""
+    manifest = model.manifest
+    intake = task.intake
+    return {
+        "model": manifest.name,
+        "model_version": manifest.version,
+        "code_space": manifest.code_space,
+        "codebook_size": manifest.codebook_size,
+        "stride": manifest.stride,
+        # Codes of another precision or device differ in near ties: they don't mix unnoticed.
+        "precision": model.precision,
+        "device": model.graphs.device.kind,
+        "size": None if intake.size is None else list(intake.size),
+        "fit": None if intake.size is None else intake.fit,
+        "shard_size": task.shard_size,
+        "format": task.form,
+    }
+
+
+async def encoded(
+    images: Iterator[Stored], model: Model, task: Task
+) -> AsyncIterator[tuple[str | None, CodeGrid | TesseraError]]:
+    """Name, and codes or why there are none, of images in their order.
+
+    Raises:
+        CommandFailed: the engine failed, not an image.
+    """
+    # Which image failed, and why, the report says; the log would say it again.
+    logging.getLogger("app.batching").setLevel(logging.CRITICAL)
+    batch_pixels = task.settings.max_batch_pixels or BATCH_PIXELS[model.graphs.device.kind]
+    ahead = max(_LEAST_AHEAD, _BATCHES_AHEAD * batch_pixels // _ORDINARY_PIXELS)
+    batcher = Batcher(
+        lambda key, payloads: model.run(key[1], payloads),
+        max_items=ahead,
+        max_weight=sys.maxsize,
+        max_batch_weight=batch_pixels,
+        prepare_threads=task.settings.threads or usable_cpus(),
+    )
+    runner = Runner(batcher, model, Exchange(None))
+
+    async def one(image: Stored) -> tuple[str | None, CodeGrid | TesseraError]:
+        try:
+            with batcher.admit(1):
+                (item,) = await runner.encode([image], task.intake)
+        except Internal:
+            raise  # the engine failed, not the image: going on would call it broken
+        except TesseraError as error:
+            return image.name, error
+        return image.name, item.value
+
+    tasks: deque[asyncio.Task[tuple[str | None, CodeGrid | TesseraError]]] = deque()
+    try:
+        for image in itertools.islice(images, ahead):
+            tasks.append(asyncio.create_task(one(image)))
+        while tasks:
+            yield await tasks.popleft()
+            for image in itertools.islice(images, 1):
+                tasks.append(asyncio.create_task(one(image)))
+    except Internal as error:
+        raise CommandFailed(f"the engine failed: {error.detail}", UNAVAILABLE) from error
+    finally:
+        for left in tasks:
+            left.cancel()
+        batcher.close()

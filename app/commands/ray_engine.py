@@ -1,0 +1,229 @@
+"""`tessera tokenize --engine ray`: the same shards, made by the machines of a Ray cluster.
+
+One shard is one unit of work: a worker reads its part of the source, decodes, encodes and writes
+it, with the very code that runs on one machine. Ray Data hands the units out, and hands those of
+a lost machine to another. A shard that is there already is passed over, so that it doesn't matter
+how often a unit is begun. The driver lists the source and counts; it holds no image, no codes and
+no names, but a number for each shard.
+
+Every machine must see source, models and output under the same paths, and have Tessera installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import os
+import sys
+from contextlib import redirect_stdout
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from app.commands.failures import MISUSED, UNAVAILABLE, CommandFailed
+from app.commands.parts import cut, images_of_part
+from app.commands.shardfiles import Tally, shard_files
+from app.commands.shards import Shards
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from app.commands.encoding import Task
+    from app.commands.shardfiles import Broken, Grids
+    from app.models import Model
+
+# Units of a thousand million images would otherwise be as many tasks for Ray to keep.
+_MOST_BLOCKS = 10_000
+
+
+def tokenize_on_ray(
+    task: Task, address: str, cpus: int, show: Callable[[int, int | None], None]
+) -> tuple[Shards, int]:
+    """Tokenize on a cluster that is running.
+
+    Args:
+        task: its paths are seen by all machines.
+        address: `auto`, `host:port` or `ray://host:port`.
+        cpus: of each worker; on CUDA each has a GPU too.
+        show: told of images done, and of all.
+
+    Returns:
+        All shards, and how many images are new.
+
+    Raises:
+        CommandFailed: Ray isn't installed or not there, or a worker can't go on.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise CommandFailed("--engine ray needs Ray: pip install 'tessera[ray]'", MISUSED)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray
+
+    # Standard output is for the result: Ray tells there of machines that are lost.
+    with redirect_stdout(sys.stderr):
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CommandFailed(f"no Ray cluster at {address!r}: {reason}", UNAVAILABLE) from error
+        try:
+            return _tokenize(_placed(task, cpus), cpus, show)
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().rpartition("\n")[2]
+            raise CommandFailed(f"Ray gave up: {reason}", UNAVAILABLE) from error
+        finally:
+            ray.shutdown()
+
+
+def _placed(task: Task, cpus: int) -> Task:
+    """The task as workers get it: paths that hold anywhere, and one kind of device."""
+    import ray
+
+    settings = task.settings
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if ray.cluster_resources().get("GPU") else "cpu"
+    changed = {
+        "models_dir": settings.models_dir.resolve(),
+        "device": device,
+        "threads": settings.threads or cpus,
+    }
+    return replace(
+        task,
+        source=task.source.resolve(),
+        out=task.out.resolve(),
+        settings=settings.model_copy(update=changed),
+    )
+
+
+def _tokenize(task: Task, cpus: int, show: Callable[[int, int | None], None]) -> tuple[Shards, int]:
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    DataContext.get_current().enable_progress_bars = False
+    needs = {"num_cpus": cpus, "num_gpus": int(task.settings.device.startswith("cuda"))}
+    job = _answer(ray.get(ray.remote(_job).options(max_retries=-1, **needs).remote(task)))
+    parts = task.out / ".parts"
+    there = cut(task.source, parts, task.shard_size, _count_members)
+    shards = Shards(task.out, job | {"source": there.fingerprint})
+    if shards.complete:
+        shards.finish()
+        return shards, 0
+    show(0, there.images)
+    most = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
+    rows = (
+        ray.data.range(there.parts, override_num_blocks=min(there.parts, _MOST_BLOCKS))
+        .map_batches(
+            _Worker,
+            fn_constructor_args=(task, job),
+            batch_size=1,
+            compute=ActorPoolStrategy(min_size=1, max_size=most),
+            **needs,
+        )
+        .iter_rows()
+    )
+    new = 0
+    for row in rows:
+        _answer(row)
+        shards.count(int(row["shard"]), Tally(int(row["images"]), int(row["broken"])))
+        new += int(row["images"]) if row["new"] else 0
+        show(shards.images + shards.broken, there.images)
+    shards.finish()
+    return shards, new
+
+
+class _Worker:
+    """A model on one of the machines."""
+
+    def __init__(self, task: Task, job: dict[str, Any]) -> None:
+        self._task = task
+        self._files = shard_files(task.form, task.out, job)
+        self._job = job
+        self._model: Model | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Make one shard.
+
+        Args:
+            batch: `id` `[1]`: its number.
+
+        Returns:
+            As columns of one row: what it holds, whether it is new, and what went wrong.
+        """
+        index = int(batch["id"][0])
+        error, new, tally = "", False, Tally(0, 0)
+        try:
+            if self._files.has(index):
+                tally = self._files.tally(index)
+            else:
+                tally, new = asyncio.run(self._make(index)), True
+        except (CommandFailed, OSError) as failure:
+            error = str(failure)
+        row = {"shard": index, "images": tally.images, "broken": tally.broken}
+        return {key: [value] for key, value in {**row, "new": new, "error": error}.items()}
+
+    async def _make(self, index: int) -> Tally:
+        from app.commands.encoding import encoded
+
+        place = index * self._task.shard_size
+        grids: Grids = []
+        broken: Broken = []
+        images = images_of_part(self._task.out / ".parts", index)
+        async for name, result in encoded(images, self._loaded(), self._task):
+            if isinstance(result, Exception):
+                broken.append((place, name, result))
+            else:
+                grids.append((place, result))
+            place += 1
+        return self._files.write(index, grids, broken)
+
+    def _loaded(self) -> Model:
+        from app.commands.encoding import job_of, load_model
+
+        if self._model is None:
+            self._model = load_model(self._task)
+            here = job_of(self._task, self._model)
+            other = [key for key in here if here[key] != self._job[key]]
+            if other:
+                raise CommandFailed(f"machines differ in {', '.join(other)}: of --models-dir")
+        return self._model
+
+
+def _job(task: Task) -> dict[str, Any]:
+    """On one of the machines: what decides the codes, or what went wrong."""
+    from app.commands.encoding import job_of, load_model
+
+    try:
+        return job_of(task, load_model(task)) | {"error": ""}
+    except CommandFailed as error:
+        return {"error": str(error)}
+
+
+def _answer(row: dict[str, Any]) -> dict[str, Any]:
+    if row["error"]:
+        raise CommandFailed(f"on the cluster: {row['error']}", UNAVAILABLE)
+    return {key: value for key, value in row.items() if key != "error"}
+
+
+def _count_members(root: Path, tars: list[str]) -> list[int]:
+    """How many images each tar file has, counted by the cluster."""
+    import ray
+
+    counts = dict.fromkeys(tars, 0)
+    rows = ray.data.from_items([{"tar": tar} for tar in tars]).map(
+        _count, fn_args=(root,), num_cpus=1
+    )
+    for row in rows.iter_rows():
+        _answer(row)
+        counts[row["tar"]] = int(row["count"])
+    return list(counts.values())
+
+
+def _count(row: dict[str, Any], root: Path) -> dict[str, Any]:
+    from app.commands.sources import count_members
+
+    try:
+        return {**row, "count": count_members(root, row["tar"]), "error": ""}
+    except CommandFailed as error:
+        return {**row, "count": 0, "error": str(error)}

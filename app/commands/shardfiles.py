@@ -1,0 +1,208 @@
+"""The files of one shard, in either form: NumPy's beside a JSON file, or Parquet.
+
+Both are written under another name and renamed when they are whole, and both have equal bytes for
+equal images (Parquet: with the same version of pyarrow).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import orjson
+
+from app.commands.failures import MISUSED, CommandFailed
+from app.commands.files import write_durably
+from app.npy import write_npy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from app.codes import CodeGrid
+    from app.errors import TesseraError
+
+Form = Literal["npy", "parquet"]
+Grids = list[tuple[int, "CodeGrid"]]
+Broken = list[tuple[int, "str | None", "TesseraError"]]
+
+_JOB_KEY, _BROKEN_KEY = b"tessera", b"tessera.broken"
+_MOST_CODES = 2**31 - 1  # offsets of a Parquet list are 32 bits
+
+
+class Tally(NamedTuple):
+    """Images of a complete shard, and how many of its places hold none that could be read."""
+
+    images: int
+    broken: int
+
+
+class ShardFiles(Protocol):
+    """The files of a folder's shards, by the shard's number."""
+
+    def has(self, index: int) -> bool:
+        """Whether that shard is there, and so complete."""
+        ...
+
+    def write(self, index: int, grids: Grids, broken: Broken) -> Tally:
+        """Write a shard.
+
+        Args:
+            index: its number.
+            grids: place in the source, and codes, of each image that could be read.
+            broken: place, name and error of each that could not.
+        """
+        ...
+
+    def tally(self, index: int) -> Tally:
+        """Count what a complete shard holds."""
+        ...
+
+    def broken(self, index: int) -> list[dict[str, Any]]:
+        """What could not be read of a complete shard: place, name, code and detail of each."""
+        ...
+
+
+def shard_files(form: Form, folder: Path, job: Mapping[str, Any]) -> ShardFiles:
+    """The files of a folder in that form.
+
+    Args:
+        form: `npy` or `parquet`.
+        folder: of the shards.
+        job: what decides the codes, as `Shards` has it.
+
+    Raises:
+        CommandFailed: `parquet` without pyarrow.
+    """
+    if form == "npy":
+        return _NpyFiles(folder, job)
+    if importlib.util.find_spec("pyarrow") is None:
+        raise CommandFailed(
+            "--format parquet needs pyarrow: pip install 'tessera[parquet]'", MISUSED
+        )
+    return _ParquetFiles(folder, job)
+
+
+class _NpyFiles:
+    def __init__(self, folder: Path, job: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._job = job
+
+    def has(self, index: int) -> bool:
+        return self._path(index, "json").is_file()
+
+    def write(self, index: int, grids: Grids, broken: Broken) -> Tally:
+        one_size = self._job["size"] is not None
+        images = []
+        offset = 0
+        for place, grid in grids:
+            rows, columns = grid.codes.shape
+            entry: dict[str, Any] = {"place": place, "name": grid.name}
+            if not one_size:
+                entry |= {"width": grid.width, "height": grid.height}
+                entry |= {"rows": rows, "columns": columns, "offset": offset}
+            images.append(entry)
+            offset += rows * columns
+        dtype = _code_dtype(self._job)
+        codes = (
+            np.stack([grid.codes for _, grid in grids]).astype(dtype)
+            if one_size and grids
+            else _flat(grids, dtype)
+        )
+        entries = {"images": images, "broken": _entries(broken)}
+        # `.npy` first: where the `.json` is, the shard is whole.
+        write_durably(self._path(index, "npy"), [write_npy(codes)])
+        write_durably(self._path(index, "json"), [orjson.dumps(entries) + b"\n"])
+        return Tally(len(grids), len(broken))
+
+    def tally(self, index: int) -> Tally:
+        entries = self._entries(index)
+        return Tally(len(entries["images"]), len(entries["broken"]))
+
+    def broken(self, index: int) -> list[dict[str, Any]]:
+        return list(self._entries(index)["broken"])
+
+    def _entries(self, index: int) -> Any:
+        return orjson.loads(self._path(index, "json").read_bytes())
+
+    def _path(self, index: int, kind: str) -> Path:
+        return self._folder / f"{index:05}.{kind}"
+
+
+class _ParquetFiles:
+    """One row an image; the job, and what is broken, in the file's metadata."""
+
+    def __init__(self, folder: Path, job: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._job = job
+
+    def has(self, index: int) -> bool:
+        return self._path(index).is_file()
+
+    def write(self, index: int, grids: Grids, broken: Broken) -> Tally:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        codes = _flat(grids, _code_dtype(self._job))
+        if codes.size > _MOST_CODES:
+            raise CommandFailed(f"a shard of {codes.size:,} codes: choose a smaller --shard-size")
+        shapes = np.array([grid.codes.shape for _, grid in grids], np.int32).reshape(-1, 2)
+        ends = np.cumsum(np.prod(shapes, axis=1, dtype=np.int64))
+        offsets = np.concatenate([[0], ends]).astype(np.int32)
+        table = pa.table(
+            {
+                "place": pa.array([place for place, _ in grids], pa.int64()),
+                "name": pa.array([grid.name for _, grid in grids], pa.string()),
+                "width": pa.array([grid.width for _, grid in grids], pa.int32()),
+                "height": pa.array([grid.height for _, grid in grids], pa.int32()),
+                "rows": pa.array(shapes[:, 0]),
+                "columns": pa.array(shapes[:, 1]),
+                "codes": pa.ListArray.from_arrays(pa.array(offsets), pa.array(codes)),
+            }
+        ).replace_schema_metadata(
+            {
+                _JOB_KEY: orjson.dumps(dict(self._job)),
+                _BROKEN_KEY: orjson.dumps(_entries(broken)),
+            }
+        )
+        sink = pa.BufferOutputStream()
+        # With a dictionary, a code takes as many bits as the codebook needs, 12 of 4,096.
+        pq.write_table(table, sink, compression="zstd", use_dictionary=True)
+        write_durably(self._path(index), [sink.getvalue().to_pybytes()])
+        return Tally(len(grids), len(broken))
+
+    def tally(self, index: int) -> Tally:
+        metadata = self._metadata(index)
+        return Tally(metadata.num_rows, len(orjson.loads(metadata.metadata[_BROKEN_KEY])))
+
+    def broken(self, index: int) -> list[dict[str, Any]]:
+        return list(orjson.loads(self._metadata(index).metadata[_BROKEN_KEY]))
+
+    def _metadata(self, index: int) -> Any:
+        import pyarrow.parquet as pq
+
+        return pq.read_metadata(self._path(index))
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"{index:05}.parquet"
+
+
+def _code_dtype(job: Mapping[str, Any]) -> np.dtype[Any]:
+    return np.dtype("<u2" if job["codebook_size"] <= 2**16 else "<u4")
+
+
+def _flat(grids: Grids, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """All codes, row after row and image after image."""
+    if not grids:
+        return np.empty(0, dtype)
+    return np.concatenate([grid.codes.ravel() for _, grid in grids]).astype(dtype)
+
+
+def _entries(broken: Broken) -> list[dict[str, Any]]:
+    return [
+        {"place": place, "name": name, "code": error.code, "detail": error.detail}
+        for place, name, error in broken
+    ]

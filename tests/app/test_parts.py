@@ -1,0 +1,95 @@
+"""A source cut into parts: every image once, in the order of one machine, in little memory."""
+
+from __future__ import annotations
+
+import tarfile
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.commands.parts import cut, images_of_part
+from app.commands.sources import count_members, open_source
+
+
+def _count(root: Path, tars: list[str]) -> list[int]:
+    return [count_members(root, tar) for tar in tars]
+
+
+def _seen(images) -> list[tuple[str, bytes]]:
+    return [(image.name, image.read()) for image in images]
+
+
+def _check(source: Path, folder: Path, shard_size: int) -> None:
+    """The parts together are the source, and each but the last is full."""
+    there = cut(source, folder, shard_size, _count)
+    alone = open_source(source)
+    parts = [_seen(images_of_part(folder, index)) for index in range(there.parts)]
+    assert [image for part in parts for image in part] == _seen(alone.images(0))
+    assert all(len(part) == shard_size for part in parts[:-1])
+    assert (there.images, there.fingerprint) == (sum(map(len, parts)), alone.fingerprint)
+
+
+@pytest.mark.parametrize("shard_size", [1, 4, 7, 100])
+def test_of_a_folder(tmp_path, shard_size):
+    source = tmp_path / "source"
+    for name in ("a.png", "b/c.png", "b-d/e.jpg", "b.png", "b/a/z.webp", "z.gif", "b0.png"):
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    _check(source, tmp_path / "parts", shard_size)
+
+
+@pytest.mark.parametrize("shard_size", [1, 4, 7, 100])
+def test_of_tar_files(tmp_path, shard_size):
+    """Parts go across the ends of tar files, one of which holds no image."""
+    source = tmp_path / "source"
+    source.mkdir()
+    content = tmp_path / "content"
+    content.write_text("content")
+    for tar, images in (("a.tar", 5), ("b.tar.gz", 0), ("c.tar.gz", 9)):
+        with tarfile.open(source / tar, "w:gz" if tar.endswith("gz") else "w") as file:
+            for i in range(images):
+                file.add(content, f"{i:03}.png")
+                file.add(content, f"{i:03}.txt")
+    _check(source, tmp_path / "parts", shard_size)
+
+
+_names = st.lists(st.text("ab-./0", min_size=1, max_size=8), min_size=1, max_size=12)
+
+
+@given(_names)
+@settings(max_examples=40)
+def test_listing_has_the_order_of_whole_names(tmp_path_factory, names):
+    """Folder by folder, it comes out as if all names had been sorted together."""
+    root = tmp_path_factory.mktemp("names")
+    made = set()
+    for name in names:
+        parts = [part for part in name.split("/") if part.strip(".")]
+        path = root.joinpath(*(f"x{part}" for part in parts)).with_name(f"x{name.count('a')}.png")
+        if not path.is_relative_to(root) or path.parent == root.parent:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        made.add(path.relative_to(root).as_posix())
+    if made:
+        assert [image.name for image in open_source(root).images(0)] == sorted(made)
+
+
+def test_names_are_not_held(tmp_path):
+    """Ten times the files take no more memory: a driver must list a thousand million."""
+    peaks = []
+    for folders in (4, 40):
+        source = tmp_path / f"{folders}"
+        for i in range(folders):
+            folder = source / f"{i:03}"
+            folder.mkdir(parents=True)
+            for j in range(100):
+                (folder / f"{'a long name ' * 8}{j}.png").touch()
+        tracemalloc.start()
+        cut(source, tmp_path / f"{folders}.parts", 64, _count)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0]
