@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
+from app.commands.classify import classify
 from app.commands.describe import info, models
 from app.commands.doctor import doctor
 from app.commands.failures import CommandFailed
@@ -31,7 +32,7 @@ app = typer.Typer(
     ),
 )
 app.command()(with_setting_flags(serve))
-for command in (encode, decode, embed, info, models, tokenize, doctor):
+for command in (encode, decode, embed, classify, info, models, tokenize, doctor):
     app.command()(command)
 
 

@@ -32,6 +32,11 @@ COLOURS = {
     "grey": (128, 128, 128),
     "white": (235, 235, 235),
 }
+CARD = """\
+# tiny, version 2
+
+The test model `tiny` with two recognizers made by hand: for tests, and for nothing else.
+"""
 TONES = {"dark": (0, 0, 0), "light": (255, 255, 255)}
 
 
@@ -99,6 +104,7 @@ def main() -> None:
     }
     files = {graph.files["fp32"]: tiny.read_graph(name, "fp32") for name, graph in graphs.items()}
     files["codebook.npy"] = tiny.read("codebook.npy")
+    files["MODEL_CARD.md"] = CARD.encode()
     recognizers = {}
     for name, classes, with_map in (("colours", COLOURS, True), ("tones", TONES, False)):
         file = f"{name}.onnx"
