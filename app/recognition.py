@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +96,8 @@ def _labels(question: Question, found: Recognition) -> dict[str, Any]:
     if question.with_map and found.maps is not None:
         scaled = _scaled(found.maps[best[0]])
         entry["map"] = np.ascontiguousarray(scaled.round(4))
-        left, top, right, bottom = _box(scaled, question.model.manifest.stride)
+        stride = question.model.manifest.stride
+        left, top, right, bottom = (stride * edge for edge in _main_region(scaled))
         # The last codes may stand for less than a whole patch of the picture.
         entry["box"] = [left, top, min(right, found.width), min(bottom, found.height)]
     return entry
@@ -110,30 +110,41 @@ def _scaled(activation: NDArray[np.float32]) -> NDArray[np.float64]:
     return positive / highest if highest > 0 else positive
 
 
-def _box(scaled: NDArray[np.float64], stride: int) -> list[int]:
-    """`[x0, y0, x1, y1]` in pixels around the region that holds the highest value."""
-    rows, columns = scaled.shape
-    start = divmod(int(scaled.argmax()), columns)
+def _main_region(scaled: NDArray[np.float64]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom, in cells, of the region that holds most of the activation.
+
+    Cells that share a side and reach the threshold are of one region. They are joined as runs of
+    cells in a row, which are few even in the map of a large picture.
+    """
     inside = scaled >= _REGION_THRESHOLD * scaled.max()
-    seen = {start}
-    queue = deque([start])
-    while queue:
-        row, column = queue.popleft()
-        for next_row, next_column in (
-            (row - 1, column),
-            (row + 1, column),
-            (row, column - 1),
-            (row, column + 1),
-        ):
-            place = next_row, next_column
-            if (
-                0 <= next_row < rows
-                and 0 <= next_column < columns
-                and inside[place]
-                and place not in seen
-            ):
-                seen.add(place)
-                queue.append(place)
-    top, bottom = min(r for r, _ in seen), max(r for r, _ in seen)
-    left, right = min(c for _, c in seen), max(c for _, c in seen)
-    return [left * stride, top * stride, (right + 1) * stride, (bottom + 1) * stride]
+    edges = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    row, start = np.nonzero(edges == 1)
+    _, end = np.nonzero(edges == -1)
+    upto = np.pad(np.cumsum(scaled, axis=1), ((0, 0), (1, 0)))
+    region = list(range(len(row)))
+
+    def root(run: int) -> int:
+        while region[run] != run:
+            region[run] = run = region[region[run]]
+        return run
+
+    first = np.searchsorted(row, np.arange(len(scaled) + 1)).tolist()
+    starts, ends = start.tolist(), end.tolist()
+    for above, here, below in zip(first, first[1:], first[2:], strict=False):
+        a, b = above, here
+        while a < here and b < below:
+            if starts[a] < ends[b] and starts[b] < ends[a]:
+                region[root(b)] = root(a)
+            if ends[a] < ends[b]:
+                a += 1
+            else:
+                b += 1
+    roots = np.array([root(run) for run in range(len(row))])
+    members = roots == np.bincount(roots, upto[row, end] - upto[row, start]).argmax()
+    rows = row[members]
+    return (
+        int(start[members].min()),
+        int(rows.min()),
+        int(end[members].max()),
+        int(rows.max()) + 1,
+    )

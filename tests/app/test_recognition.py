@@ -18,8 +18,9 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from app import schemas
 from app.device import Device
-from app.engine import GraphRefused, Graphs
+from app.engine import Graphs
 from app.packed import MEDIA_TYPE as PACKED
+from app.sessions import GraphRefused
 from bundle import open_bundle, write_bundle
 
 NPY = "application/x-npy"
@@ -191,8 +192,8 @@ def test_the_map_is_of_the_first_label_from_0_to_1(service, code_space, table):
     assert np.max(item["map"]) == 1
 
 
-def test_the_box_is_around_the_region_of_the_highest_value(service, code_space, blue, plain):
-    """In pixels; another region of the same label, which isn't connected, is left out."""
+def test_the_box_is_around_the_main_region(service, code_space, blue, plain):
+    """In pixels; a smaller region of the same label, which isn't connected, is left out."""
     codes = np.full((8, 10), plain)
     codes[1:5, 1:5] = blue
     codes[1, 1] = plain  # a corner of the region that doesn't narrow its box
@@ -207,6 +208,28 @@ def test_regions_that_meet_at_a_corner_are_two(service, code_space, blue, plain)
     codes = np.full((4, 4), plain)
     codes[0:2, 0:2] = codes[2:4, 2:4] = blue
     assert item_of(service, grids(code_space, codes), map="true")["box"] == [0, 0, 16, 16]
+
+
+def test_a_region_may_wind(service, code_space, blue, plain):
+    """Arms that meet only at the far end are one; its box holds another region's cells too."""
+    codes = np.full((7, 9), plain)
+    codes[0, 0:7] = codes[0:6, 0] = codes[0:6, 6] = codes[5, 2:7] = blue
+    codes[2:4, 2:5] = blue  # an island between the arms
+    assert item_of(service, grids(code_space, codes), map="true")["box"] == [0, 0, 56, 48]
+
+
+def test_the_main_region_holds_most_of_the_activation(service, code_space, table, blue, plain):
+    """A single highest cell doesn't outweigh many that are nearly as high."""
+    half = table[blue, BLUE] / 2
+    nearly = int(
+        np.argmin(
+            np.where((table.argmax(axis=1) == BLUE) & (table[:, BLUE] > half), table[:, BLUE], 99)
+        )
+    )
+    codes = np.full((6, 8), plain)
+    codes[0, 0] = blue
+    codes[3:5, 4:8] = nearly
+    assert item_of(service, grids(code_space, codes), map="true")["box"] == [32, 24, 64, 40]
 
 
 def test_without_a_region_the_box_is_the_picture(service, code_space, plain):
