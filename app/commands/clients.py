@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import orjson
 
-from app.commands.failures import UNAVAILABLE, CommandFailed
+from app.commands.failures import REFUSED, UNAVAILABLE, CommandFailed
 from app.errors import NotReady
 from app.settings import Settings, SettingsError, read_settings
 
@@ -61,6 +61,18 @@ class Answer:
         return orjson.loads(self.body)
 
 
+class Refused(CommandFailed):
+    """A response from 400 on, in the service's words.
+
+    Attributes:
+        status: of the response.
+    """
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text, UNAVAILABLE if status in {401, 429, 502, 503, 504} else REFUSED)
+        self.status = status
+
+
 class Client(Protocol):
     """Answers requests to the API."""
 
@@ -84,7 +96,8 @@ class Client(Protocol):
             query: parameters; None is left out.
 
         Raises:
-            CommandFailed: it was refused, in the service's words.
+            Refused: in the service's words.
+            CommandFailed: it isn't reached.
         """
         ...
 
@@ -279,4 +292,4 @@ def _checked(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         text = f"{problem['title']}: {problem['detail']}"
     except (ValueError, KeyError, TypeError):
         text = f"the service answered {status}"
-    raise CommandFailed(text, UNAVAILABLE if status in {401, 429, 502, 503, 504} else 1)
+    raise Refused(text, status)

@@ -1,0 +1,221 @@
+"""What `tessera doctor --url` looks at: a service that is running, through its own API."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from app.commands.checks import Finding
+from app.commands.clients import Refused
+from app.commands.failures import CommandFailed
+from app.images import decode_image, encode_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from app.commands.clients import Answer, Client
+
+_SAMPLE = Path(__file__).parents[1] / "playground" / "static" / "samples" / "otter.webp"
+_SIZE = 256, 192
+_JSON = "application/json"
+_PNG: Literal["image/png"] = "image/png"
+
+# PSNR is told with four digits; the two ways may round pixels alike and must not differ by more.
+_PSNR_SLACK_DB = 0.001
+_REQUESTS = 11
+_MUCH_ON_THE_WAY = 3.0  # times the service's own time
+
+
+def examine_service(client: Client) -> Iterator[Finding]:
+    """Look at a service, one thing after the other; stops where nothing further can work."""
+    try:
+        client.send("/livez")
+    except Refused as refused:
+        advice = "is this address Tessera's, and does a proxy before it pass /livez on?"
+        yield Finding("service", "bad", f"answers, but not as Tessera does: {refused}", advice)
+        return
+    except CommandFailed as error:
+        advice = (
+            "is it running (`tessera serve`), and address, port and firewall as they should be?"
+        )
+        yield Finding("service", "bad", str(error), advice)
+        return
+    yield Finding("service", "ok", "it answers")
+    yield from _ready(client)
+    try:
+        yield _version(client)
+        models = client.send("/v1/models").json()
+    except CommandFailed as error:
+        yield Finding("access", "bad", str(error), _advice(error))
+        return
+    picture = decode_image(_SAMPLE.read_bytes(), max_pixels=2**24, size=_SIZE, fit="cover")
+    for model in models["data"]:
+        yield _facts(model, models["default"])
+        try:
+            yield from _round_trip(client, model, picture)
+            yield from _latency(client, model, picture)
+        except CommandFailed as error:
+            yield Finding(model["id"], "bad", str(error), _advice(error))
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            yield Finding(
+                model["id"],
+                "bad",
+                f"an answer isn't what the API promises: {error!r}",
+                "is a proxy between that changes answers?",
+            )
+
+
+def _ready(client: Client) -> Iterator[Finding]:
+    try:
+        client.send("/readyz")
+    except CommandFailed as error:
+        yield Finding(
+            "ready",
+            "bad",
+            str(error),
+            "wait if it is starting; else its log says what hangs, and a restart mends it",
+        )
+    else:
+        yield Finding("ready", "ok", "every model has lately run")
+
+
+def _version(client: Client) -> Finding:
+    there = client.send("/v2").json()["version"]
+    try:
+        here = importlib.metadata.version("tessera")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("version", "ok", f"Tessera {there}")
+    if there != here:
+        return Finding(
+            "version",
+            "note",
+            f"Tessera {there}; this command is of {here}",
+            "stored codes decode with either; for the newer one's options, update the older",
+        )
+    return Finding("version", "ok", f"Tessera {there}, as this command")
+
+
+def _facts(model: dict[str, Any], default: str) -> Finding:
+    text = (
+        f"{'default, ' if model['name'] == default else ''}on {model['device']} in "
+        f"{model['precision']}, {model['codebook_size']:,} codes of {model['stride']} × "
+        f"{model['stride']} pixels, code space {model['code_space']}"
+    )
+    if model["device"] != "cpu" and model["precision"] == "fp32":
+        advice = "on a GPU fp16 is about twice as fast: leave TESSERA_PRECISION at auto"
+        return Finding(model["id"], "note", text, advice)
+    return Finding(model["id"], "ok", text)
+
+
+def _round_trip(
+    client: Client, model: dict[str, Any], picture: NDArray[np.uint8]
+) -> Iterator[Finding]:
+    """Encode, decode, and what the service itself says of the two in one."""
+    subject = f"{model['id']} round trip"
+    body = encode_image(picture, _PNG)
+    answer = client.send("/v1/encode", body, _sent(_JSON), model=model["id"])
+    encoded = answer.json()
+    item = encoded["data"][0]
+    codes = np.array(item["codes"])
+    rows, columns = (-(-side // model["stride"]) for side in picture.shape[:2])
+    if (
+        codes.shape != (rows, columns)
+        or not 0 <= codes.min() <= codes.max() < model["codebook_size"]
+    ):
+        text = f"codes {codes.shape} within {codes.min()}…{codes.max()} are not this model's"
+        yield Finding(subject, "bad", text, "look at its log, and export the model anew")
+        return
+    if encoded["code_space"] != model["code_space"]:
+        yield Finding(
+            subject,
+            "bad",
+            f"codes of space {encoded['code_space']}, the model's is another",
+            "do several replicas with different models share this address?",
+        )
+        return
+    decoded = client.send("/v1/decode", answer.body, {"content-type": _JSON, "accept": _PNG})
+    ours = _psnr(_pixels(decoded), picture)
+    said = float(
+        client.send("/v1/reconstruct", body, _sent(_PNG), model=model["id"]).headers["tessera-psnr"]
+    )
+    text = f"{codes.size} codes, all in range; decoded {ours:.2f} dB near the picture"
+    if abs(ours - said) > _PSNR_SLACK_DB:
+        yield Finding(
+            subject,
+            "bad",
+            f"{text}, but /v1/reconstruct says {said:.2f}",
+            "replicas of different precision or version behind one address? make them alike",
+        )
+        return
+    yield Finding(subject, "ok", f"{text}, as /v1/reconstruct says")
+
+
+def _latency(
+    client: Client, model: dict[str, Any], picture: NDArray[np.uint8]
+) -> Iterator[Finding]:
+    body = encode_image(picture, _PNG)
+    whole, stages = [], []
+    for _ in range(_REQUESTS):
+        started = time.perf_counter()
+        answer = client.send("/v1/encode", body, _sent(_JSON), model=model["id"])
+        whole.append((time.perf_counter() - started) * 1000)
+        stages.append(_stages(answer))
+    inside = statistics.median(sum(one.values()) for one in stages)
+    waiting = statistics.median(one.get("queue", 0.0) for one in stages)
+    middle = statistics.median(whole)
+    text = (
+        f"encode of {_SIZE[0]} × {_SIZE[1]} takes {middle:.1f} ms (median of {_REQUESTS}, "
+        f"{max(whole):.1f} at most), {inside:.1f} of it inside the service"
+    )
+    subject = f"{model['id']} latency"
+    if waiting > inside / 2:
+        advice = "others are using it: more replicas, or try when it is quiet"
+        yield Finding(subject, "note", f"{text}, {waiting:.1f} of those waiting", advice)
+    elif middle > _MUCH_ON_THE_WAY * inside and middle - inside > 5:
+        advice = "most is the way there: keep connections open, and send several images a request"
+        yield Finding(subject, "note", text, advice)
+    else:
+        yield Finding(subject, "ok", text)
+
+
+def _sent(accept: str) -> dict[str, str]:
+    return {"content-type": _PNG, "accept": accept}
+
+
+def _stages(answer: Answer) -> dict[str, float]:
+    """Milliseconds by stage, as `Server-Timing` has them."""
+    found = {}
+    for part in answer.headers.get("server-timing", "").split(","):
+        name, _, value = part.strip().partition(";dur=")
+        if value:
+            found[name] = float(value)
+    return found
+
+
+def _pixels(answer: Answer) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(answer.body)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _psnr(made: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> float:
+    error = np.mean((made.astype(np.float64) - wanted) ** 2)
+    return float(10 * np.log10(255**2 / max(float(error), 1e-9)))
+
+
+def _advice(error: CommandFailed) -> str:
+    status = error.status if isinstance(error, Refused) else None
+    return {
+        None: "is it still running?",
+        401: "give its key: TESSERA_API_KEY in the environment, or --api-key",
+        429: "it is full: try when it is quiet, or add replicas",
+        503: "it is starting or stopping: try again, and look at its log if that stays",
+    }.get(status, "its log has this request: look there")
