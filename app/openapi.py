@@ -298,6 +298,21 @@ CODEBOOK = _operation(
     statuses=(401, 404, 406, 500, 503),
     codes=("unauthorized", "model_not_found", "not_acceptable", "internal", "not_ready"),
 )
+CARD = _operation(
+    "The model card",
+    "models",
+    answer="what the model was trained on, how good it is and what it is not for, in Markdown",
+    answers={form: {"schema": {"type": "string"}} for form in ("text/markdown", "text/plain")},
+    statuses=(401, 404, 406, 500, 503),
+    codes=(
+        "unauthorized",
+        "model_not_found",
+        "not_found",
+        "not_acceptable",
+        "internal",
+        "not_ready",
+    ),
+)
 LIVEZ = _operation(
     "Is the process alive?",
     "health",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -11,7 +12,7 @@ from app.bodies import JSON, NPY
 from app.calls import Call
 from app.codes import CodeGrid
 from app.describe import describe_model
-from app.errors import InvalidParameter, Unauthorized
+from app.errors import InvalidParameter, NotFound, Unauthorized
 from app.models import ModelsRefused
 from app.negotiation import choose
 from app.npy import write_npy
@@ -28,6 +29,10 @@ from app.replies import (
 )
 from app.resizing import Fit
 from app.settings import SettingsError
+from bundle import BundleError
+
+MARKDOWN = "text/markdown"
+_CARD = "MODEL_CARD.md"
 
 # Codes or numbers from which on making JSON of them leaves the event loop: about a millisecond.
 _HEAVY_NUMBERS = 50_000
@@ -195,6 +200,22 @@ async def get_codebook(
             "vectors": model.codebook,
         }
     )
+
+
+@router.get("/v1/models/{name}/card", **openapi.CARD)
+async def get_card(
+    request: Request, name: Annotated[str, Path(description="of the model")]
+) -> Response:
+    """The model card: what it was trained on, how good it is, what it is not for."""
+    form = choose(request.headers.get("accept"), (MARKDOWN, "text/plain"))
+    bundle = request.app.state.service.models.get(name).bundle
+    if _CARD not in bundle.manifest.files:
+        raise NotFound("this model's bundle has no MODEL_CARD.md")
+    try:
+        text = await asyncio.to_thread(bundle.read, _CARD)
+    except BundleError as error:
+        raise NotFound("the card has changed since the model was loaded: reload") from error
+    return Response(text, media_type=f"{form}; charset=utf-8")
 
 
 @router.get("/livez", **openapi.LIVEZ)

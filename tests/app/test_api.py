@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+import shutil
 import zipfile
 
 import numpy as np
@@ -385,6 +387,30 @@ def test_models_are_listed_and_described(client):
     assert (facts["stride"], facts["codebook_size"], facts["bits_per_code"]) == (8, 256, 8)
     assert facts["device"] == "cpu"
     assert_problem(client.get("/v1/models/absent"), 404, "model_not_found")
+
+
+def test_the_card_is_the_bundles(client, tiny_bundle):
+    """As Markdown, byte for byte; as plain text for who asks for that."""
+    answer = client.get("/v1/models/tiny/card")
+    assert answer.headers["content-type"] == "text/markdown; charset=utf-8"
+    assert answer.content == (tiny_bundle / "MODEL_CARD.md").read_bytes()
+    plain = client.get("/v1/models/tiny/card", headers={"accept": "text/plain"})
+    assert plain.headers["content-type"] == "text/plain; charset=utf-8"
+    assert client.get("/v1/models/other/card").json()["code"] == "model_not_found"
+
+
+def test_a_bundle_without_a_card_answers_404(run_app, tiny_bundle, tmp_path):
+    """Cards are for people: a bundle may have none."""
+    shutil.copytree(tiny_bundle, tmp_path / "tiny")
+    (tmp_path / "tiny" / "MODEL_CARD.md").unlink()
+    path = tmp_path / "tiny" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["files"]["MODEL_CARD.md"]
+    path.write_text(json.dumps(manifest))
+    with run_app(models_dir=tmp_path) as client:
+        answer = client.get("/v1/models/tiny/card")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert "MODEL_CARD.md" in answer.json()["detail"]
 
 
 def test_the_codebook_comes_as_json_or_npy(client):

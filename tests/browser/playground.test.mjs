@@ -7,6 +7,7 @@ import { after, afterEach, before, beforeEach, test } from "node:test";
 import { openPage, photo, serve, startBrowser, TESS } from "./harness.mjs";
 
 const AXE = new URL("./node_modules/axe-core/axe.min.js", import.meta.url);
+const CARD = new URL("../data/bundles/tiny/MODEL_CARD.md", import.meta.url);
 
 let browser;
 let service;
@@ -114,6 +115,15 @@ test("a sample goes all the way: picture, codes, numbers, changes, downloads", a
     const file = await readFile(await download.path());
     assert.deepEqual([...file.subarray(0, 2)], begins);
   }
+});
+
+test("the model panel shows the model's card, and links to it", async () => {
+  await page.click("#model-card summary");
+  await page.waitForFunction(() => document.querySelector("#model-card-text").textContent);
+  const card = await readFile(CARD, "utf8");
+  assert.equal(await page.textContent("#model-card-text"), card);
+  const link = await page.getAttribute("#model-card-link", "href");
+  assert.equal(await (await fetch(new URL(link, service.address))).text(), card);
 });
 
 test("the .tess that the page writes is the one that the service writes", async () => {

@@ -41,6 +41,7 @@ export class Service extends EventTarget {
     super();
     const select = /** @type {HTMLSelectElement} */ (byId("model-select"));
     select.addEventListener("change", () => this.choose(select.value));
+    byId("model-card").addEventListener("toggle", () => this.#showCard());
     this.#askForKeys();
   }
 
@@ -65,6 +66,7 @@ export class Service extends EventTarget {
     this.model = this.models.find((model) => model.name === name) ?? null;
     /** @type {HTMLSelectElement} */ (byId("model-select")).value = name;
     if (this.model) showModel(this.model);
+    this.#showCard();
     this.dispatchEvent(new Event("change"));
   }
 
@@ -90,6 +92,17 @@ export class Service extends EventTarget {
     const made = this.#patches.get(model.code_space) ?? new Patches(model);
     this.#patches.set(model.code_space, made);
     return made;
+  }
+
+  /** The card is fetched when it is wanted: with the key, which a plain link couldn't send. */
+  async #showCard() {
+    const details = /** @type {HTMLDetailsElement} */ (byId("model-card"));
+    const model = this.model;
+    if (!details.open || !model) return;
+    const text = await send(`v1/models/${model.name}/card`)
+      .then((answer) => answer.text())
+      .catch((error) => /** @type {Error} */ (error).message);
+    if (this.model === model) byId("model-card-text").textContent = text;
   }
 
   async #checkHealth() {
@@ -163,6 +176,7 @@ function showModel(model) {
       ? [element("h3", {}, "Recognizers"), element("ul", {}, ...recognizers)]
       : []),
   );
+  /** @type {HTMLAnchorElement} */ (byId("model-card-link")).href = `v1/models/${model.name}/card`;
   showCommands(byId("model-commands"), [
     { title: "What the service says of it", path: `v1/models/${model.name}` },
     {
@@ -171,6 +185,7 @@ function showModel(model) {
       headers: { Accept: NPY },
       output: "codebook.npy",
     },
+    { title: "Its model card", path: `v1/models/${model.name}/card` },
     { title: "Is it ready", path: "readyz" },
   ]);
 }
