@@ -16,6 +16,7 @@ import importlib.util
 import logging
 import os
 import sys
+import time
 from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ _MOST_BLOCKS = 10_000
 
 def tokenize_on_ray(
     task: Task, address: str, cpus: int, show: Callable[[int, int | None], None]
-) -> tuple[Shards, int]:
+) -> tuple[Shards, int, float]:
     """Tokenize on a cluster that is running.
 
     Args:
@@ -49,7 +50,7 @@ def tokenize_on_ray(
         show: told of images done, and of all.
 
     Returns:
-        All shards, and how many images are new.
+        All shards, how many images are new, and the seconds that those took.
 
     Raises:
         CommandFailed: Ray isn't installed or not there, or a worker can't go on.
@@ -96,7 +97,9 @@ def _placed(task: Task, cpus: int) -> Task:
     )
 
 
-def _tokenize(task: Task, cpus: int, show: Callable[[int, int | None], None]) -> tuple[Shards, int]:
+def _tokenize(
+    task: Task, cpus: int, show: Callable[[int, int | None], None]
+) -> tuple[Shards, int, float]:
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
@@ -109,7 +112,8 @@ def _tokenize(task: Task, cpus: int, show: Callable[[int, int | None], None]) ->
     shards = Shards(task.out, job | {"source": there.fingerprint})
     if shards.complete:
         shards.finish()
-        return shards, 0
+        return shards, 0, 0.0
+    started = time.monotonic()
     show(0, there.images)
     most = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
     rows = (
@@ -130,7 +134,7 @@ def _tokenize(task: Task, cpus: int, show: Callable[[int, int | None], None]) ->
         new += int(row["images"]) if row["new"] else 0
         show(shards.images + shards.broken, there.images)
     shards.finish()
-    return shards, new
+    return shards, new, time.monotonic() - started
 
 
 class _Worker:

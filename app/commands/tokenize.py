@@ -86,21 +86,20 @@ def tokenize(
         raise CommandFailed(f"--size: {error.detail}", MISUSED) from error
     intake = Intake(settings.max_pixels, wanted, cast("FitName", fit))
     task = Task(source, out, intake, model, shard_size, cast("Form", form), settings)
-    started = time.monotonic()
     if engine == "ray":
         from app.commands.ray_engine import tokenize_on_ray
 
         with locked(out), _Bar() as bar:
-            shards, new = tokenize_on_ray(task, ray_address, ray_cpus, bar.show)
+            shards, new, seconds = tokenize_on_ray(task, ray_address, ray_cpus, bar.show)
     else:
         with locked(out), _Bar() as bar:
-            shards, new = _tokenize_here(task, bar.show)
+            shards, new, seconds = _tokenize_here(task, bar.show)
     summary = {
         "images": shards.images,
         "broken": shards.broken,
         "shards": shards.done,
         "new_images": new,
-        "seconds": round(time.monotonic() - started, 3),
+        "seconds": round(seconds, 3),
     }
     if as_json:
         typer.echo(orjson.dumps(summary).decode())
@@ -125,11 +124,13 @@ def _say(out: Path, summary: dict[str, Any]) -> None:
         typer.echo(f"{summary['broken']:,} could not be read: {out / 'broken.jsonl'}")
 
 
-def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> tuple[Shards, int]:
+def _tokenize_here(
+    task: Task, show: Callable[[int, int | None], None]
+) -> tuple[Shards, int, float]:
     """Fill shards from the first that isn't complete to the end of the source.
 
     Returns:
-        All shards, and how many images are new.
+        All shards, how many images are new, and the seconds that those took.
     """
     from app.commands.encoding import encoded, job_of, load_model
     from app.commands.shards import Shards
@@ -158,11 +159,12 @@ def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> tuple
         if grids or broken:
             shards.write(grids, broken)
 
+    started = time.monotonic()
     if not shards.complete:
         show(place, images.count)
         asyncio.run(fill(place))
         shards.finish()
-    return shards, shards.images - before
+    return shards, shards.images - before, time.monotonic() - started
 
 
 class _Bar:
