@@ -1,17 +1,21 @@
-"""One queue, one consumer: all concurrency of the service.
+"""One queue, few runners: all concurrency of the service.
 
 An item passes two stages. `prepare`, such as decoding an image, runs in a small pool of threads
-and says what the item is: a key, a payload, a weight. Items of one key may run together; one
-thread takes them from the queue, as many of a key as fit, and hands them to `run`. Nothing waits
-for a timer: an item that finds the thread idle runs at once, and while one batch runs the next
-one gathers.
+and says what the item is: a key, a payload, a weight. Items of one key may run together; runners,
+as many threads as the device can use, take them from the queue, as many of a key as fit, and hand
+them to `run`. Nothing waits for a timer: an item that finds a runner idle runs at once, and while
+one batch runs the next one gathers.
 
 ::
 
-    admit(n) ─▶ prepare (pool) ─▶ queue ─▶ run(key, payloads) (one thread) ─▶ result
+    admit(n) ─▶ prepare (pool) ─▶ queue ─▶ run(key, payloads) (runners) ─▶ result
        │              │             │               │
        └ Overloaded   └ its error   └ dropped if    └ a failed batch is halved until
          at once                      nobody waits    the failing item is alone
+
+On a CPU of several cores one run on all of them is the fastest way for an item that is alone;
+for many, one run on each core is: nobody waits for the other's slower half. So the first takes
+all cores, and what comes while others wait or run takes one.
 
 This module is generic: what a key, a payload or a run is, it doesn't know.
 """
@@ -23,22 +27,20 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.errors import Internal, NotReady, Overloaded
+from app.fair_queue import FairQueue
+from app.load import Load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
-
-# How fast the measured rate forgets: half of it is younger than this many seconds of work.
-_RATE_HALF_LIFE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,6 @@ class _Entry:
     submitted: float
     prepared: float = 0.0
     work: Work = field(default=Work(None, None, 1))
-    tag: float = 0.0
 
     @property
     def abandoned(self) -> bool:
@@ -92,11 +93,11 @@ class _Entry:
 
 
 class Batcher:
-    """The queue, its consumer thread and the pool that prepares.
+    """The queue, its runners and the pool that prepares.
 
     Args:
         run: `run(key, payloads)` → one result per payload, in order; a result that is an
-            exception fails its item alone. Runs in one thread, one call at a time.
+            exception fails its item alone. Called while nothing else runs, or by the only runner.
         max_items: most items admitted and not yet answered.
         max_weight: most weight that waits in the queue; one item alone may weigh more.
         max_batch_weight: most weight of one run; one item alone may weigh more.
@@ -104,6 +105,8 @@ class Batcher:
             rather than queued to time out.
         prepare_threads: threads of the pool.
         on_batch: told of every run: number of items and seconds it took.
+        beside: like `run`, called where other runs go on at the same time; None if `run` suits.
+        runners: most runs at the same time.
     """
 
     def __init__(
@@ -116,8 +119,12 @@ class Batcher:
         max_wait_s: float = math.inf,
         prepare_threads: int = 2,
         on_batch: Callable[[int, float], None] | None = None,
+        beside: Callable[[Any, list[Any]], Sequence[Any]] | None = None,
+        runners: int = 1,
     ) -> None:
         self._run = run
+        self._beside = beside
+        self._runners = runners
         self._max_items = max_items
         self._max_weight = max_weight
         self._max_batch_weight = max_batch_weight
@@ -127,16 +134,17 @@ class Batcher:
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
         # Everything below is guarded by the lock.
-        self._groups: dict[Hashable, deque[_Entry]] = {}
-        self._clock = 0.0
-        self._queued_weight = 0
-        self._queued_items = 0
-        self._running: list[_Entry] = []
-        self._running_since: float | None = None
+        self._queue: FairQueue[_Entry] = FairQueue()
+        self._running: dict[int, tuple[list[_Entry], float]] = {}
+        self._alone = False
         self._closed: Exception | None = None
-        self._load = _Load()
-        self._thread = threading.Thread(target=self._consume, name="tessera-run", daemon=True)
-        self._thread.start()
+        self._load = Load()
+        self._threads = [
+            threading.Thread(target=self._consume, args=(i,), name=f"tessera-run_{i}", daemon=True)
+            for i in range(runners)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     # --- on the event loop --------------------------------------------------------------------
 
@@ -207,30 +215,32 @@ class Batcher:
     @property
     def queued_weight(self) -> int:
         """Weight of what waits in the queue."""
-        return self._queued_weight
+        return self._queue.weight
 
     def running_for_s(self) -> float:
-        """Seconds since the present run began; 0 while nothing runs."""
-        since = self._running_since
-        return 0.0 if since is None else time.monotonic() - since
+        """Seconds since the oldest present run began; 0 while nothing runs."""
+        with self._lock:
+            began = [started for _, started in self._running.values()]
+        return time.monotonic() - min(began) if began else 0.0
 
     def close(self, error: Exception | None = None, timeout_s: float = 2.0) -> None:
         """Refuse what comes, fail what waits or runs, and end the threads.
 
         Args:
             error: what they fail with; NotReady if None.
-            timeout_s: how long to wait for the present run; a hung one is left behind.
+            timeout_s: how long to wait for the present runs; hung ones are left behind.
         """
         error = error or NotReady("the service is stopping")
         with self._lock:
             self._closed = error
-            left = [entry for group in self._groups.values() for entry in group] + self._running
-            self._groups.clear()
-            self._queued_weight = self._queued_items = 0
+            left = self._queue.clear()
+            left += [entry for batch, _ in self._running.values() for entry in batch]
             self._filled.notify_all()
         _deliver([(entry, error) for entry in left])
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._thread.join(timeout_s)
+        until = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _check_room(self, items: int) -> None:
         if self._closed is not None:
@@ -238,7 +248,7 @@ class Batcher:
         if self._load.items + items > self._max_items:
             raise self._overloaded("the queue is full")
         # By what waits in the queue alone: of items not yet prepared nobody knows the weight.
-        if self._load.wait_s(self._queued_weight, 0) > self._max_wait_s:
+        if self._load.wait_s(self._queue.weight, 0) > self._max_wait_s:
             raise self._overloaded("what is queued takes longer than the deadline allows")
 
     def _forget(self, entry: _Entry) -> None:
@@ -246,19 +256,12 @@ class Batcher:
         if not entry.future.cancelled():
             return
         with self._lock:
-            group = self._groups.get(entry.work.key)
-            if group is None or entry not in group:
-                return
-            group.remove(entry)
-            self._queued_weight -= entry.work.weight
-            self._queued_items -= 1
-            if not group:
-                del self._groups[entry.work.key]
+            self._queue.discard(entry.work.key, entry)
 
     def _overloaded(self, detail: str) -> Overloaded:
         """The refusal, with the seconds until all that is in the house now is worked off."""
-        unknown = self._load.items - self._queued_items
-        return Overloaded(detail, math.ceil(self._load.wait_s(self._queued_weight, unknown)))
+        unknown = self._load.items - len(self._queue)
+        return Overloaded(detail, math.ceil(self._load.wait_s(self._queue.weight, unknown)))
 
     def _entry(self) -> _Entry:
         loop = asyncio.get_running_loop()
@@ -280,41 +283,37 @@ class Batcher:
         with self._lock:
             if self._closed is not None:
                 raise self._closed
-            if self._queued_weight and self._queued_weight + work.weight > self._max_weight:
+            if self._queue.weight and self._queue.weight + work.weight > self._max_weight:
                 raise self._overloaded("the queue is full")
-            group = self._groups.get(work.key)
-            # Fair queuing (Demers et al. 1989): a key's turn comes when the clock, which counts
-            # weight served, reaches the end of its first item. So a large image lets small ones
-            # of other keys pass until they add up to its own weight, and no longer.
-            entry.tag = (group[-1].tag if group else self._clock) + work.weight
-            if group:
-                group.append(entry)
-            else:
-                self._groups[work.key] = deque((entry,))
-            self._queued_weight += work.weight
-            self._queued_items += 1
-            self._filled.notify()
+            self._queue.add(work.key, entry, work.weight)
+            self._filled.notify_all()
 
-    # --- in the consumer thread ---------------------------------------------------------------
+    # --- in the runners' threads --------------------------------------------------------------
 
-    def _consume(self) -> None:
+    def _consume(self, me: int) -> None:
         while True:
             with self._lock:
-                while not self._groups:
+                while self._alone or not self._queue:
                     if self._closed is not None:
                         return
                     self._filled.wait()
-                batch = self._running = self._take()
+                # What waits is shared among the runners, or one would take it all.
+                share = -(-self._queue.weight // self._runners)
+                batch = self._queue.take(min(self._max_batch_weight, share), _is_wanted)
+                if not batch:
+                    continue
+                alone = not self._running and not self._queue
+                # Nobody waits for a run that is longer than a batch may be.
+                self._alone = alone and batch[0].work.weight <= self._max_batch_weight
                 started = time.monotonic()
-                self._running_since = started if batch else None
-            if not batch:
-                continue
-            outcomes = self._attempt(batch)
+                self._running[me] = batch, started
+            outcomes = self._attempt(batch, self._run if alone else self._beside or self._run)
             seconds = time.monotonic() - started
             with self._lock:
-                self._running_since = None
-                self._running = []
+                del self._running[me]
+                self._alone = False
                 self._load.finish([entry.work.weight for entry in batch], started + seconds)
+                self._filled.notify_all()
             _deliver(
                 [
                     (entry, outcome)
@@ -337,28 +336,12 @@ class Batcher:
             # A frame of this loop would otherwise hold the last batch's pixels until the next.
             del batch, outcomes
 
-    def _take(self) -> list[_Entry]:
-        """Take a batch of the key whose turn it is; empty if nobody waits for it any more."""
-        key = min(self._groups, key=lambda key: self._groups[key][0].tag)
-        group = self._groups[key]
-        batch: list[_Entry] = []
-        weight = 0
-        while group and (not batch or weight + group[0].work.weight <= self._max_batch_weight):
-            entry = group.popleft()
-            self._queued_weight -= entry.work.weight
-            self._queued_items -= 1
-            if not entry.abandoned:
-                batch.append(entry)
-                weight += entry.work.weight
-                self._clock = max(self._clock, entry.tag)
-        if not group:
-            del self._groups[key]
-        return batch
-
-    def _attempt(self, batch: list[_Entry]) -> list[Any]:
+    def _attempt(
+        self, batch: list[_Entry], run: Callable[[Any, list[Any]], Sequence[Any]]
+    ) -> list[Any]:
         """Run a batch; one that fails is halved until what fails is alone."""
         try:
-            outcomes = list(self._run(batch[0].work.key, [entry.work.payload for entry in batch]))
+            outcomes = list(run(batch[0].work.key, [entry.work.payload for entry in batch]))
             if len(outcomes) != len(batch):
                 raise Internal(f"{len(outcomes)} results for {len(batch)} items")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001  (the thread must outlive whatever a run raises)
@@ -367,51 +350,12 @@ class Batcher:
                 return [error]
             _log.warning("a batch of %d failed and is halved: %s", len(batch), type(error).__name__)
             middle = len(batch) // 2
-            return self._attempt(batch[:middle]) + self._attempt(batch[middle:])
+            return self._attempt(batch[:middle], run) + self._attempt(batch[middle:], run)
         return outcomes
 
 
-class _Load:
-    """How much is in the house and how fast it leaves: what `Retry-After` is made of.
-
-    Speeds are taken over the seconds in which there was anything to do, so they hold whichever
-    stage is the slow one.
-    """
-
-    def __init__(self) -> None:
-        self.items = 0
-        self._updated = 0.0
-        self._busy_s = 0.0
-        self._weight = 0.0
-        self._items = 0.0
-
-    def arrive(self, items: int, now: float) -> None:
-        self._advance(now)
-        self.items += items
-
-    def leave(self, items: int, now: float) -> None:
-        self._advance(now)
-        self.items -= items
-
-    def finish(self, weights: list[int], now: float) -> None:
-        self._advance(now)
-        self._weight += sum(weights)
-        self._items += len(weights)
-
-    def wait_s(self, weight: int, items: int) -> float:
-        """Seconds that this much weight, and items of unknown weight, take; 0 if never measured."""
-        if not self._items:
-            return 0.0
-        return self._busy_s * (weight / self._weight + items / self._items)
-
-    def _advance(self, now: float) -> None:
-        if self.items:
-            elapsed = now - self._updated
-            kept = 0.5 ** (elapsed / _RATE_HALF_LIFE_S)
-            self._busy_s = self._busy_s * kept + elapsed
-            self._weight *= kept
-            self._items *= kept
-        self._updated = now
+def _is_wanted(entry: _Entry) -> bool:
+    return not entry.abandoned
 
 
 def _deliver(outcomes: list[tuple[_Entry, Done | Exception]]) -> None:

@@ -1,14 +1,16 @@
-"""A bundle's graphs on a device: loaded from checked bytes, held to the manifest, warmed up, run.
+"""A bundle's graphs on a device: warmed up, held to the manifest, run.
 
-Everything here is called from one thread per device (`app.batching`), so sessions need no lock.
+Sessions are called from several threads at once (`app.batching`); ONNX Runtime allows that, and
+nothing else here changes once it is made.
 
 **A batch gives what its items give alone, bit for bit**, on a CPU and in the same precision: a
 promise of the service, so images that happen to arrive together can't change each other's codes.
 Measured with ONNX Runtime 1.32 on an AVX-512 processor, 1 and 2 threads, ten sizes from 8 × 8 to
 256 × 256, batches of 2 to 16, presets `tiny` and `photo-f8`: convolutions and the quantizer's
-matrix product are equal to the last bit whatever the batch. Reductions are not: `ReduceMean`
-over a batch of one takes another path and differs in the last bit from 24 × 40 pixels on. So
-what reduces, the embedder and recognizers, runs item by item; they take microseconds.
+matrix product are equal to the last bit whatever the batch, and whatever the tile. Reductions
+are not: `ReduceMean` over a batch of one takes another path and differs in the last bit from
+24 × 40 pixels on. So what reduces, the embedder and recognizers, runs item by item; they take
+microseconds.
 
 What stacking brings on a CPU is the cost of a call, and nothing once images are large (one
 thread, µs per image, encoder + quantizer, 64 × 64):
@@ -24,58 +26,40 @@ Hence `max_batch_pixels` of 65,536 on a CPU.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 
-from app.device import Device, session
 from app.errors import Internal
-from bundle import Bundle, BundleError, Tensor
+from app.sessions import GraphRefused, load_graph, one_line
+from app.tiles import in_tiles
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-Precision = Literal["fp32", "fp16", "int8"]
+    from app.device import Device
+    from app.sessions import Precision
+    from bundle import Bundle
 
 # Pixels of one run: on a CPU as measured above; on CUDA what fills a GPU of the last years.
 BATCH_PIXELS = {"cpu": 65_536, "cuda": 4_194_304}
 
-# Runs above this many pixels give their memory back, or a single 25-megapixel image would keep
-# gigabytes for as long as the process lives.
+# Pixels of one tile of a larger image. It bounds a run's memory, 110 MiB a megapixel to encode
+# and 160 to decode with photo-f8; and costs 12 % for halos at 4096 × 4096.
+TILE_PIXELS = 2**22
+
+# Runs above this many pixels give their memory back, or a few large images would keep what they
+# took for as long as the process lives. It costs 5 to 10 % of such a run.
 _LARGE_RUN_PIXELS = 2**20
 
+# Latents that the quantizer sees at once on a CPU: their distances to 4096 codes take 8 MiB and
+# stay in the cache, which is 20 % faster than 64 MiB; of a megapixel they would take 256 MiB.
+_QUANTIZER_LATENTS = 512
+
 _WARM_UP_SIDES = (64, 256)
-
-
-class GraphRefused(Exception):
-    """A graph can't be loaded, isn't what the manifest says, or doesn't compute what it should."""
-
-
-def choose_precision(asked: str, device: Device, bundle: Bundle) -> Precision:
-    """The precision that encoder and decoder run in.
-
-    `auto` is fp16 on CUDA, where it is twice as fast and moves about 2 % of the codes, all of
-    them near ties; and fp32 on a CPU, although int8 is about 2.5 times as fast on processors with
-    VNNI: int8 moves about 10 % of the codes, so that one image would get different codes on
-    different machines, and stored codes would stop matching when a replica moves. Who wants the
-    speed says `TESSERA_PRECISION=int8`; decoded quality is within 0.1 dB.
-
-    Args:
-        asked: `auto`, `fp32`, `fp16` or `int8`.
-        device: where the graphs will run.
-        bundle: which says what its encoder comes in.
-
-    Raises:
-        GraphRefused: the encoder doesn't come in the precision asked for.
-    """
-    there = bundle.precisions("encoder")
-    if asked == "auto":
-        return "fp16" if device.kind == "cuda" and "fp16" in there else "fp32"
-    for precision in ("fp32", "fp16", "int8"):
-        if precision == asked and precision in there:
-            return precision
-    raise GraphRefused(f"the encoder comes in {', '.join(there)}, not in {asked}")
 
 
 class Graphs:
@@ -85,19 +69,23 @@ class Graphs:
         bundle: opened; each graph's bytes are checked again as they are loaded.
         device: where all of them run.
         precision: of encoder and decoder; a graph that lacks it runs in fp32.
+        tile_pixels: larger images run in tiles of at most so many pixels, where the manifest
+            says how far the graph reaches.
 
     Raises:
         GraphRefused: a graph can't be loaded, or isn't what the manifest says.
         BundleError: a file changed since the bundle was opened.
     """
 
-    def __init__(self, bundle: Bundle, device: Device, precision: Precision) -> None:
+    def __init__(
+        self, bundle: Bundle, device: Device, precision: Precision, tile_pixels: int = TILE_PIXELS
+    ) -> None:
         self.device = device
         self.precision = precision
+        self._tile_pixels = tile_pixels
         self._manifest = bundle.manifest
-        self._code_dtype = np.dtype(bundle.manifest.graphs["decoder"].inputs[0].dtype)
         self._sessions = {
-            name: _load(bundle, name, precision, device) for name in bundle.manifest.graphs
+            name: load_graph(bundle, name, precision, device) for name in bundle.manifest.graphs
         }
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
@@ -107,26 +95,14 @@ class Graphs:
             pixels: uint8 `[n, h, w, 3]`, h and w multiples of the stride.
 
         Returns:
-            int32 or int64 `[n, h/s, w/s]`, as the bundle's quantizer gives them.
+            int64 `[n, h/s, w/s]`.
 
         Raises:
             Internal: the encoder gave latents that are not finite.
         """
-        encoder, quantizer = self._sessions["encoder"], self._sessions["quantizer"]
-        options = self._run_options(pixels.shape[0] * pixels.shape[1] * pixels.shape[2])
-        # The latents stay where they are made: on CUDA they never cross to the host.
-        first = encoder.io_binding()
-        first.bind_cpu_input(encoder.get_inputs()[0].name, np.ascontiguousarray(pixels))
-        first.bind_output(encoder.get_outputs()[0].name, self.device.kind, self.device.index)
-        encoder.run_with_iobinding(first, options)
-        (latents,) = first.get_outputs()
         if self.device.kind == "cpu":
-            _check_finite(latents.numpy(), "latents")
-        second = quantizer.io_binding()
-        second.bind_ortvalue_input(quantizer.get_inputs()[0].name, latents)
-        second.bind_output(quantizer.get_outputs()[0].name, "cpu")
-        quantizer.run_with_iobinding(second, options)
-        return np.asarray(second.get_outputs()[0].numpy())
+            return self.quantize(self.latents(pixels))
+        return self._in_tiles("encoder", pixels, self._encode_on_device)
 
     def latents(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the encoder alone makes of images, as `encode` takes them: `[n, d, h/s, w/s]`.
@@ -134,21 +110,46 @@ class Graphs:
         Raises:
             Internal: they are not finite.
         """
-        run = self._sessions["encoder"]
-        size = pixels.shape[0] * pixels.shape[1] * pixels.shape[2]
-        feed = {run.get_inputs()[0].name: np.ascontiguousarray(pixels)}
-        return _check_finite(run.run(None, feed, self._run_options(size))[0], "latents")
+
+        def run(tile: NDArray[np.uint8], options: Any) -> NDArray[np.float32]:
+            made = self._run("encoder", tile, options)[0]
+            return np.moveaxis(_check_finite(made, "latents"), 1, -1)
+
+        return np.moveaxis(self._in_tiles("encoder", pixels, run), -1, 1)
 
     def quantize(self, latents: NDArray[np.float32]) -> NDArray[Any]:
         """Codes of latents `[n, d, h/s, w/s]`, as `encode` gives them."""
-        run = self._sessions["quantizer"]
+        n, _, rows, columns = latents.shape
         port = self._manifest.graphs["quantizer"].inputs[0]
-        return np.asarray(run.run(None, {port.name: latents.astype(port.dtype, copy=False)})[0])
+        latents = latents.astype(port.dtype, copy=False)
+        if self.device.kind != "cpu" or n * rows * columns <= _QUANTIZER_LATENTS:
+            return self._run("quantizer", latents)[0]
+        # Each latent's code depends on no other (bundle/FORMAT.md), so any division will do.
+        together, band = 1, max(1, _QUANTIZER_LATENTS // columns)
+        if rows <= band:
+            together, band = max(1, _QUANTIZER_LATENTS // (rows * columns)), rows
+        return np.concatenate(
+            [
+                np.concatenate(
+                    [
+                        self._run(
+                            "quantizer", latents[first : first + together, :, row : row + band]
+                        )[0]
+                        for row in range(0, rows, band)
+                    ],
+                    axis=1,
+                )
+                for first in range(0, n, together)
+            ]
+        )
 
     def decode(self, codes: NDArray[Any]) -> NDArray[np.uint8]:
         """Images of codes: integers `[n, h/s, w/s]` in `[0, K)` → uint8 `[n, h, w, 3]`."""
-        pixels = codes.size * self._manifest.stride**2
-        return np.asarray(self._run("decoder", codes, self._run_options(pixels))[0])
+
+        def run(tile: NDArray[Any], options: Any) -> NDArray[np.uint8]:
+            return self._run("decoder", tile, options)[0]
+
+        return self._in_tiles("decoder", codes, run)
 
     def embed(self, codes: NDArray[Any]) -> NDArray[np.float32]:
         """Vectors of codes: integers `[n, h/s, w/s]` → float32 `[n, e]`, each of length 1.
@@ -198,7 +199,7 @@ class Graphs:
             except GraphRefused:
                 raise
             except Exception as error:
-                raise GraphRefused(f"its graphs don't run: {_one_line(error)}") from error
+                raise GraphRefused(f"its graphs don't run: {one_line(error)}") from error
 
     def _check(self, pixels: NDArray[np.uint8]) -> None:
         manifest = self._manifest
@@ -232,60 +233,50 @@ class Graphs:
                 f"recognizer {name!r} doesn't give one map of the code grid for each class",
             )
 
-    def _run(self, graph: str, codes: NDArray[Any], options: Any = None) -> list[NDArray[Any]]:
+    def _in_tiles(
+        self, graph: str, values: NDArray[Any], run: Callable[[NDArray[Any], Any], NDArray[Any]]
+    ) -> NDArray[Any]:
+        """Encoder or decoder, in one run or, if the image is large, in one for each tile."""
+        stride = self._manifest.stride
+        scale = (stride, 1) if graph == "encoder" else (1, stride)
+        pixels = math.prod(values.shape[:3]) * scale[1] ** 2
+        reach = self._manifest.graphs[graph].reach
+        if reach is None or pixels <= self._tile_pixels:
+            return run(values, self._options(pixels))
+        most = self._tile_pixels // stride**2 // len(values)
+        # Between its tiles an image keeps the memory that it will need again.
+        return in_tiles(
+            values, scale, reach, most, lambda tile, last: run(tile, self._options(pixels * last))
+        )
+
+    def _encode_on_device(self, pixels: NDArray[np.uint8], options: Any) -> NDArray[Any]:
+        """Encoder and quantizer on a GPU, the latents staying there."""
+        encoder, quantizer = self._sessions["encoder"], self._sessions["quantizer"]
+        first = encoder.io_binding()
+        first.bind_cpu_input(encoder.get_inputs()[0].name, np.ascontiguousarray(pixels))
+        first.bind_output(encoder.get_outputs()[0].name, self.device.kind, self.device.index)
+        encoder.run_with_iobinding(first, options)
+        (latents,) = first.get_outputs()
+        second = quantizer.io_binding()
+        second.bind_ortvalue_input(quantizer.get_inputs()[0].name, latents)
+        second.bind_output(quantizer.get_outputs()[0].name, "cpu")
+        quantizer.run_with_iobinding(second, options)
+        return np.asarray(second.get_outputs()[0].numpy())
+
+    def _run(self, graph: str, values: NDArray[Any], options: Any = None) -> list[NDArray[Any]]:
         run = self._sessions[graph]
-        feed = np.ascontiguousarray(codes, dtype=self._code_dtype)
+        dtype = self._manifest.graphs[graph].inputs[0].dtype
+        feed = np.ascontiguousarray(values, dtype=dtype)
         outputs: list[NDArray[Any]] = run.run(None, {run.get_inputs()[0].name: feed}, options)
         return outputs
 
-    def _run_options(self, pixels: int) -> Any:
+    def _options(self, pixels: int) -> Any:
         if pixels <= _LARGE_RUN_PIXELS:
             return None
         options = onnxruntime.RunOptions()
-        arenas = "cpu:0" if self.device.kind == "cpu" else f"cpu:0;gpu:{self.device.index}"
+        arenas = f"cpu:0;gpu:{self.device.index}" if self.device.kind == "cuda" else "cpu:0"
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
         return options
-
-
-def _load(bundle: Bundle, name: str, precision: Precision, device: Device) -> Any:
-    chosen = precision if precision in bundle.precisions(name) else "fp32"
-    graph = bundle.manifest.graphs[name]
-    content = bundle.read_graph(name, chosen)
-    try:
-        made = session(content, device)
-    except BundleError:
-        raise
-    except Exception as error:
-        raise GraphRefused(
-            f"graph {name!r} ({chosen}) can't be loaded: {_one_line(error)}"
-        ) from error
-    for declared, real in ((graph.inputs, made.get_inputs()), (graph.outputs, made.get_outputs())):
-        promised = ", ".join(f"{t.name} {t.dtype} {list(t.axes)}" for t in declared)
-        there = ", ".join(f"{port.name} {port.type} {port.shape}" for port in real)
-        _expect(
-            len(declared) == len(real) and all(map(_agrees, declared, real)),
-            f"graph {name!r} ({chosen}) has {there}, but the manifest says {promised}",
-        )
-    return made
-
-
-_TYPES = {"float32": "float", "float16": "float16"}
-
-
-def _agrees(declared: Tensor, real: Any) -> bool:
-    return (
-        declared.name == real.name
-        and real.type == f"tensor({_TYPES.get(declared.dtype, declared.dtype)})"
-        and len(declared.axes) == len(real.shape)
-        and all(
-            # An axis that the manifest calls dynamic must not be fixed in the graph; one that it
-            # fixes may be unknown to the graph, and then shows at warm-up.
-            axis == length
-            if isinstance(axis, int) and isinstance(length, int)
-            else isinstance(axis, int) or not isinstance(length, int)
-            for axis, length in zip(declared.axes, real.shape, strict=True)
-        )
-    )
 
 
 def _expect(holds: bool, message: str) -> None:
@@ -297,7 +288,3 @@ def _check_finite(values: NDArray[Any], what: str) -> NDArray[Any]:
     if not np.isfinite(values).all():
         raise Internal(f"the model gave {what} that are not finite")
     return values
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

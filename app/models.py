@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.engine import GraphRefused, Graphs, Precision, choose_precision
+from app.engine import TILE_PIXELS, Graphs
 from app.errors import CodeSpaceMismatch, ModelNotFound, RecognizerNotFound
+from app.sessions import GraphRefused, Precision, choose_precision
 from bundle import Bundle, BundleError, Manifest, Recognizer, open_bundle
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ class Model:
     Attributes:
         bundle: the folder it came from.
         graphs: its graphs on their device.
+        beside: the same on one core, for runs side by side; `graphs` itself where there are none.
         codebook: float32 `[K, d]`.
     """
 
     bundle: Bundle
     graphs: Graphs
+    beside: Graphs
     codebook: NDArray[np.float32]
 
     @property
@@ -85,7 +88,7 @@ class Model:
             )
         return chosen, there[chosen]
 
-    def run(self, operation: str, batch: list[Any]) -> list[Any]:
+    def run(self, operation: str, batch: list[Any], *, alone: bool = True) -> list[Any]:
         """Run one operation on payloads of one shape.
 
         Args:
@@ -93,6 +96,7 @@ class Model:
                 `decode`, `embed` or `recognize:<graph>` on codes `[rows, columns]`;
                 `recognize-images:<graph>` on pixels; `latents` on pixels; `quantize` on latents.
             batch: the payloads.
+            alone: whether nothing else runs meanwhile, so that all cores are free for this.
 
         Returns:
             For each item, of `encode` codes `[rows, columns]`; of `decode` and `reconstruct`
@@ -100,20 +104,21 @@ class Model:
             and maps as in `Graphs.recognize`; of `latents` float32 `[d, rows, columns]`; of
             `quantize` codes.
         """
+        graphs = self.graphs if alone else self.beside
         verb, _, graph = operation.partition(":")
         values = np.stack(batch) if len(batch) > 1 else batch[0][None]
         if verb in {"encode", "reconstruct", "embed-images", "recognize-images"}:
-            values = self.graphs.encode(values)
+            values = graphs.encode(values)
         if verb == "latents":
-            return list(self.graphs.latents(values))
+            return list(graphs.latents(values))
         if verb == "quantize":
-            return list(self.graphs.quantize(values))
+            return list(graphs.quantize(values))
         if verb in {"decode", "reconstruct"}:
-            return list(self.graphs.decode(values))
+            return list(graphs.decode(values))
         if verb in {"embed", "embed-images"}:
-            return list(self.graphs.embed(values))
+            return list(graphs.embed(values))
         if verb in {"recognize", "recognize-images"}:
-            return list(self.graphs.recognize(graph, values))
+            return list(graphs.recognize(graph, values))
         return list(values)
 
 
@@ -188,7 +193,15 @@ class Models:
         raise CodeSpaceMismatch(f"these codes are of a space that {whose} has; loaded: {loaded}")
 
 
-def load_models(folder: Path, default: str | None, device: Device, precision: str) -> Models:
+def load_models(
+    folder: Path,
+    default: str | None,
+    device: Device,
+    precision: str,
+    *,
+    tile_pixels: int = TILE_PIXELS,
+    beside: bool = False,
+) -> Models:
     """Open every bundle in a folder, load its graphs and run them once.
 
     Args:
@@ -197,6 +210,8 @@ def load_models(folder: Path, default: str | None, device: Device, precision: st
             shipped one.
         device: where all run.
         precision: as in `choose_precision`.
+        tile_pixels: as in `Graphs`.
+        beside: load everything for runs on one core too, where the device has several.
 
     Raises:
         ModelsRefused: a bundle is broken, two have one name and version, there are none, or no
@@ -209,7 +224,7 @@ def load_models(folder: Path, default: str | None, device: Device, precision: st
         if path.name.startswith(".") or not path.is_dir():
             continue
         try:
-            model = _load_model(path, device, precision)
+            model = _load_model(path, device, precision, tile_pixels, beside)
         except (BundleError, GraphRefused) as error:
             text = str(error).removeprefix(f"{path.name}: ")
             raise ModelsRefused(f"bundle {path.name}: {text}") from error
@@ -261,12 +276,18 @@ def _choose_default(by_name: Mapping[str, Model], named: str | None) -> Model:
     return next(iter(by_name.values()))
 
 
-def _load_model(path: Path, device: Device, precision: str) -> Model:
+def _load_model(
+    path: Path, device: Device, precision: str, tile_pixels: int, beside: bool
+) -> Model:
     bundle = open_bundle(path)
     manifest = bundle.manifest
-    graphs = Graphs(bundle, device, choose_precision(precision, device, bundle))
+    chosen = choose_precision(precision, device, bundle)
+    graphs = single = Graphs(bundle, device, chosen, tile_pixels)
     graphs.warm_up()
+    if beside and device.kind == "cpu" and device.threads > 1:
+        # The same files, so what has been proven of them needn't be proven again.
+        single = Graphs(bundle, replace(device, threads=1), chosen, tile_pixels)
     codebook = np.load(io.BytesIO(bundle.read("codebook.npy")), allow_pickle=False)
     if codebook.shape != (manifest.codebook_size, manifest.codebook_width):
         raise GraphRefused("codebook.npy isn't of the size that the manifest says")
-    return Model(bundle, graphs, codebook.astype(np.float32, copy=False))
+    return Model(bundle, graphs, single, codebook.astype(np.float32, copy=False))

@@ -50,11 +50,14 @@ class Graph:
     Attributes:
         inputs, outputs: the same in every precision.
         files: name of the ONNX file of each precision; `fp32` is always among them.
+        reach: cells of the code grid beyond which input no longer matters to an output (the
+            radius of the receptive field); None if unknown or without bound.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     files: Mapping[str, str]
+    reach: int | None = None
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,14 @@ class _Object:
             raise ManifestMalformed(f"{self._place}.{key} is out of range")
         return value
 
+    def optional(self, key: str, least: int) -> int | None:
+        if key not in self._value:
+            return None
+        value = self.get(key, int)
+        if not least <= value <= 1 << 20:
+            raise ManifestMalformed(f"{self._place}.{key} is out of range")
+        return value
+
     def object(self, key: str) -> _Object:
         return _Object(self.get(key, dict), f"{self._place}.{key}")
 
@@ -279,6 +290,7 @@ def _parse_graph(value: _Object) -> Graph:
         inputs=tuple(_parse_tensor(v) for v in value.get("inputs", list)),
         outputs=tuple(_parse_tensor(v) for v in value.get("outputs", list)),
         files=files,
+        reach=value.optional("reach", 0),
     )
 
 
@@ -325,4 +337,5 @@ def _graph_json(graph: Graph) -> dict[str, Any]:
         "inputs": tensors(graph.inputs),
         "outputs": tensors(graph.outputs),
         "files": dict(graph.files),
+        **({} if graph.reach is None else {"reach": graph.reach}),
     }

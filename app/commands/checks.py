@@ -13,10 +13,11 @@ import numpy as np
 import onnxruntime
 
 from app.device import Device, DeviceUnavailable, choose_device, usable_cpus
-from app.engine import GraphRefused, Graphs, choose_precision
+from app.engine import Graphs
 from app.images import decode_image
 from app.models import Model, ModelsRefused, load_models
 from app.resizing import pad_to_multiple
+from app.sessions import GraphRefused, choose_precision
 from bundle import BundleError, open_bundle
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from app.engine import Precision
+    from app.sessions import Precision
     from app.settings import Settings
 
 _SAMPLES = Path(__file__).parents[1] / "playground" / "static" / "samples"

@@ -1,4 +1,4 @@
-"""One queue, one consumer: what waits, what runs together, what is refused and what is dropped."""
+"""One queue, few runners: what waits, what runs together, what is refused and what is dropped."""
 
 from __future__ import annotations
 
@@ -337,6 +337,52 @@ def test_closing_answers_everyone_and_ends_the_threads():
         with pytest.raises(NotReady), queue.admit(1):
             pass
         run.go.set()
-        await until(lambda: not queue._thread.is_alive())
+        await until(lambda: not ours(before))
+
+    before = set(threading.enumerate())
+    asyncio.run(main())
+
+
+def ours(before):
+    """Threads that run batches and weren't there before."""
+    return [t for t in set(threading.enumerate()) - before if t.name.startswith("tessera-run")]
+
+
+def test_runs_go_side_by_side_only_where_several_wait():
+    """An item alone gets `run` and all cores; several that wait get `beside`, one runner each."""
+
+    async def main():
+        alone, beside = Recorder(), Recorder()
+        with batcher(alone, beside=beside, runners=2, max_batch_weight=4) as queue:
+            first = await hold_up(queue, alone)
+            beside.go.clear()
+            more = [asyncio.create_task(queue.submit_prepared(Work("a", i, 1))) for i in range(8)]
+            await until(lambda: queue.queued_weight == 8)
+            assert not beside.batches  # the first has all cores for as long as it runs
+            alone.go.set()
+            await until(lambda: len(beside.batches) == 2)
+            assert [len(payloads) for _, payloads in beside.batches] == [4, 2]
+            beside.go.set()
+            await asyncio.gather(first, *more)
+            assert len(alone.batches) == 1
+            await queue.submit_prepared(Work("a", 9, 1))
+            assert len(alone.batches) == 2
+
+    asyncio.run(main())
+
+
+def test_a_long_run_lets_others_in_beside_it():
+    """An item heavier than a batch may be takes all cores, but nobody waits for its end."""
+
+    async def main():
+        alone, beside = Recorder(), Recorder()
+        with batcher(alone, beside=beside, runners=2, max_batch_weight=4) as queue:
+            alone.go.clear()
+            long = asyncio.create_task(queue.submit_prepared(Work("long", 0, 50)))
+            await until(lambda: alone.batches)
+            assert await queue.submit_prepared(Work("short", 1, 1))
+            assert not long.done()
+            alone.go.set()
+            await long
 
     asyncio.run(main())

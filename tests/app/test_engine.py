@@ -9,8 +9,9 @@ import onnxruntime
 import pytest
 
 from app.device import Device
-from app.engine import GraphRefused, Graphs, choose_precision
+from app.engine import Graphs
 from app.errors import Internal
+from app.sessions import GraphRefused, choose_precision
 from bundle import open_bundle, write_bundle
 
 CPU = Device("cpu", 0, 2)
@@ -52,7 +53,50 @@ def test_threads_don_t_change_codes(bundle):
     assert np.array_equal(*codes)
 
 
-def test_binding_gives_what_plain_runs_give(bundle):
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("size", [(512, 768), (1104, 520), (264, 1600)])
+def test_tiles_give_what_the_whole_image_gives(bundle, precision, size):
+    """Codes and pictures are the same to the last bit, however small the tiles."""
+    pixels = noise(1, *size)
+    whole = Graphs(bundle, CPU, precision)
+    tiled = Graphs(bundle, CPU, precision, tile_pixels=2**16)
+    codes = whole.encode(pixels)
+    assert np.array_equal(tiled.encode(pixels), codes)
+    assert np.array_equal(tiled.decode(codes), whole.decode(codes))
+
+
+def test_a_graph_of_unknown_reach_is_never_run_in_tiles(bundle, tmp_path):
+    """Attention over the whole image, say, would give other codes."""
+    unknown = changed(bundle, tmp_path / "b", "encoder", reach=None)
+    graphs = Graphs(unknown, CPU, "fp32", tile_pixels=2**14)
+    seen = graphs._sessions["encoder"] = _Spy(graphs._sessions["encoder"])
+    graphs.encode(noise(1, 256, 256))
+    assert seen.shapes == [(1, 256, 256, 3)]
+
+
+def test_large_images_run_in_tiles_of_bounded_size(bundle):
+    """No run sees more pixels than it may, halos included."""
+    graphs = Graphs(bundle, CPU, "fp32", tile_pixels=2**16)
+    seen = graphs._sessions["encoder"] = _Spy(graphs._sessions["encoder"])
+    graphs.encode(noise(1, 600, 808))
+    assert len(seen.shapes) > 1
+    assert max(h * w for _, h, w, _ in seen.shapes) <= 2**16
+
+
+@pytest.mark.parametrize("grid", [(3, 4, 8), (40, 8, 8), (1, 64, 64), (2, 40, 24), (1, 3, 600)])
+def test_many_latents_get_the_codes_they_get_in_one_run(bundle, grid):
+    """The quantizer sees them in parts."""
+    n, rows, columns = grid
+    width = bundle.manifest.codebook_width
+    latents = np.random.default_rng(0).normal(size=(n, width, rows, columns)).astype(np.float32)
+    run = onnxruntime.InferenceSession(
+        bundle.read_graph("quantizer", "fp32"), providers=["CPUExecutionProvider"]
+    )
+    (codes,) = run.run(None, {"latents": latents})
+    assert np.array_equal(Graphs(bundle, CPU, "fp32").quantize(latents), codes)
+
+
+def test_the_graphs_chained_give_what_plain_runs_give(bundle):
     """Encoder and quantizer chained on the device equal the two graphs run by hand."""
     pixels = noise(1, 64, 64)
     value = pixels
@@ -149,3 +193,18 @@ class _Fixed:
 
     def run(self, *_arguments):
         return self.outputs
+
+
+class _Spy:
+    """A session that notes the shapes of what it is given."""
+
+    def __init__(self, session):
+        self._session = session
+        self.shapes = []
+
+    def get_inputs(self):
+        return self._session.get_inputs()
+
+    def run(self, names, feed, options=None):
+        self.shapes += [value.shape for value in feed.values()]
+        return self._session.run(names, feed, options)

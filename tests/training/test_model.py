@@ -11,6 +11,7 @@ from training.configfile import load_config
 from training.data import find_images, read_image
 from training.losses import Losses, gradient_l1, multiscale_l1
 from training.model import Tokenizer, to_float, to_uint8
+from training.networks import Decoder, Encoder, decoder_reach, encoder_reach
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small-f4", "photo-f8", "photo-f16"])
@@ -23,6 +24,30 @@ def test_any_size(preset):
     codes = model.encode(pixels)
     assert codes.shape == (1, 2, 3)
     assert model.decode(codes).shape == pixels.shape
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small-f4", "photo-f8", "photo-f16"])
+def test_reach(preset):
+    """Patches further away than the reach leave latents and pixels as they are; nearer ones don't.
+
+    In float64, where one changed input shows in an output as long as any path leads there.
+    """
+    network = load_config(preset).network
+    torch.manual_seed(0)
+    for net, reach, unit_in, unit_out, channels in (
+        (Encoder(network, 8), encoder_reach(network), network.stride, 1, 3),
+        (Decoder(network, 8), decoder_reach(network), 1, network.stride, 8),
+    ):
+        for parameter in net.parameters():
+            torch.nn.init.uniform_(parameter, 0, 0.05)  # all paths open: nothing cancels out
+        side = 2 * reach + 5
+        values = torch.rand(1, channels, unit_in, side * unit_in, dtype=torch.float64)
+        changed = values.clone()
+        changed[..., unit_in * (reach + 2) : unit_in * (reach + 3)] += 1
+        with torch.no_grad():
+            difference = (net.double()(changed) - net.double()(values)).abs().amax((0, 1, 2))
+        moved = difference.reshape(side, unit_out).amax(1) > 0
+        assert moved.nonzero().flatten().tolist() == list(range(2, 2 * reach + 3))
 
 
 def test_stem_stride_2():
