@@ -44,7 +44,13 @@ $(VENV)/.stamp:
 $(GPU_VENV)/.stamp:
 	$(call make_venv,$(GPU_VENV))
 
-$(VENV)/.stamp-serve: requirements/cpu.txt $(VENV)/.stamp
+# `tessera` itself, to be called from any folder: no more than what is in this checkout.
+$(VENV)/bin/tessera: $(VENV)/.stamp
+	@printf '%s\n' '#!/bin/sh' 'export PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}"' \
+		'exec "$(abspath $(PY))" -P -m app "$$@"' > $@
+	@chmod +x $@
+
+$(VENV)/.stamp-serve: requirements/cpu.txt $(VENV)/.stamp | $(VENV)/bin/tessera
 	@echo "Installing what the service needs into $(VENV) …"
 	@$(PY) $(PIP) --require-hashes -r $<
 	@touch $@
@@ -54,7 +60,7 @@ $(VENV)/.stamp-train: requirements/train.txt $(VENV)/.stamp
 	@$(PY) $(PIP) -r $<
 	@touch $@
 
-$(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp
+$(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp | $(VENV)/bin/tessera
 	@echo "Installing what tests and training need into $(VENV): this takes minutes …"
 	@$(PY) $(PIP) -r $<
 	@touch $@
@@ -111,6 +117,10 @@ $(BROWSER)/node_modules/.stamp: $(BROWSER)/package-lock.json
 .PHONY: test-browser
 test-browser: $(VENV)/.stamp-serve $(BROWSER)/node_modules/.stamp ## the playground in a real Chromium
 	PYTHON=$(abspath $(PY)) node --test $(ARGS) $(BROWSER)/*.test.mjs
+
+.PHONY: newcomer
+newcomer: $(BROWSER)/node_modules/.stamp ## time the way from a fresh clone to one's picture in the page
+	node $(BROWSER)/newcomer.mjs $(ARGS)
 
 ## Change
 .PHONY: format openapi lock
@@ -169,7 +179,7 @@ image-check: $(VENV)/.stamp-dev ## build both images and prove them by running t
 	BUILD_FLAGS="$(BUILD_FLAGS)" $(PY) -m pytest tests/container/check_image.py -s --timeout=3600 $(ARGS)
 
 ## Cluster
-.PHONY: deploy-check cluster-check ray-check
+.PHONY: deploy-check cluster-check ray-check tokenize-check
 $(VENV)/.stamp-deploy: pyproject.toml $(VENV)/.stamp-dev
 	$(PY) $(PIP) --group deploy
 	@touch $@
@@ -181,6 +191,9 @@ deploy-check: $(VENV)/.stamp-deploy ## check deploy/ with kubectl, Kubernetes' s
 DATA ?=
 ray-check: $(RAY_VENV)/.stamp-ray ## tokenize on a Ray cluster with a node killed: equal to one machine
 	$(RAY_VENV)/bin/python tests/cluster/ray_check.py $(DATA) $(ARGS)
+
+tokenize-check: $(VENV)/.stamp-dev ## tokenize DATA=DIR with kills at random moments: equal bytes
+	$(PY) tests/stress/tokenize_kills.py $(DATA) $(ARGS)
 
 cluster-check: $(VENV)/.stamp-dev ## two replicas behind nginx under load: one drained, one killed
 	$(PY) tests/cluster/run.py $(ARGS)

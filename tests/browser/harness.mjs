@@ -47,7 +47,7 @@ export const startBrowser = () =>
     ],
   });
 
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address();
