@@ -8,13 +8,16 @@ from tessera_client.client import AsyncClient, Client
 from tessera_client.codes import Codes, Grid
 from tessera_client.errors import CodesError, ServerError, TesseraError, Unreachable
 from tessera_client.flows import Reconstruction
+from tessera_client.labels import Classification, Label
 
 __all__ = [
     "AsyncClient",
+    "Classification",
     "Client",
     "Codes",
     "CodesError",
     "Grid",
+    "Label",
     "Reconstruction",
     "ServerError",
     "TesseraError",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import httpx
 import numpy as np
 
-from tessera_client import flows
+from tessera_client import flows, labels
 from tessera_client.codes import Codes
 from tessera_client.images import sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, MutableMapping
+    from collections.abc import Iterable, Mapping, MutableMapping
 
     from numpy.typing import NDArray
 
@@ -67,8 +67,11 @@ class Base:
         failed: MutableMapping[int, ServerError] | None,
         *,
         alone: bool = False,
+        params: Mapping[str, str] | None = None,
     ) -> list[Flow[Answers]]:
-        params = {} if self._model is None else {"model": self._model}
+        params = dict(params or {})
+        if self._model is not None:
+            params["model"] = self._model
         if size is not None:
             params |= {"size": f"{size[0]}x{size[1]}", "fit": fit}
         call = flows.Call(path, accept, params, failed)
@@ -85,8 +88,10 @@ class Base:
         failed: MutableMapping[int, ServerError] | None,
         *,
         same_size: bool,
+        accept: str = flows.NPY,
+        params: Mapping[str, str] | None = None,
     ) -> list[Flow[Answers]]:
-        call = flows.Call(path, flows.NPY, {}, failed)
+        call = flows.Call(path, accept, dict(params or {}), failed)
         return [
             flows.run_codes(call, codes, batch, self._policy)
             for batch in flows.grid_batches(codes, self._policy, same_size=same_size)
@@ -102,6 +107,27 @@ class Base:
         if isinstance(given, Codes):
             return self._codes("/v1/embed", given, failed, same_size=False)
         return self._images("/v1/embed", flows.NPY, given, size, fit, failed)
+
+    def _classifications(
+        self,
+        given: Codes | Image | Iterable[Image],
+        recognizer: str | None,
+        k: int,
+        with_map: bool,
+        size: tuple[int, int] | None,
+        fit: Fit,
+        failed: MutableMapping[int, ServerError] | None,
+    ) -> list[Flow[Answers]]:
+        path, params = "/v1/classify", {"k": str(k)}
+        if recognizer is not None:
+            params["recognizer"] = recognizer
+        if with_map:
+            params["map"] = "true"
+        if isinstance(given, Codes):
+            return self._codes(
+                path, given, failed, same_size=False, accept=labels.JSON, params=params
+            )
+        return self._images(path, labels.JSON, given, size, fit, failed, params=params)
 
 
 def read(step: flows.Read) -> list[bytes]:

@@ -13,6 +13,7 @@ import numpy as np
 from tessera_client import flows
 from tessera_client.base import Base, Fit, in_order, matrix, read
 from tessera_client.codes import MEDIA_TYPE, Codes
+from tessera_client.labels import classifications_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tessera_client.errors import ServerError
     from tessera_client.flows import Flow, Reconstruction
     from tessera_client.images import Image
+    from tessera_client.labels import Classification
 
 _T = TypeVar("_T")
 
@@ -103,6 +105,35 @@ class Client(Base):
             ServerError, Unreachable: as `encode`.
         """
         return matrix(self._all(self._embeddings(given, size, fit, failed)))
+
+    def classify(
+        self,
+        given: Codes | Image | Iterable[Image],
+        *,
+        recognizer: str | None = None,
+        k: int = 5,
+        with_map: bool = False,
+        size: tuple[int, int] | None = None,
+        fit: Fit = "cover",
+        failed: MutableMapping[int, ServerError] | None = None,
+    ) -> list[Classification]:
+        """Images or codes → labels, by a recognizer that the model carries; the same for both.
+
+        Args:
+            given: images, as `encode` takes them, or codes.
+            recognizer: of the model; None takes the first by name.
+            k: most labels of each.
+            with_map: whether to say where the first label is seen.
+            size: as for `encode`.
+            fit: as for `encode`.
+            failed: as for `encode`.
+
+        Raises:
+            ServerError: refused; `recognizer_not_found` if the model has none.
+            Unreachable: no answer.
+        """
+        made = self._classifications(given, recognizer, k, with_map, size, fit, failed)
+        return classifications_of(self._all(made), failed)
 
     def reconstruct(
         self,
@@ -207,6 +238,21 @@ class AsyncClient(Base):
     ) -> NDArray[np.float32]:
         """As `Client.embed`."""
         return matrix(await self._all(self._embeddings(given, size, fit, failed)))
+
+    async def classify(
+        self,
+        given: Codes | Image | Iterable[Image],
+        *,
+        recognizer: str | None = None,
+        k: int = 5,
+        with_map: bool = False,
+        size: tuple[int, int] | None = None,
+        fit: Fit = "cover",
+        failed: MutableMapping[int, ServerError] | None = None,
+    ) -> list[Classification]:
+        """As `Client.classify`."""
+        made = self._classifications(given, recognizer, k, with_map, size, fit, failed)
+        return classifications_of(await self._all(made), failed)
 
     async def reconstruct(
         self,

@@ -63,6 +63,13 @@ def address(tiny_bundle):
 
 
 @pytest.fixture(scope="session")
+def recognizing(recognizing_bundle):
+    """Of a service whose model carries recognizers, with small limits too."""
+    with serving(models_dir=recognizing_bundle.parent, max_images=3, max_queue=6) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
 def pictures() -> list[np.ndarray]:
     """A dozen of noise, three sizes."""
     random = np.random.default_rng(0)
