@@ -23,21 +23,25 @@ from rich.console import Console
 
 from training.checkpoint import CheckpointError
 from training.codec import CheckpointCodec, Codes, encode_images, tokenizer_of
+from training.contexts import (
+    context_vectors,
+    context_words,
+)
 from training.data import DataError, Pixels, find_images, read_image
-from training.embedder import (
+from training.descriptions import (
     BagOfCodes,
     Concatenated,
     DecoderFeatures,
-    Embedder,
     NeighbourCovariances,
     PooledVectors,
+    patch_words,
+)
+from training.embedder import (
+    Embedder,
     Whitening,
     apply_to_grids,
-    context_vectors,
-    context_words,
     embedder_of_grids,
     fit_projection,
-    patch_words,
 )
 from training.evaluation import evenly
 from training.model import Tokenizer

@@ -5,20 +5,24 @@ import pytest
 import torch
 
 from training.codec import CheckpointCodec, encode_images
+from training.contexts import (
+    context_vectors,
+)
 from training.data import find_images, read_image
-from training.embedder import (
+from training.descriptions import (
     BagOfCodes,
     DecoderFeatures,
-    Embedder,
     NeighbourCovariances,
     PooledVectors,
-    Whitening,
-    apply_to_grids,
-    context_vectors,
-    fit_embedder,
-    fit_projection,
     patch_words,
     pool,
+)
+from training.embedder import (
+    Embedder,
+    Whitening,
+    apply_to_grids,
+    fit_embedder,
+    fit_projection,
 )
 from training.graphs import export_graph, graph_shapes, run, session_of
 from training.model import Tokenizer

@@ -1,0 +1,88 @@
+"""What codes are found beside: tables with a vector for each code, learnt from grids alone.
+
+What a code looks like says less about what a picture shows than the codes around it
+do (docs/log.md, "which embedder").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.codec import Codes
+
+
+def context_vectors(grids: Sequence[Codes], size: int, width: int, radius: int = 2) -> Tensor:
+    """A vector for each code, such that codes found in like surroundings have like vectors.
+
+    What word vectors are to words: the matrix of positive pointwise mutual
+    information between codes at most `radius` rows and columns apart, factorised
+    (Levy & Goldberg 2014, "Neural word embedding as implicit matrix factorization";
+    context counts to the power 0.75, as there). Two codes for grass differ in
+    every pixel; their neighbours are the same.
+
+    Args:
+        grids: of training photographs, int64 `[rows, columns]` of any sizes.
+        size: number of codes K.
+        width: numbers m in a vector.
+        radius: reach of the surroundings, in codes.
+
+    Returns:
+        float32 `[K, m]`, of unit length; zeros for a code that never occurs.
+    """
+    counts = torch.zeros(size * size)
+    offsets = [
+        (down, across)
+        for down in range(radius + 1)
+        for across in range(-radius, radius + 1)
+        if (down, across) > (0, 0)
+    ]
+    for grid in grids:
+        rows, columns = grid.shape
+        pairs = []
+        for down, across in offsets:
+            left, right = max(0, -across), max(0, across)
+            here = grid[: max(0, rows - down), left : max(left, columns - right)]
+            there = grid[down:, right : max(right, columns - left)]
+            pairs.append((here * size + there).ravel())
+        flat = torch.from_numpy(np.concatenate(pairs))
+        counts.index_add_(0, flat, torch.ones(len(flat)))
+    joint = counts.reshape(size, size)
+    joint = joint + joint.T
+    single = joint.sum(dim=1)
+    context = single.clamp_min(1e-9) ** 0.75
+    context = context / context.sum()
+    expected = single[:, None] * context[None]
+    information = torch.where(joint > 0, (joint / expected.clamp_min(1e-9)).log(), 0.0).relu()
+    torch.manual_seed(0)  # of the randomised decomposition
+    width = min(width, size)
+    left_axes, strengths, _ = torch.svd_lowrank(information, min(width + 16, size), niter=4)
+    return F.normalize((left_axes * strengths.sqrt())[:, :width])
+
+
+def context_words(vectors: Tensor, count: int, softness: float = 0.1) -> Tensor:
+    """Codes' shares in `count` words, which are clusters of codes found in like surroundings.
+
+    Spherical k-means on the codes' vectors; a code belongs to several words as its
+    cosines with them, divided by `softness`, say (softmax). What it is for: 4,096
+    codes are too many to count in a photograph of 1,000, and 128 words are not.
+
+    Args:
+        vectors: float32 `[K, m]` of unit length, as `context_vectors` makes them.
+        count: number of words, at most K.
+        softness: nearly 0 gives each code to one word.
+
+    Returns:
+        float32 `[K, count]`, rows sum to 1.
+    """
+    generator = torch.Generator().manual_seed(0)
+    words = vectors[torch.randperm(len(vectors), generator=generator)[:count]]
+    for _ in range(20):
+        nearest = (vectors @ words.T).argmax(dim=1)
+        sums = torch.zeros_like(words).index_add_(0, nearest, vectors)
+        words = torch.where(sums.norm(dim=1, keepdim=True) > 1e-6, F.normalize(sums), words)
+    return torch.softmax(vectors @ words.T / softness, dim=1)
