@@ -286,7 +286,7 @@ class Batcher:
             if self._queue.weight and self._queue.weight + work.weight > self._max_weight:
                 raise self._overloaded("the queue is full")
             self._queue.add(work.key, entry, work.weight)
-            self._filled.notify_all()
+            self._filled.notify()
 
     # --- in the runners' threads --------------------------------------------------------------
 
@@ -313,7 +313,8 @@ class Batcher:
                 del self._running[me]
                 self._alone = False
                 self._load.finish([entry.work.weight for entry in batch], started + seconds)
-                self._filled.notify_all()
+                if self._queue:
+                    self._filled.notify_all()
             _deliver(
                 [
                     (entry, outcome)

@@ -19,12 +19,16 @@ from bundle import BundleError, open_bundle
 _RAW = BUILD / "results.json"
 
 COMPARE = {
-    "quick": compare.Plan(seconds=1, open_seconds=4, open_sides=(64,), retries=0),
+    "quick": compare.Plan(seconds=1, open_seconds=4, retries=0),
     "full": compare.Plan(rounds=7, seconds=3, open_seconds=10, open_rounds=3, retries=2),
 }
 SERVICE = {
     "quick": service.Plan(
-        rounds=1, seconds=1, large_sides=(64, 256, 512, 1024, 2048), large_rounds=1, idle_seconds=5
+        rounds=1,
+        seconds=1,
+        large_sides=(64, 256, 512, 1024, 2048, 4096),
+        large_rounds=1,
+        idle_seconds=5,
     ),
     "full": service.Plan(),
 }

@@ -94,9 +94,19 @@ class Graph(nn.Module):
             case "MatMul":
                 return x[0] @ x[1]
             case "ArgMax":
-                return x[0].argmax(a["axis"])
-            case "Gather":
+                return x[0].argmax(a["axis"], keepdim=bool(a["keepdims"]))
+            case "ReduceMax":
+                return x[0].amax(tuple(x[1].tolist()), keepdim=bool(a["keepdims"]))
+            case "Gather" if a.get("axis", 0) == 0:
                 return F.embedding(x[1], x[0])
+            case "Gather":
+                return x[0].select(a["axis"], int(x[1]))
+            case "GatherElements":
+                return x[0].gather(a["axis"], x[1])
+            case "Unsqueeze":
+                return x[0].unsqueeze(int(x[1]))
+            case "Expand":
+                return x[0].expand(torch.broadcast_shapes(x[0].shape, tuple(x[1].tolist())))
             case "DepthToSpace" if a["mode"] == b"CRD":
                 return F.pixel_shuffle(x[0], a["blocksize"])
             case "Shape":
