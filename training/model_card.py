@@ -15,8 +15,9 @@ def model_card(manifest: Manifest) -> str:
         _data(manifest),
         _recipe(manifest),
         _metrics(manifest.metrics),
+        _recognizers(manifest),
         _parity(manifest),
-        _limits(),
+        _limits(manifest),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -79,6 +80,27 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines).rstrip()
 
 
+def _recognizers(manifest: Manifest) -> str:
+    if not manifest.recognizers:
+        return ""
+    lines = ["## Recognizers", "", "Labels from codes alone; they change no code."]
+    for name, recognizer in manifest.recognizers.items():
+        lines += [
+            "",
+            f"**{name}**: {len(recognizer.classes)} classes ({', '.join(recognizer.classes)}). "
+            f"Data: {recognizer.licence}",
+        ]
+        figures = [
+            (key, value)
+            for key, value in recognizer.metrics.items()
+            if isinstance(value, (int, float, str))
+        ]
+        if figures:
+            lines += ["", "| | |", "|-|-|"]
+            lines += [f"| {key} | {_shown(value)} |" for key, value in figures]
+    return "\n".join(lines)
+
+
 def _parity(manifest: Manifest) -> str:
     lines = [
         "## Precisions",
@@ -103,7 +125,13 @@ def _parity(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def _limits() -> str:
+def _limits(manifest: Manifest) -> str:
+    last = (
+        "- A recognizer knows no classes but its own, and no “none of them”: whatever is shown, "
+        "its probabilities add up to one. Not tested for use on people."
+        if manifest.recognizers
+        else "- Not a classifier, and not tested for use on people."
+    )
     return (
         "## Limits\n\n"
         "- Lossy: text, faces and fine texture suffer first. Look at reconstructions of your own "
@@ -111,7 +139,7 @@ def _limits() -> str:
         "- 8-bit RGB; colour profiles are not applied, transparency is laid over white.\n"
         "- Codes of other code spaces than the one above can't be decoded by this model; codes "
         "made in a lower precision differ in near ties, at the same quality.\n"
-        "- Not a classifier, and not tested for use on people."
+        f"{last}"
     )
 
 

@@ -1,4 +1,13 @@
-"""The frame of the evaluation's HTML page: its style, light and dark, and nothing else."""
+"""The frame of the HTML pages that evaluations give: style, light and dark, sections, pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+from PIL import Image
+
+from training.data import Pixels
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -99,3 +108,16 @@ summary {{ cursor: pointer; }}
 </body>
 </html>
 """
+
+
+def section(title: str, text: str, body: str) -> str:
+    """A part of a page: a heading, a paragraph where there is one, and HTML."""
+    lead = f"<p>{text}</p>" if text else ""
+    return f"<section><h2>{title}</h2>{lead}{body}</section>"
+
+
+def data_url(pixels: Pixels, *, lossless: bool = False) -> str:
+    """uint8 `[h, w, 3]` as an inlined WebP; quality 95 unless lossless, since a page is heavy."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=95, lossless=lossless)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

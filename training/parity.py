@@ -9,7 +9,7 @@ between codes fall differently wherever rounding differs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +38,15 @@ class Budget:
         code_agreement: smallest share of equal codes.
         psnr_loss: dB of mean PSNR that encoding, or decoding, with the graph may lose.
         embedding_cosine: smallest cosine between the two embeddings of one code grid.
+        score_error: largest difference of a recognizer's logits or map, over the largest
+            value of the map.
     """
 
     latent_error: float
     code_agreement: float
     psnr_loss: float
     embedding_cosine: float = 0.9999
+    score_error: float = 1e-4
 
 
 BUDGETS = {
@@ -63,6 +66,7 @@ class Parity:
     psnr: float | None = None
     psnr_torch: float | None = None
     embedding_cosine: float | None = None
+    score_error: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The figures that apply, rounded to what they mean."""
@@ -125,12 +129,7 @@ class Proof:
 
     def embedder(self, session: onnxruntime.InferenceSession) -> Parity:
         """An embedder graph on the network's own codes."""
-        cosines = []
-        for codes in self._codes:
-            with torch.no_grad():
-                wanted = self._embedder(torch.from_numpy(codes)).numpy()
-            cosines.append(float((run(session, codes) * wanted).sum(axis=1).min()))
-        return Parity(images=len(self._images), embedding_cosine=min(cosines))
+        return prove_embedder(self._embedder, session, self._codes)
 
     def measure(self, graph: str, session: onnxruntime.InferenceSession) -> Parity:
         """A graph by its name in the bundle."""
@@ -185,8 +184,55 @@ def check(
                 figures.embedding_cosine >= budget.embedding_cosine
             ):
                 faults.append(f"{where}: embedding cosine {figures.embedding_cosine:.5f}")
+            if figures.score_error is not None and not (figures.score_error <= budget.score_error):
+                faults.append(f"{where}: score error {figures.score_error:.3g}")
     if faults:
         raise ParityError("the parity proof failed, nothing was written: " + "; ".join(faults))
+
+
+def prove_recognizer(
+    network: nn.Module, session: onnxruntime.InferenceSession, grids: Sequence[NDArray[np.int64]]
+) -> Parity:
+    """A recognizer's graph against its network: grids one by one, then several in one batch.
+
+    Args:
+        network: codes int64 `[n, rows, columns]` → logits `[n, classes]` and map
+            `[n, classes, rows, columns]`.
+        session: of the graph.
+        grids: codes int64 `[rows, columns]` of images; each is also cut to odd sizes.
+    """
+    batches = [grid[None] for grid in grids]
+    batches += [grid[None, : 1 + i % grid.shape[0], i % 3 :] for i, grid in enumerate(grids)]
+    smallest = tuple(min(grid.shape[axis] for grid in grids) for axis in (0, 1))
+    batches.append(np.stack([grid[: smallest[0], : smallest[1]] for grid in grids]))
+    errors, largest = [], 1e-12
+    for codes in (batch for batch in batches if batch.size):
+        with torch.no_grad():
+            wanted = [value.numpy() for value in network(torch.from_numpy(codes.copy()))]
+        made = session.run(["logits", "map"], {"codes": codes})
+        errors += [np.abs(a - b).max() for a, b in zip(made, wanted, strict=True)]
+        largest = max(largest, float(np.abs(wanted[1]).max()))
+    # NumPy's max, since a NaN is to stay one.
+    return Parity(images=len(grids), score_error=float(np.max(errors)) / largest)
+
+
+def prove_embedder(
+    embedder: nn.Module, session: onnxruntime.InferenceSession, batches: Sequence[NDArray[np.int64]]
+) -> Parity:
+    """An embedder's graph against its network.
+
+    Args:
+        embedder: codes int64 `[n, rows, columns]` → float32 `[n, e]`.
+        session: of the graph.
+        batches: codes int64 `[n, rows, columns]` of images, of any sizes.
+    """
+    cosines = []
+    for codes in batches:
+        with torch.no_grad():
+            wanted = embedder(torch.from_numpy(codes)).numpy()
+        cosines.append((run(session, codes) * wanted).sum(axis=1).min())
+    # NumPy's min, since a NaN is to stay one.
+    return Parity(images=len(batches), embedding_cosine=float(np.min(cosines)))
 
 
 def pad_to_stride(pixels: Pixels, stride: int) -> Pixels:

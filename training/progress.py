@@ -103,15 +103,24 @@ def tell_data(console: Console, folder: Folder, training: Folder, validation: Fo
         console.print(f"… and {len(folder.broken) - 20} more")
 
 
+def progress(
+    console: Console, config: Config, first: int
+) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+    """The bar of a training run, from a step on."""
+    return bar(console, config.name, config.optimizer.steps, first)
+
+
 @contextlib.contextmanager
-def progress(console: Console, config: Config, first: int) -> Iterator[Callable[[int], None]]:
+def bar(
+    console: Console, title: str, total: int, first: int = 0
+) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal; nothing where the output goes to a file."""
     columns = (
-        TextColumn(config.name),
+        TextColumn(title),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=config.optimizer.steps, completed=first)
+        task = progress.add_task("", total=total, completed=first)
         yield lambda done: progress.update(task, completed=done)

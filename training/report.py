@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import math
 from collections.abc import Sequence
 
-from PIL import Image
-
-from training.data import Pixels
 from training.evaluation import CurvePoint, Evaluation, Quality
-from training.page import PAGE
+from training.page import PAGE, data_url, section
 from training.pictures import ENLARGED, Pair
 from training.probe import ProbeResult
 
@@ -78,7 +73,7 @@ def to_html(evaluation: Evaluation, pictures: Sequence[Pair]) -> str:
     sections = [_tiles(e)]
     if e.curve:
         sections.append(
-            _section(
+            section(
                 "Rate and distortion",
                 "Means over an even choice of the images. Whole files of the classical codecs, "
                 "headers and all; the model’s codes packed, without a header.",
@@ -88,7 +83,7 @@ def to_html(evaluation: Evaluation, pictures: Sequence[Pair]) -> str:
         )
     if pictures:
         sections.append(
-            _section(
+            section(
                 "Pictures",
                 "From the best PSNR to the worst. Hover over a picture, or press it, to see the "
                 "original in its place. The crops show, pixel by pixel at 3×, where the model errs "
@@ -98,14 +93,14 @@ def to_html(evaluation: Evaluation, pictures: Sequence[Pair]) -> str:
         )
     if e.probe:
         sections.append(
-            _section(
+            section(
                 "Recognition probe",
                 "Accuracy on labelled images: a linear classifier on the vectors, and the vote of "
                 "the five nearest by cosine.",
                 _bars(e.probe),
             )
         )
-    sections.append(_section("Image by image", "", _image_table(e)))
+    sections.append(section("Image by image", "", _image_table(e)))
     return PAGE.format(
         title=html.escape(f"{e.model}: evaluation"),
         model=html.escape(e.model),
@@ -115,11 +110,6 @@ def to_html(evaluation: Evaluation, pictures: Sequence[Pair]) -> str:
         ),
         body="\n".join(sections),
     )
-
-
-def _section(title: str, text: str, body: str) -> str:
-    lead = f"<p>{text}</p>" if text else ""
-    return f"<section><h2>{title}</h2>{lead}{body}</section>"
 
 
 def _tiles(e: Evaluation) -> str:
@@ -266,7 +256,7 @@ def _image_table(e: Evaluation) -> str:
 def _figure(pair: Pair) -> str:
     height, width = pair.original.shape[:2]
     name = html.escape(pair.name)
-    crops = [_data_url(crop, lossless=True) for crop in pair.crops()]
+    crops = [data_url(crop, lossless=True) for crop in pair.crops()]
     # Never beyond twice its size, nor taller than a screen.
     shown = min(2 * width, 560 * width // height)
     crop_width = pair.crops()[0].shape[1] * ENLARGED
@@ -274,8 +264,8 @@ def _figure(pair: Pair) -> str:
         "<figure>"
         f'<div class="swap" tabindex="0" '
         f'style="aspect-ratio:{width}/{height};max-width:min(100%,{shown}px)">'
-        f'<img class="after" alt="{name}, reconstruction" src="{_data_url(pair.reconstruction)}">'
-        f'<img class="before" alt="{name}, original" src="{_data_url(pair.original)}">'
+        f'<img class="after" alt="{name}, reconstruction" src="{data_url(pair.reconstruction)}">'
+        f'<img class="before" alt="{name}, original" src="{data_url(pair.original)}">'
         '<span class="label after">reconstruction</span>'
         '<span class="label before">original</span></div>'
         '<div class="crops">'
@@ -286,13 +276,6 @@ def _figure(pair: Pair) -> str:
         f"<figcaption>{name} <small>{width}×{height}, {pair.psnr:.2f} dB</small></figcaption>"
         "</figure>"
     )
-
-
-def _data_url(pixels: Pixels, *, lossless: bool = False) -> str:
-    """An inlined WebP; the whole pictures at quality 95, or a page of eight would weigh 10 MB."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", quality=95, lossless=lossless)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _number(value: float | None, digits: int) -> str:

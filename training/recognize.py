@@ -1,0 +1,329 @@
+"""`python -m training.recognize BUNDLE --data DIR`: a recognizer for a bundle's codes.
+
+From labelled images, `train/CLASS/*` and `test/CLASS/*`, to a graph in the bundle that
+names what a grid of codes shows, and where. The tokenizer stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import itertools
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from bundle import Bundle, BundleError, open_bundle, write_bundle
+from bundle.manifest import CODEBOOK_FILE
+from training.calibration import Logits, probabilities
+from training.classification import Classification, classify
+from training.codec import BundleCodec, encode_images
+from training.data import DataError, Pixels
+from training.parity import ParityError
+from training.place import choose_place
+from training.probe import Labelled, read_labelled
+from training.progress import bar
+from training.recognition import Recipe
+from training.recognition_peers import compare
+from training.recognition_report import Example, Peer, Report, to_html, to_markdown
+from training.recognizer import Layout
+from training.recognizer_bundle import (
+    Learnt,
+    learn,
+    refuse_taken,
+    run_graph,
+    split_by_class,
+    write,
+)
+from training.views import Views, encode_views
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_PARITY_IMAGES = 24
+_EXAMPLES = 16
+
+
+def reduced(images: list[Pixels], side: int) -> list[Pixels]:
+    """Images whose short side is longer than `side` pixels, reduced to it."""
+    made = []
+    for image in images:
+        height, width = image.shape[:2]
+        scale = side / min(height, width)
+        if scale < 1:
+            size = (round(width * scale), round(height * scale))
+            image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+        made.append(image)
+    return made
+
+
+def examples(
+    images: list[Pixels],
+    labelled: Labelled,
+    logits: Logits,
+    maps: list[NDArray[np.float32]],
+    count: int = _EXAMPLES,
+) -> list[Example]:
+    """The surest right and the surest wrong answers, as evenly over the classes as they allow."""
+    shares, labels = probabilities(logits), labelled.test_labels
+    taken = shares.argmax(axis=1)
+    chosen: list[int] = []
+    for right in (True, False):
+        order = [i for i in np.argsort(-shares.max(axis=1)) if (taken[i] == labels[i]) == right]
+        by_class = [[i for i in order if labels[i] == c] for c in range(len(labelled.classes))]
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*by_class))
+        chosen += [i for i in turns if i is not None][:count]
+    return [
+        Example(
+            images[i],
+            labelled.classes[labels[i]],
+            labelled.classes[taken[i]],
+            float(shares[i, taken[i]]),
+            maps[i][taken[i]],
+        )
+        for i in chosen
+    ]
+
+
+def figures_for_manifest(
+    figures: Classification, learnt: Learnt, peers: list[Peer]
+) -> dict[str, float | int | str]:
+    """What manifest and model card say of a recognizer."""
+    parts = {
+        "top1": figures.top1,
+        "top5": figures.top5,
+        "ece": figures.error,
+        "ece_uncalibrated": figures.error_uncalibrated,
+        "nll": figures.loss,
+        "temperature": learnt.temperature,
+        "n_train": learnt.fitted,
+        "n_held_out": learnt.held_out,
+        "n_test": figures.images,
+        "epochs": learnt.trained.best_epoch,
+        **{f"top1 of {peer.name}": peer.top1 for peer in peers if peer.bytes is None},
+    }
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in parts.items()}
+
+
+def facts(learnt: Learnt, views: Views, licence: str) -> dict[str, str]:
+    """What the report says of the training."""
+    parameters = sum(weight.numel() for weight in learnt.network.parameters())
+    return {
+        "images learnt from": str(learnt.fitted),
+        "images that stopped it and set the temperature": str(learnt.held_out),
+        "views of each image": str(views.count),
+        "epochs, of which kept": f"{learnt.trained.epochs}, {learnt.trained.best_epoch}",
+        "minutes of training": f"{learnt.seconds / 60:.1f}",
+        "held-out top-1": f"{learnt.trained.accuracy:.3f}",
+        "held-out likelihood, and calibrated": (
+            f"{learnt.trained.loss:.3f}, {learnt.calibrated_loss:.3f}"
+        ),
+        "temperature": f"{learnt.temperature:.3f}",
+        "parameters": f"{parameters}",
+        "bytes of the graph": f"{len(learnt.graph)}",
+        "licence of the data": licence,
+    }
+
+
+def prepare_target(bundle: Bundle, out: Path) -> None:
+    """Makes `out` a copy of the bundle where there is none, and checks it where there is one.
+
+    Raises:
+        BundleError: what is there is no bundle, or one of another code space.
+    """
+    if out.exists():
+        there = open_bundle(out).manifest.code_space
+        if there != bundle.manifest.code_space:
+            raise BundleError(f"{out} is of another code space; a recognizer wouldn't fit it")
+        return
+    files = {name: bundle.read(name) for name in bundle.manifest.files}
+    write_bundle(out, bundle.manifest, files)
+
+
+def recognize(options: argparse.Namespace, console: Console) -> None:
+    """What the command does; see `parse_arguments` for the options.
+
+    Raises:
+        DataError, BundleError, ParityError: nothing was written into the bundle.
+    """
+    name: str = options.name
+    if not _NAME.fullmatch(name):
+        raise DataError(f"a name must match {_NAME.pattern}, and {name!r} doesn't; give --name")
+    bundle = open_bundle(options.bundle)
+    out: Path = options.out or options.bundle
+    target = open_bundle(out) if out.exists() else bundle
+    refuse_taken(target.manifest, name, replace=options.replace)
+    labelled = read_labelled(options.data)
+    labelled = dataclasses.replace(
+        labelled,
+        train=reduced(list(labelled.train), options.side),
+        test=reduced(list(labelled.test), options.side),
+    )
+    recipe = Recipe(epochs=options.epochs, seed=options.seed, bf16=options.bf16)
+    layout = Layout()
+    device = choose_place(options.device).device
+    codec = BundleCodec(bundle)
+    views = _views(bundle, codec, labelled, options, console)
+    codebook = np.load(io.BytesIO(bundle.read(CODEBOOK_FILE)), allow_pickle=False)
+    learnt = learn(
+        codebook,
+        views,
+        labelled.train_labels,
+        len(labelled.classes),
+        codec.stride,
+        layout=layout,
+        recipe=recipe,
+        held_out_share=options.held_out,
+        console=console,
+        device=device,
+    )
+    grids = encode_images(codec, labelled.test)
+    logits, maps = run_graph(learnt.graph, grids)
+    figures = classify(logits, labelled.test_labels, labelled.classes, learnt.temperature)
+    peers: list[Peer] = []
+    if options.compare:
+        fit, held_out = split_by_class(labelled.train_labels, options.held_out, recipe.seed)
+        peers = compare(
+            labelled, codec, views, fit, held_out, layout, recipe,
+            seed=recipe.seed, device=device, tell=console.print,
+        )  # fmt: skip
+    own = Peer(
+        f"codes, {name}", figures.top1, float(np.mean([g.size for g in grids])) * codec.bits / 8
+    )
+    report = Report(
+        bundle.manifest.name,
+        name,
+        figures,
+        facts(learnt, views, options.licence),
+        examples(list(labelled.test), labelled, logits, maps),
+        [own, *peers] if peers else [],
+    )
+    folder: Path = options.report or Path("runs") / "recognition" / name
+    metrics = figures_for_manifest(figures, learnt, peers)
+    prepare_target(bundle, out)
+    write(
+        out, name, learnt, grids[:: max(1, len(grids) // _PARITY_IMAGES)],
+        labelled.classes, options.licence, metrics, codec.stride, replace=options.replace,
+    )  # fmt: skip
+    _write_report(folder, report, metrics)
+    console.print(
+        f"{out}: recognizer {name}, top-1 {figures.top1:.3f}, top-5 {figures.top5:.3f}, "
+        f"calibration error {figures.error:.3f}; {len(learnt.graph) / 2**20:.2f} MiB; "
+        f"report in {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _views(
+    bundle: Bundle,
+    codec: BundleCodec,
+    labelled: Labelled,
+    options: argparse.Namespace,
+    console: Console,
+) -> Views:
+    int8 = "int8" in bundle.precisions("encoder")
+    edited = BundleCodec(bundle, "int8") if int8 else codec
+    with bar(console, "encoding views", options.views) as tell:
+        return encode_views(
+            codec,
+            edited,
+            labelled.train,
+            options.views,
+            seed=options.seed,
+            cache=options.cache,
+            key=bundle.manifest.code_space,
+            tell=tell,
+        )
+
+
+def _write_report(folder: Path, report: Report, metrics: dict[str, float | int | str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "model": report.model,
+        "recognizer": report.name,
+        "metrics": metrics,
+        "figures": report.figures.to_dict(),
+        "facts": dict(report.facts),
+        "peers": [dataclasses.asdict(peer) for peer in report.peers],
+    }
+    (folder / "metrics.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    (folder / "metrics.md").write_text(to_markdown(report))
+    (folder / "report.html").write_text(to_html(report))
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The command line; see `--help`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.recognize",
+        description="Trains a recognizer on a bundle's codes of labelled images, proves its "
+        "graph, and writes it into the bundle, whose other files and code space stay as they are.",
+    )
+    parser.add_argument("bundle", type=Path, help="a bundle's folder, such as models/photo-f8")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR",
+        help="holds train/CLASS/ and test/CLASS/; test/ is only tested on",
+    )  # fmt: skip
+    parser.add_argument("--name", help="of the recognizer (default: the name of --data's folder)")
+    parser.add_argument(
+        "--licence", default="not stated", metavar="TEXT",
+        help="of the images; goes into manifest and model card",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR",
+        help="write into this bundle of the same code space instead; made as a copy if absent",
+    )  # fmt: skip
+    parser.add_argument("--replace", action="store_true", help="a recognizer of the same name")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="default: runs/recognition/NAME")
+    parser.add_argument(
+        "--compare", action="store_true",
+        help="beside it, train the same network on pixels and on reconstructions, and classify "
+        "by classical features: takes several times as long",
+    )  # fmt: skip
+    parser.add_argument("--epochs", type=int, default=Recipe.epochs, help="at most")
+    parser.add_argument(
+        "--views", type=int, default=40, help="encodings of each image (default: 40)"
+    )
+    parser.add_argument(
+        "--held-out", type=float, default=0.15, metavar="SHARE",
+        help="of train/, decides when to stop, and the temperature (default: 0.15)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--side", type=int, default=256, metavar="PIXELS",
+        help="larger images are reduced to this short side (default: 256)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("runs/recognition/codes"), metavar="DIR",
+        help="codes of the views are kept here (default: runs/recognition/codes)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
+    )
+    parser.add_argument(
+        "--no-bf16", dest="bf16", action="store_false",
+        help="convolutions in float32, for processors that are slow in bfloat16",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    options.name = options.name or options.data.resolve().name.lower()
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parses the command line and does it; 0 if a recognizer was written, else 1 or 2."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    try:
+        recognize(options, Console())
+    except (DataError, BundleError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, ParityError) else 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
