@@ -74,7 +74,8 @@ def load_model(task: Task) -> Model:
     try:
         device = choose_device(settings.device, settings.threads)
         default = settings.default_model or task.model
-        return load_models(settings.models_dir, default, device, settings.precision).get(task.model)
+        models = load_models(settings.models_dir, default, device, settings.precision, beside=True)
+        return models.get(task.model)
     except (DeviceUnavailable, ModelsRefused, TesseraError) as error:
         raise CommandFailed(str(error), UNAVAILABLE) from error
 
@@ -109,7 +110,8 @@ async def encoded(
     """
     # Which image failed, and why, the report says; the log would say it again.
     logging.getLogger("app.batching").setLevel(logging.CRITICAL)
-    batch_pixels = task.settings.max_batch_pixels or BATCH_PIXELS[model.graphs.device.kind]
+    device = model.graphs.device
+    batch_pixels = task.settings.max_batch_pixels or BATCH_PIXELS[device.kind]
     ahead = max(_LEAST_AHEAD, _BATCHES_AHEAD * batch_pixels // _ORDINARY_PIXELS)
     batcher = Batcher(
         lambda key, payloads: model.run(key[1], payloads),
@@ -117,6 +119,8 @@ async def encoded(
         max_weight=sys.maxsize,
         max_batch_weight=batch_pixels,
         prepare_threads=task.settings.threads or usable_cpus(),
+        beside=lambda key, payloads: model.run(key[1], payloads, alone=False),
+        runners=device.threads if device.kind == "cpu" else 1,
     )
     runner = Runner(batcher, model, Exchange(None))
 
