@@ -118,7 +118,8 @@ async def read_body(request: Request, max_bytes: int, hold: Callable[[int], None
         UnsupportedMediaType: compressed: it could unfold to anything.
         ClientDisconnect: the client left.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    # A header may come in several lines, which mean one list.
+    encoding = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
     if encoding not in {"", "identity"}:
         raise UnsupportedMediaType(
             "compressed bodies are not read: send it without Content-Encoding"

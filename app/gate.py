@@ -27,7 +27,7 @@ _crash = logging.getLogger("tessera.crash")
 
 _OPEN = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 
-_SECURITY_HEADERS = (
+SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
@@ -110,7 +110,7 @@ class Gate:
             *headers,
             (b"x-request-id", exchange.id.encode("latin-1")),
             (b"server-timing", timing.encode("latin-1")),
-            *(header for header in _SECURITY_HEADERS if header[0] not in given),
+            *(header for header in SECURITY_HEADERS if header[0] not in given),
         ]
         if self._service.draining:
             # The client's next request should go to another replica.

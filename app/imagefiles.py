@@ -170,7 +170,11 @@ def _read_webp(data: bytes) -> ImageFile:
         if data[23:26] != b"\x9d\x01\x2a":
             raise ImageCorrupt("the WebP file doesn't begin with a key frame")
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
-        return ImageFile("WEBP", width, height, data)
+        # In a key frame a macroblock's modes are coded with fixed probabilities, RFC 6386 section
+        # 11.2: its kind, luma and chroma take 3.4 bits at the least, whatever is in it.
+        macroblocks = -(-width // 16) * -(-height // 16)
+        cut_short = (len(data) - 20) * 8 < 3 * macroblocks
+        return ImageFile("WEBP", width, height, data, cut_short=cut_short)
     if kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
         return ImageFile("WEBP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, data)

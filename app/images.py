@@ -8,11 +8,13 @@ taken. Colour profiles are ignored: samples are taken as sRGB.
 
 from __future__ import annotations
 
+import ctypes
 import io
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, _imaging
 
 from app.errors import (
     ImageCorrupt,
@@ -36,6 +38,17 @@ MediaType = Literal["image/png", "image/webp", "image/jpeg"]
 # the warning fails too where warnings are errors. Sizes are judged by `_check_size` before Pillow
 # sees any byte.
 Image.MAX_IMAGE_PIXELS = None
+
+# libtiff writes what it thinks of a file to standard error, past every logger, and for a fax up
+# to a line a row: a stranger could fill a disk. Pillow gives no way to stop it, so it is told
+# here. Symbols are looked up through Pillow's own module; where libtiff is inside it, none is
+# found, and it goes on writing.
+with suppress(OSError, AttributeError):
+    _libtiff = ctypes.CDLL(_imaging.__file__)
+    for _set_handler in (_libtiff.TIFFSetErrorHandler, _libtiff.TIFFSetWarningHandler):
+        _set_handler.argtypes = [ctypes.c_void_p]
+        _set_handler.restype = ctypes.c_void_p
+        _set_handler(None)
 
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -73,15 +86,20 @@ def decode_image(
     _check_size(file.width, file.height, max_pixels)
     if file.cut_short:
         raise ImageCorrupt(f"the {file.format} image is truncated: it has fewer bits than blocks")
+    failure: TesseraError | None = None
     try:
         image = _decode(file, size, fit)
-    except TesseraError:
-        raise
-    except Exception as error:
+    except TesseraError as error:
+        failure = error.with_traceback(None)
+    except Exception:  # noqa: BLE001
         # Decoders fail with whatever their parsing trips over: OSError, SyntaxError, ValueError,
         # struct.error, EOFError, TypeError, ZeroDivisionError, MemoryError … To the client they
         # are all one thing. The message is ours, since Pillow's may quote the file.
-        raise ImageCorrupt(f"the {file.format} image is truncated or broken") from error
+        failure = ImageCorrupt(f"the {file.format} image is truncated or broken")
+    if failure is not None:
+        # Raised here, so that it has no cause and no traceback in which the half-decoded picture
+        # would live on: an item's failure is kept until its whole request is answered.
+        raise failure
     return np.asarray(image if size is None else resize_image(image, size, fit))
 
 

@@ -10,8 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.framing import BoundedFraming
 from app.main import create_app
 from app.telemetry import configure_logging
 from app.tracing import tracing_from
@@ -123,7 +123,7 @@ class _Server(uvicorn.Server):
         asyncio.get_running_loop().call_later(_LAME_DUCK_S, self._stop)
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(BoundedFraming):
     """uvicorn's HTTP protocol with bounds on how long a client may take.
 
     uvicorn bounds the pause between two requests, and nothing else: a client that sends a byte a

@@ -220,6 +220,17 @@ def test_a_cut_off_picture_within_the_limit_is_refused_quickly():
     assert time.process_time() - start < 0.05
 
 
+@pytest.mark.parametrize("side", [16, 500, 1600])
+def test_a_cut_off_webp_is_known_by_its_length(side):
+    """Flat pictures, the smallest there are, are long enough; for 16 times the pixels not."""
+    for quality in (0, 90):
+        data = saved(Image.new("RGB", (side, side), "white"), "WEBP", quality=quality, method=6)
+        assert data[12:16] == b"VP8 "
+        assert not open_image_file(data).cut_short
+    claimed = data[:26] + struct.pack("<HH", 4 * side + 256, 4 * side + 256) + data[30:]
+    assert open_image_file(claimed).cut_short
+
+
 def test_what_decoders_do_not_need_is_cut_away():
     """EXIF, profiles, comments and thumbnails don't reach the decoder; the picture does."""
     exif = Image.Exif()

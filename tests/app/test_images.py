@@ -316,7 +316,7 @@ def test_pillows_own_limit_is_out_of_the_way():
         warnings.simplefilter("error")
         with pytest.raises(ImageCorrupt) as caught:
             decode_image(data, max_pixels=90_000_000)
-    assert "truncated" in str(caught.value.__cause__)  # it got as far as the missing rows
+    assert "truncated or broken" in str(caught.value)  # it got as far as the missing rows
 
 
 def test_no_pixels_is_corrupt():
@@ -331,6 +331,21 @@ def test_errors_never_quote_the_file():
     with pytest.raises(ImageCorrupt) as caught:
         decode_image(data, max_pixels=9)
     assert caught.value.detail == "the PNG image is truncated or broken"
+
+
+def test_a_failure_keeps_no_picture_alive():
+    """No cause or traceback leads to it: failures are kept until their request is answered."""
+    with pytest.raises(ImageCorrupt) as caught:
+        decode_image(raw_png((64, 64), 8, 2, bytes(64)), max_pixels=4096)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    frames = []
+    trace = caught.value.__traceback__.tb_next  # after this test's own
+    while trace is not None:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    assert [frame.f_code.co_name for frame in frames] == ["decode_image"]
+    assert not any(isinstance(value, Image.Image) for value in frames[0].f_locals.values())
 
 
 # 32 × 32 and such: rows, columns; otherwise the code of the error.

@@ -1,0 +1,244 @@
+"""Coverage-guided fuzzing of the readers of untrusted bytes, with atheris: `make fuzz`.
+
+    python tests/fuzz/fuzz.py image packed --minutes 20 --seeds DIR
+
+Each target runs in a process of its own until it has had so many minutes of CPU time, which a
+busy machine can't shorten. Seeds are the files in DIR and the committed ones in tests/data; what
+is new in coverage is kept in the corpus (`--corpus`, build/fuzz by default) for the next time. An
+input that breaks a promise is written beside it as `crash-…`, and the exit code is 1: put it into
+tests/fuzz/regressions/TARGET, where `make test` replays it, and fix what it found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import math
+import os
+import random
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+# Of an input; longer seeds are cut. A quarter of the seed images are whole at this length.
+_MAX_BYTES = {"packed": 4096, "npy": 4096, "image": 16_384}
+_MODULES = {
+    "packed": ("app/packed.py", "app/codes.py"),
+    "npy": ("app/npy.py", "app/codes.py"),
+    "image": ("app/images.py", "app/imagefiles.py", "app/jpeg.py", "app/tiff.py"),
+}
+
+
+def seeds(target: str, folder: Path | None) -> list[Path]:
+    """The files that a target begins with."""
+    data = ROOT / "tests" / "data"
+    found = [*(HERE / "regressions" / target).glob("*")]
+    if target == "packed":
+        found += data.glob("codes/*.tess")
+    if target == "image":
+        found += [*data.glob("nasty/*"), *data.glob("photos/*.webp")]
+        found += folder.iterdir() if folder else []
+    return [path for path in found if path.suffix not in {".csv", ".json"}]
+
+
+def plant(target: str, folder: Path | None, corpus: Path) -> None:
+    """Put the seeds, those that NumPy and the packer write among them, into the corpus."""
+    corpus.mkdir(parents=True, exist_ok=True)
+    for path in seeds(target, folder):
+        shutil.copyfile(path, corpus / path.name)
+    if target == "npy":
+        import numpy as np
+
+        for dtype in ("u1", "<i2", ">u4", "<i8", "<f4", "|b1"):
+            for shape in ((2, 3), (1, 2, 3), (2, 4, 4, 3), (0, 3), ()):
+                for order in ("C", "F"):
+                    name = f"{dtype.strip('<>|')}-{len(shape)}-{order}.npy"
+                    np.save(corpus / name, np.ones(shape, dtype, order=order))
+
+
+# --- one target, in this process -------------------------------------------------------------
+
+
+def repaired_png(data: bytes, _random: random.Random) -> bytes:
+    """A PNG with right CRCs: random changes would hardly ever get past them."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return data
+    parts, position = [data[:8]], 8
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        body = data[position + 4 : position + 8 + length]
+        parts.append(data[position : position + 4] + body + struct.pack(">I", zlib.crc32(body)))
+        position += 12 + length
+    return b"".join(parts) + data[position:]
+
+
+def repaired_npy(data: bytes, chance: random.Random) -> bytes:
+    """A .npy whose header has its length, now and then another value, and its array's bytes."""
+    header, brace, rest = data[10:].partition(b"}")
+    if not brace:
+        return data
+    text = header.decode("latin-1")
+    for name, values in _NPY_VALUES.items():
+        if chance.random() < 0.3:
+            value = chance.choice(values)
+            pattern = rf"(?<='{name}': )('[^']*'|\([^)]*\)|\w+)"
+            text = re.sub(pattern, value, text)
+    try:
+        fields = ast.literal_eval(text + "}")
+        size = math.prod(fields["shape"]) * int(fields["descr"][2:])
+        size += chance.choice((0, 0, 0, 0, 1, -1))
+        rest = (rest * (size // max(1, len(rest)) + 1))[:size] if 0 <= size <= 4000 else rest
+    except Exception:  # noqa: BLE001  (then it stays as broken as it is)
+        pass
+    written = (text + "}").encode("latin-1", "replace")
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(written) & 0xFFFF) + written + rest
+
+
+_NPY_VALUES = {
+    "descr": [
+        *("'|u1'", "'<i2'", "'>i4'", "'<i8'", "'>u8'", "'<f2'", "'<f4'", "'>f8'", "'<c8'"),
+        *("'|b1'", "'|O'", "'<U4'", "'|S9'", "'|V8'", "'<M8[s]'", "'<i16'", "'=i4'", "'i4'", "3"),
+    ],
+    "fortran_order": ["True", "False", "1", "None"],
+    "shape": [
+        *("()", "(0,)", "(3,)", "(2, 3)", "(1, 2, 3)", "(2, 4, 4, 3)", "(64, 1, 1, 3)"),
+        *("(65, 1, 1)", "(-1, 3)", "(0, 9223372036854775807)", "(True, 3)", "[2, 3]", "7"),
+        *("(4294967296, 4294967296, 0)", "(0, 0, 3)", "(1, 65536, 3)", "(1,) * 9", "(1.0, 3)"),
+    ],
+}
+_REPAIRS = {"image": repaired_png, "npy": repaired_npy}
+
+
+def run_here(target: str, corpus: Path, arguments: list[str]) -> None:
+    """Fuzz in this process until it is interrupted; never returns."""
+    import atheris
+
+    with atheris.instrument_imports(include=["app"]):
+        import targets
+    chosen = targets.TARGETS[target]
+
+    def mutate(data: bytes, size: int, seed: int) -> bytes:
+        changed = bytes(atheris.Mutate(data, size))
+        chance = random.Random(seed)
+        return _REPAIRS[target](changed, chance)[:size] if chance.random() < 0.8 else changed
+
+    def one(data: bytes) -> None:
+        targets.check(chosen, data)
+
+    options = {"custom_mutator": mutate} if target in _REPAIRS else {}
+    atheris.Setup(
+        [
+            sys.argv[0],
+            str(corpus),
+            f"-max_len={_MAX_BYTES[target]}",
+            f"-artifact_prefix={corpus.parent / (target + '-')}",
+            # Wall clock, in which the process may be stopped: the target itself counts CPU time.
+            "-timeout=1200",
+            "-rss_limit_mb=1500",
+            *arguments,
+        ],
+        one,
+        **options,
+    )
+    atheris.Fuzz()
+
+
+def measure(target: str, corpus: Path) -> None:
+    """Say which share of the lines of a target's modules its corpus runs through."""
+    import coverage
+
+    modules = [str(ROOT / name) for name in _MODULES[target]]
+    counter = coverage.Coverage(include=modules, data_file=None, branch=True)
+    with counter.collect():
+        import targets
+
+        for path in sorted(corpus.iterdir()):
+            targets.check(targets.TARGETS[target], path.read_bytes())
+    counter.report(show_missing=True)
+
+
+# --- all of them -----------------------------------------------------------------------------
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def run_all(names: list[str], minutes: float, corpus: Path, folder: Path | None) -> int:
+    """Fuzz in a process for each target, side by side, and report. Returns the exit code."""
+    running = {}
+    for name in names:
+        plant(name, folder, corpus / name)
+        log = (corpus / f"{name}.log").open("w")
+        command = [sys.executable, __file__, name, "--here", "--corpus", str(corpus)]
+        running[name] = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    had = dict.fromkeys(names, 0.0)
+    waiting = dict(running)
+    while waiting:
+        time.sleep(2)
+        for name, process in list(waiting.items()):
+            if process.poll() is not None:
+                del waiting[name]
+                continue
+            had[name] = cpu_seconds(process.pid)
+            if had[name] >= minutes * 60:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+                del waiting[name]
+    failed = False
+    for name in names:
+        text = (corpus / f"{name}.log").read_text(errors="replace")
+        progress = re.findall(
+            r"^#(\d+)\t.*?cov: (\d+) ft: (\d+) corp: (\d+)/\S+", text, re.MULTILINE
+        )
+        found = sorted(corpus.glob(f"{name}-crash-*")) + sorted(corpus.glob(f"{name}-oom-*"))
+        executions, cov, features, kept = progress[-1] if progress else ("0", "0", "0", "0")
+        print(
+            f"{name}: {int(executions):,} inputs in {had[name] / 60:.1f} minutes of CPU time, "
+            f"{cov} edges, {features} features, corpus of {kept}; {len(found)} faults",
+            flush=True,
+        )
+        failed |= bool(found) or had[name] < minutes * 60
+        for path in found:
+            print(f"  {path}")
+        subprocess.run(
+            [sys.executable, __file__, name, "--measure", "--corpus", str(corpus)],
+            cwd=ROOT,
+            check=False,
+        )
+    return int(failed)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Fuzz the readers of untrusted bytes.")
+    parser.add_argument("target", nargs="*", help="packed, npy or image; all by default")
+    parser.add_argument("--minutes", type=float, default=1, help="of CPU time for each target")
+    parser.add_argument("--seeds", type=Path, help="folder of image files to begin with")
+    parser.add_argument("--corpus", type=Path, default=ROOT / "build" / "fuzz")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if unknown := set(options.target) - set(_MAX_BYTES):
+        parser.error(f"no such target: {', '.join(sorted(unknown))}")
+    sys.path[:0] = [str(ROOT), str(HERE)]
+    corpus = options.corpus.absolute()
+    if options.here:
+        run_here(options.target[0], corpus / options.target[0], [])
+    if options.measure:
+        measure(options.target[0], corpus / options.target[0])
+        return 0
+    return run_all(options.target or sorted(_MAX_BYTES), options.minutes, corpus, options.seeds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""What is fuzzed: each reader of untrusted bytes, and what must hold whatever it is given.
+
+A target takes bytes and returns a word for what came of them. It raises `Broken` where a promise
+is broken; any other exception that escapes it is a fault too. `fuzz.py` feeds them for as long as
+one likes, `test_fuzz.py` for seconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import struct
+import time
+import warnings
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.codes import grids_from_npy
+from app.errors import (
+    LimitExceeded,
+    MalformedRequest,
+    TesseraError,
+    Unprocessable,
+    UnsupportedMediaType,
+)
+from app.images import decode_image, read_npy_images
+from app.npy import read_npy
+from app.packed import pack_codes, unpack_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MAX_PIXELS = 1_000_000
+# Of CPU time in one input. The slowest honest input takes a twentieth.
+MAX_SECONDS = 2.0
+
+_PERTURB = -6  # M_PERTURB of glibc's mallopt
+
+# A client's fault, each of these: anything else that is raised is ours.
+_REFUSALS = (MalformedRequest, LimitExceeded, Unprocessable, UnsupportedMediaType)
+
+warnings.simplefilter("error")
+
+
+class Broken(AssertionError):
+    """A promise that a reader makes doesn't hold for this input."""
+
+
+def _hold(promise: bool, what: str) -> None:
+    if not promise:
+        raise Broken(what)
+
+
+def packed(data: bytes) -> str:
+    """The packed codes: as they are, and with the CRC-32 that they'd need to get further."""
+    outcome = _packed(data)
+    if len(data) > 4:
+        body = data[:-4]
+        outcome = _packed(body + struct.pack("<I", zlib.crc32(body)))
+    return outcome
+
+
+def _packed(data: bytes) -> str:
+    try:
+        file = unpack_codes(data, max_images=64, max_pixels=MAX_PIXELS)
+    except _REFUSALS as error:
+        return error.code
+    _hold(1 <= len(file.grids) <= 64, "a file has 1 to 64 images")
+    for grid in file.grids:
+        _hold(grid.width * grid.height <= MAX_PIXELS, "no image is above the limit")
+        rows, columns = -(-grid.height // file.stride), -(-grid.width // file.stride)
+        _hold(grid.codes.shape == (rows, columns), "a grid suits its image")
+        _hold(0 <= grid.codes.min() <= grid.codes.max() < file.codebook_size, "codes are in range")
+    # There is one way to write each file, so what can be read is written the same.
+    _hold(pack_codes(file) == data, "a file that is read is written byte for byte")
+    return "read"
+
+
+def npy(data: bytes) -> str:
+    """The arrays: by themselves, as images, and as codes."""
+    try:
+        images = read_npy_images(data, max_pixels=MAX_PIXELS, max_images=64)
+        _hold(1 <= len(images) <= 64, "1 to 64 images")
+        _hold(all(i.dtype == np.uint8 and i.shape[2:] == (3,) for i in images), "uint8 [h, w, 3]")
+        _hold(all(i.shape[0] * i.shape[1] <= MAX_PIXELS for i in images), "within the limit")
+    except _REFUSALS:
+        pass
+    try:
+        grids = grids_from_npy(
+            data, codebook_size=1024, stride=8, max_images=64, max_pixels=MAX_PIXELS
+        )
+        _hold(1 <= len(grids) <= 64, "1 to 64 grids")
+        _hold(all(0 <= g.codes.min() <= g.codes.max() < 1024 for g in grids), "codes in range")
+        _hold(all(g.codes.dtype == np.int64 for g in grids), "int64")
+    except _REFUSALS:
+        pass
+    try:
+        array = read_npy(data)
+    except _REFUSALS as error:
+        return error.code
+    _hold(array.nbytes <= len(data), "an array is no larger than its file")
+    _hold(not array.dtype.hasobject, "no objects")
+    try:
+        second = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, UserWarning, SyntaxError):
+        return "read, not by NumPy"  # it is stricter about the header's spelling
+    _hold(second.dtype == array.dtype and second.shape == array.shape, "as NumPy reads it")
+    _hold(second.tobytes() == array.tobytes(), "the values are NumPy's")
+    return "read"
+
+
+def image(data: bytes) -> str:
+    """The image gate; with every other input resized too, which decodes JPEG at a scale."""
+    size = (24, 16) if len(data) % 2 else None
+    try:
+        with _memory_filled_with(0x55):
+            pixels = decode_image(data, max_pixels=MAX_PIXELS, size=size)
+    except _REFUSALS as error:
+        return error.code
+    with _memory_filled_with(0xAA):
+        again = decode_image(data, max_pixels=MAX_PIXELS, size=size)
+    _hold(np.array_equal(pixels, again), "no pixel is what lay in memory before")
+    _hold(pixels.dtype == np.uint8 and pixels.shape[2:] == (3,), "uint8 [h, w, 3]")
+    _hold(0 < pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS, "within the limit")
+    _hold(size is None or pixels.shape == (16, 24, 3), "of the size asked for")
+    return "read"
+
+
+@contextmanager
+def _memory_filled_with(value: int) -> Iterator[None]:
+    """Have the C library fill what it hands out, so that what is left unwritten differs."""
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(_PERTURB, value)
+    try:
+        yield
+    finally:
+        mallopt(_PERTURB, 0)
+
+
+TARGETS: dict[str, Callable[[bytes], str]] = {"packed": packed, "npy": npy, "image": image}
+
+
+def check(target: Callable[[bytes], str], data: bytes) -> str:
+    """Run a target on one input, within its time.
+
+    Raises:
+        Broken: it took too long, or raised one of our errors that isn't the client's fault.
+    """
+    started = time.process_time()
+    try:
+        outcome = target(data)
+    except TesseraError as error:
+        raise Broken(f"{error.code} is not what a client's fault is called") from error
+    _hold(time.process_time() - started < MAX_SECONDS, f"an input takes {MAX_SECONDS} s")
+    return outcome
