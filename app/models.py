@@ -228,6 +228,8 @@ def load_models(
         except (BundleError, GraphRefused) as error:
             text = str(error).removeprefix(f"{path.name}: ")
             raise ModelsRefused(f"bundle {path.name}: {text}") from error
+        except OSError as error:
+            raise ModelsRefused(f"bundle {path.name}: can't be read: {error.strerror}") from error
         key = model.name, model.manifest.version
         if key in loaded:
             other = loaded[key].bundle.path.name
@@ -287,7 +289,10 @@ def _load_model(
     if beside and device.kind == "cpu" and device.threads > 1:
         # The same files, so what has been proven of them needn't be proven again.
         single = Graphs(bundle, replace(device, threads=1), chosen, tile_pixels)
-    codebook = np.load(io.BytesIO(bundle.read("codebook.npy")), allow_pickle=False)
+    try:
+        codebook = np.load(io.BytesIO(bundle.read("codebook.npy")), allow_pickle=False)
+    except ValueError as error:
+        raise GraphRefused("codebook.npy can't be read as an array of numbers") from error
     if codebook.shape != (manifest.codebook_size, manifest.codebook_width):
         raise GraphRefused("codebook.npy isn't of the size that the manifest says")
     return Model(bundle, graphs, single, codebook.astype(np.float32, copy=False))

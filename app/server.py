@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
+import socket
+import struct
 import sys
+import termios
+from array import array
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from app.framing import BoundedFraming
-from app.main import create_app
+from app.main import create_app, create_metrics_app
 from app.telemetry import configure_logging
 from app.tracing import tracing_from
 
@@ -26,10 +32,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S = 30
-# For the first request's headers, from connecting or from the first byte of a later one.
-_HEADERS_S = 10
-# A client that takes nothing of its answer for this long is cut off.
-_STALLED_READER_S = 20
+# A client that takes less of its answer than this, over TESSERA_CLIENT_TIMEOUT_S, is cut off.
+_LEAST_BYTES_PER_S = 16 * 1024
 # A refused upload may go on for this long, so that its sender gets to read the refusal.
 _LINGER_S = 5
 # Between being told to stop and closing the door: answers meanwhile say `Connection: close`, so
@@ -49,16 +53,25 @@ def serve(settings: Settings) -> int:
     Returns:
         The exit code.
     """
+    _fill_standard_streams()
     configure_logging(settings.log_level)
     server = _Server(settings)
     try:
         server.run()
     except SystemExit:
         # uvicorn has logged why; it exits so where it can't listen.
-        print(f"tessera: can't listen on {settings.host}:{settings.port}", file=sys.stderr)  # noqa: T201
+        print(f"tessera: can't listen on {server.listening_on}", file=sys.stderr)  # noqa: T201
         server.exit_code = 1
     logging.shutdown()
     return server.exit_code
+
+
+def _fill_standard_streams() -> None:
+    """Open what the parent closed: a socket with its number would be sent what is printed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The system gives the lowest number that is free.
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123
 
 
 class _Server(uvicorn.Server):
@@ -127,29 +140,34 @@ class Protocol(BoundedFraming):
     """uvicorn's HTTP protocol with bounds on how long a client may take.
 
     uvicorn bounds the pause between two requests, and nothing else: a client that sends a byte a
-    minute, or reads none of its answer, would hold its connection and our memory for good.
+    minute, or reads none of its answer, would hold its connection and our memory for good. The
+    time of a request's body is part of the request's own (`app.gate`).
     """
 
     _timer: asyncio.TimerHandle | None = None
-    _unread = 0
+    _reader_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Bound the wait for the first request."""
         super().connection_made(transport)
+        # The application, not what uvicorn wraps around it.
+        app: Any = self.config.app
+        self._patience_s: float = app.state.service.settings.client_timeout_s
         if len(self.connections) > _MAX_CONNECTIONS:
             transport.abort()
             return
-        self._start_timer(_HEADERS_S, self._close_unless_answering)
+        self._start_timer(self._patience_s, self._close_unless_answering)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave no timer behind."""
         self._stop_timer()
+        self._stop_watching()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         """Bound the time its headers take."""
         super().on_message_begin()
-        self._start_timer(_HEADERS_S, self._close_unless_answering)
+        self._start_timer(self._patience_s, self._close_unless_answering)
 
     def on_headers_complete(self) -> None:
         """From here on the request's own deadline holds."""
@@ -158,32 +176,78 @@ class Protocol(BoundedFraming):
 
     def on_response_complete(self) -> None:
         """Bound what is left: an answer to be read, or an upload to be thrown away."""
-        cycle = self.cycle
         super().on_response_complete()
-        if self.transport.is_closing() or self.transport.get_write_buffer_size():
-            self._unread = 0  # what was left of the answer before says nothing of this one
+        if self.transport.is_closing():
             self._watch_reader()
-        elif cycle is not None and cycle.more_body:
-            self._start_timer(_LINGER_S, self.transport.close)
+        elif self.cycle.response_complete and self.cycle.more_body:
+            self._start_timer(_LINGER_S, self._close)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what isn't HTTP, and bound how long that takes to be read."""
+        super().send_400_response(msg)
+        self._watch_reader()
+
+    def pause_writing(self) -> None:
+        """More waits to be read than is good: from now on it must be read at a least rate."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """Enough has been read."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._stop_watching()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; one whose answer is still being read isn't idle."""
-        if self.transport.get_write_buffer_size():
+        if not self.transport.get_write_buffer_size():
+            super().timeout_keep_alive_handler()
             return
-        super().timeout_keep_alive_handler()
+        self._watch_reader()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def _close_unless_answering(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        self.transport.close()  # once what is written has been read
+        self._watch_reader()
 
     def _watch_reader(self) -> None:
-        unread = self.transport.get_write_buffer_size()
-        if unread and unread == self._unread:
-            self.transport.abort()  # close() would wait for the buffer to empty
+        """Cut the client off if it reads too slowly; only while nothing more is written."""
+        if self._reader_timer is None and self.transport.get_write_buffer_size():
+            self._reader_timer = self.loop.call_later(
+                self._patience_s, self._judge_reader, self._unread()
+            )
+
+    def _judge_reader(self, before: int) -> None:
+        self._reader_timer = None
+        taken = before - self._unread()
+        if not self.transport.get_write_buffer_size():
             return
-        self._unread = unread
-        if unread:
-            self._start_timer(_STALLED_READER_S, self._watch_reader)
+        if taken >= _LEAST_BYTES_PER_S * self._patience_s:
+            self._watch_reader()
+            return
+        # close() would wait for our buffer to be read; and the kernel, for minutes, for its own,
+        # unless it is to reset the connection.
+        reset = struct.pack("ii", 1, 0)
+        connection = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        self.transport.abort()
+
+    def _unread(self) -> int:
+        """Bytes that the client's side hasn't taken: in our buffer and in the kernel's.
+
+        The kernel takes more from us only when a good part of its buffer is free, megabytes of a
+        fast connection: by our buffer alone a slow reader would seem to stand still.
+        """
+        in_kernel = array("i", [0])
+        with suppress(OSError):
+            fcntl.ioctl(self.transport.get_extra_info("socket"), termios.TIOCOUTQ, in_kernel)
+        return int(self.transport.get_write_buffer_size()) + in_kernel[0]
 
     def _start_timer(self, seconds: float, then: Any) -> None:
         self._stop_timer()
@@ -193,3 +257,8 @@ class Protocol(BoundedFraming):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_watching(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None

@@ -76,6 +76,13 @@ class Service:
         self._keys = _read_keys(settings)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reloading = asyncio.Lock()
+        for name, meaning, value in (
+            ("queue_items", "Images admitted and not yet answered.", self._depth),
+            ("queue_pixels", "Pixels that wait for a run.", self._queued_pixels),
+            ("held_body_bytes", "Request bodies in memory, in bytes.", lambda: self._held_bytes),
+            ("tasks", "Tasks on the event loop.", lambda: len(asyncio.all_tasks())),
+        ):
+            metrics.watch(name, meaning, value)
 
     # --- what requests use --------------------------------------------------------------------
 
@@ -178,14 +185,23 @@ class Service:
             SettingsError: the file of keys can't be read.
         """
         async with self._reloading:
-            if self._device is None or self._models is None or self.draining:
-                raise NotReady("the service is not ready")
-            keys = _read_keys(self.settings)
-            loaded = await asyncio.to_thread(self._load_models, self._device)
-            self._adopt(loaded)
-            self._keys = keys
-            _log.info("reloaded", extra={"fields": {"models": list(loaded.by_name)}})
-            return loaded
+            try:
+                loaded = await self._reload()
+            except Exception:
+                self.metrics.reloads.labels("refused").inc()
+                raise
+        self.metrics.reloads.labels("done").inc()
+        _log.info("reloaded", extra={"fields": {"models": list(loaded.by_name)}})
+        return loaded
+
+    async def _reload(self) -> Models:
+        if self._device is None or self._models is None or self.draining:
+            raise NotReady("the service is not ready")
+        keys = _read_keys(self.settings)
+        loaded = await asyncio.to_thread(self._load_models, self._device)
+        self._adopt(loaded)
+        self._keys = keys
+        return loaded
 
     async def _load(self) -> None:
         started = time.monotonic()
@@ -211,10 +227,6 @@ class Service:
             max_wait_s=settings.request_timeout_s,
             prepare_threads=usable_cpus(),
             on_batch=self.metrics.on_batch,
-        )
-        self.metrics.watch_queue(
-            lambda: self._batcher.depth if self._batcher else 0,
-            lambda: self._batcher.queued_weight if self._batcher else 0,
         )
         self._adopt(loaded)
         self.metrics.ready.set(1)
@@ -272,6 +284,12 @@ class Service:
                 await self.batcher.submit_prepared(work)
         except Exception as error:  # noqa: BLE001  (whatever it is, readiness will show it)
             _log.warning("the canary of %s failed: %s", model.name, type(error).__name__)
+
+    def _depth(self) -> int:
+        return self._batcher.depth if self._batcher is not None else 0
+
+    def _queued_pixels(self) -> int:
+        return self._batcher.queued_weight if self._batcher is not None else 0
 
     def _reason(self) -> str | None:
         """Why the service is not ready; None if it is."""

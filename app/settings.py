@@ -95,6 +95,13 @@ class Settings(BaseModel):
         le=3600,
         description="from the request's first byte to its answer; then 504",
     )
+    client_timeout_s: float = Field(
+        default=20.0,
+        gt=0,
+        le=3600,
+        description="for a request's headers to arrive, and over which 16 KiB a second of an "
+        "answer must be read; then the connection is cut",
+    )
     stuck_after_s: float = Field(
         default=60.0,
         gt=0,

@@ -51,6 +51,7 @@ class Metrics:
         rejections: requests refused with 429, 503 or 504, by code.
         images: images answered, by operation and outcome.
         departed: clients that left before their answer.
+        reloads: of the models folder, by outcome: `done` or `refused`.
     """
 
     def __init__(self) -> None:
@@ -83,15 +84,17 @@ class Metrics:
         )
         self.rejections = Counter("rejections", "Requests refused, by code.", ("code",), **own)
         self.departed = Counter("departed_clients", "Clients that left before their answer.", **own)
+        self.reloads = Counter("reloads", "Reloads of the models, by outcome.", ("outcome",), **own)
+        for outcome in ("done", "refused"):
+            self.reloads.labels(outcome)  # there from the start, so that a rate sees the first
         self.ready = Gauge("ready", "1 while /readyz answers 200.", **own)
         self.code_usage = CodeUsage()
         self.registry.register(self.code_usage)
 
-    def watch_queue(self, depth: Callable[[], float], weight: Callable[[], float]) -> None:
-        """Report the queue as it is at each scrape: items in the house, and pixels queued."""
-        own: dict[str, Any] = {"registry": self.registry, "namespace": "tessera"}
-        Gauge("queue_items", "Images admitted and not yet answered.", **own).set_function(depth)
-        Gauge("queue_pixels", "Pixels that wait for a run.", **own).set_function(weight)
+    def watch(self, name: str, documentation: str, value: Callable[[], float]) -> None:
+        """Report a value as it is at each scrape; `value` is called on the event loop."""
+        gauge = Gauge(name, documentation, registry=self.registry, namespace="tessera")
+        gauge.set_function(value)
 
     def on_batch(self, items: int, seconds: float) -> None:
         """Count a run."""

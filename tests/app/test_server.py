@@ -235,19 +235,25 @@ def connected(client):
     return socket.create_connection((client.base_url.host, client.base_url.port), timeout=10)
 
 
-def test_headers_that_trickle_in_are_not_waited_for(client, monkeypatch):
+@pytest.fixture(scope="module")
+def impatient(run_app, tiny_bundle):
+    """The service with little patience for slow clients."""
+    with run_app(models_dir=tiny_bundle.parent, client_timeout_s=0.3) as client:
+        yield client
+
+
+def test_headers_that_trickle_in_are_not_waited_for(impatient):
     """A silent client, and one that sends a byte now and then."""
-    monkeypatch.setattr(server, "_HEADERS_S", 0.3)
-    with connected(client) as silent, connected(client) as slow:
+    with connected(impatient) as silent, connected(impatient) as slow:
         slow.sendall(b"GET /livez HTTP/1.1\r\n")
         time.sleep(0.2)
         slow.sendall(b"X")
         assert silent.recv(9) == slow.recv(9) == b""
 
 
-def test_an_answer_nobody_reads_is_given_up(client, monkeypatch):
+def test_an_answer_nobody_reads_is_given_up(impatient):
     """Its buffer would otherwise be held for as long as the client likes."""
-    monkeypatch.setattr(server, "_STALLED_READER_S", 0.2)
+    client = impatient
     connections = client.server.server_state.connections
     before = set(connections)
     with connected(client) as reader:

@@ -1,0 +1,135 @@
+"""Graph runs that go wrong: they raise, give NaN, need too much memory, or never end."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import resource
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def server(serve, poisonable):
+    with serve(models_dir=poisonable) as server:
+        yield server
+
+
+def together(server, files):
+    """What became of images that came in one request, by item."""
+    images = [base64.b64encode(file).decode() for file in files]
+    answer = server.post("/v1/encode", json.dumps({"images": images}).encode(), JSON)
+    assert answer.status_code == 200, answer.text
+    return [item.get("codes") or item["error"] for item in answer.json()["data"]]
+
+
+@pytest.mark.parametrize("kind", ["raise", "nan", "tebibytes"])
+def test_a_poisoned_item_harms_no_other(server, examples, poisoned, kind):
+    """In one batch with it, the others are answered right; it fails alone, with 500."""
+    good = [example for example in examples if len(example[1]) == 2]  # 16 × 16
+    files = [file for file, _ in good]
+    files.insert(3, poisoned(kind))
+    before = server.metric("tessera_batch_items_count")
+    with ThreadPoolExecutor(1) as pool:
+        # A run is on while these gather, so that they make up one batch.
+        busy = pool.submit(server.post, "/v1/encode", poisoned("busy", 5, 24))
+        answers = together(server, files)
+        assert busy.result().status_code == 200
+    error = answers.pop(3)
+    assert (error["code"], error["status"]) == ("internal", 500)
+    assert answers == [codes for _, codes in good]
+    assert server.metric("tessera_batch_items_count") - before < len(files)
+    alone = server.post("/v1/encode", poisoned(kind))
+    assert (alone.status_code, alone.json()["code"]) == (500, "internal")
+    assert "onnx" not in alone.text.lower()
+    assert server.get("/readyz").status_code == 200
+
+
+def test_a_batch_that_needs_too_much_memory_is_halved(server, reference, poisoned):
+    """Eight items that together need more than there is, and by twos less: all are answered."""
+    files = [poisoned("mebibytes", 250, seed=seed) for seed in range(8)]
+    now = int(Path(f"/proc/{server.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    logged = len(server.messages())
+    resource.prlimit(server.pid, resource.RLIMIT_AS, (now + 2**30, resource.RLIM_INFINITY))
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            busy = pool.submit(server.post, "/v1/encode", poisoned("busy", 5, 24))
+            answers = together(server, files)
+            assert busy.result().status_code == 200
+    finally:
+        unlimited = resource.RLIM_INFINITY, resource.RLIM_INFINITY
+        resource.prlimit(server.pid, resource.RLIMIT_AS, unlimited)
+    pixels = [np.asarray(Image.open(io.BytesIO(file))) for file in files]
+    assert answers == [reference.run("encode", [one])[0].tolist() for one in pixels]
+    time.sleep(0.3)  # lines are written a few at once
+    assert any("and is halved" in message for message in server.messages()[logged:])
+
+
+def test_the_log_stays_json_whatever_fails(server, poisoned):
+    """ONNX Runtime would otherwise write lines of its own between ours."""
+    assert server.post("/v1/encode", poisoned("raise")).status_code == 500
+    time.sleep(0.3)  # lines are written a few at once
+    assert "an item failed" in server.messages()
+    assert [line for line in server.log.splitlines() if not line.startswith("{")] == []
+
+
+def test_a_run_that_hangs_is_said_and_ends_the_process(serve, poisonable, poisoned, wait_for):
+    """Whoever waits gets 503, readiness goes first, and the exit code is 1 for the supervisor."""
+    with serve(models_dir=poisonable, stuck_after_s=1) as server:
+        statuses = []
+        probes = []
+
+        def ask(image):
+            answer = server.post("/v1/encode", image)
+            statuses.append((answer.status_code, answer.json().get("code")))
+
+        def probe():
+            while True:
+                try:
+                    probes.append(server.get("/readyz").status_code)
+                except httpx.TransportError:
+                    return
+                time.sleep(0.02)
+
+        threads = [
+            threading.Thread(target=ask, args=(image,))
+            for image in (poisoned("hang"), poisoned("busy"), poisoned("nan", side=24))
+        ]
+        threads.append(threading.Thread(target=probe))
+        started = time.monotonic()
+        for thread in threads:
+            thread.start()
+            wait_for(lambda: server.metric("tessera_queue_items") >= 1)
+        assert server.ended() == 1
+        assert 1 < time.monotonic() - started < 6
+        for thread in threads:
+            thread.join()
+        assert statuses == [(503, "not_ready")] * 3
+        assert (probes[0], probes[-1]) == (200, 503)
+        assert sorted(probes) == probes
+        (line,) = [line for line in server.log.splitlines() if line.startswith("tessera: ")]
+        assert "a run has hung for" in line
+
+
+def test_a_hung_run_does_not_keep_a_stopping_process_alive(serve, poisonable, poisoned, wait_for):
+    """SIGTERM ends it within the bound on draining, and whoever waited has an answer."""
+    with serve(models_dir=poisonable, drain_timeout_s=1) as server, ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(server.post, "/v1/encode", poisoned("hang"))
+        wait_for(lambda: server.metric("tessera_queue_items"))
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert hung.result().status_code == 503
+        assert server.ended() == 0
+        # Half a second of refusing, one of draining, two of waiting for the run to end.
+        assert time.monotonic() - started < 6
