@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 from app import openapi
 from app.dialects import refusal
@@ -19,7 +22,7 @@ from app.gate import Gate
 from app.inference import router as inference_router
 from app.playground import add_playground
 from app.problems import from_framework, from_validation
-from app.routes import router
+from app.routes import metrics_reply, router
 from app.service import Service
 from app.telemetry import Metrics
 
@@ -94,6 +97,25 @@ def create_app(
                 *("Tessera-PSNR", "Tessera-Bits-Per-Pixel", "Tessera-Code-Space"),
             ],
         )
+    return app
+
+
+def create_metrics_app(service: Service) -> Starlette:
+    """`/metrics` of a service and nothing else, for a port of its own.
+
+    Args:
+        service: the one that the application of `create_app` has.
+    """
+
+    async def metrics(_request: Request) -> Response:
+        return metrics_reply(service)
+
+    app = Starlette(
+        routes=[Route("/metrics", metrics)],
+        middleware=[Middleware(Gate, service=service)],
+        exception_handlers={HTTPException: _framework_error},
+    )
+    app.state.service = service
     return app
 
 

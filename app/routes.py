@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -33,6 +33,9 @@ from bundle import BundleError
 
 MARKDOWN = "text/markdown"
 _CARD = "MODEL_CARD.md"
+
+if TYPE_CHECKING:
+    from app.service import Service
 
 # Codes or numbers from which on making JSON of them leaves the event loop: about a millisecond.
 _HEAVY_NUMBERS = 50_000
@@ -235,7 +238,14 @@ async def readyz(request: Request) -> Response:
 @router.get("/metrics", **openapi.METRICS)
 async def metrics(request: Request) -> Response:
     """What the service counts, for Prometheus."""
+    service = request.app.state.service
+    if service.settings.metrics_port is not None:
+        raise NotFound("metrics have a port of their own here (TESSERA_METRICS_PORT)")
+    return metrics_reply(service)
+
+
+def metrics_reply(service: Service) -> Response:
+    """Everything counted so far, as Prometheus text."""
     return Response(
-        request.app.state.service.metrics.exposition(),
-        media_type="text/plain; version=0.0.4; charset=utf-8",
+        service.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8"
     )

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from app.framing import BoundedFraming
 from app.main import create_app, create_metrics_app
@@ -77,6 +78,8 @@ def _fill_standard_streams() -> None:
 class _Server(uvicorn.Server):
     def __init__(self, settings: Settings) -> None:
         self.exit_code = 0
+        self.listening_on = ""
+        self._settings = settings
         self._app = create_app(settings, self._on_fatal, tracing_from(os.environ))
         super().__init__(
             uvicorn.Config(
@@ -103,7 +106,32 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: Any = None) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+        if self._settings.metrics_port is not None:
+            await self._listen_for_metrics(self._settings.metrics_port)
+        self.listening_on = f"{self._settings.host}:{self._settings.port}"
         await super().startup(sockets)
+
+    async def _listen_for_metrics(self, port: int) -> None:
+        """Open the second port. It closes with the loop, so that the drain can be watched."""
+        config = uvicorn.Config(
+            create_metrics_app(self._app.state.service),
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+        )
+        state = ServerState()
+        loop = asyncio.get_running_loop()
+        host = self._settings.metrics_host or self._settings.host
+        self.listening_on = f"{host}:{port}"
+        try:
+            await loop.create_server(lambda: Protocol(config, state, {}, loop), host, port)
+        except OSError as error:
+            _log.error("%s", error)
+            sys.exit(1)
 
     def _reload(self) -> None:
         task = asyncio.get_running_loop().create_task(self._reload_and_say())

@@ -48,6 +48,12 @@ class Settings(BaseModel):
     port: int = Field(
         default=8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one"
     )
+    metrics_port: Annotated[int | None, Field(ge=1, le=65_535)] = Field(
+        default=None, description="port for /metrics alone; by default it is on the service's own"
+    )
+    metrics_host: str | None = Field(
+        default=None, description="address for TESSERA_METRICS_PORT; by default TESSERA_HOST"
+    )
     models_dir: Path = Field(
         default=Path("models"), description="folder of bundles; each folder in it is one"
     )
@@ -124,6 +130,8 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.metrics_host is not None and self.metrics_port is None:
+            raise ValueError(f"{PREFIX}METRICS_HOST needs {PREFIX}METRICS_PORT")
         if self.max_images > self.max_queue:
             raise ValueError(
                 f"{PREFIX}MAX_IMAGES ({self.max_images}) may not be above "

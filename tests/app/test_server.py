@@ -301,3 +301,48 @@ def test_requests_one_after_another_on_a_connection_are_all_answered(client):
         received = b""
         while received.count(b"alive") < 3:
             received += pipelined.recv(4096)
+
+
+# --- metrics on a port of their own ------------------------------------------------------------
+
+
+def test_metrics_may_have_a_port_of_their_own(tiny_bundle):
+    """Then they are there alone, without a key, and nothing else is; the other port has none."""
+    port = free_port()
+    with serving(tiny_bundle, metrics_port=port, api_keys="secret-key-1") as (process, client):
+        assert client.get("/metrics").status_code == 404
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as scraper:
+            answer = scraper.get("/metrics")
+            assert answer.status_code == 200
+            assert "tessera_ready 1.0" in answer.text
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            for path in ("/", "/livez", "/v1/models", "/docs", "/v1/models:reload"):
+                assert scraper.get(path).status_code in {401, 404}
+                headers = {"authorization": "Bearer secret-key-1"}
+                assert scraper.get(path, headers=headers).status_code == 404
+        process.send_signal(signal.SIGTERM)
+        assert ended(process)[0] == 0
+
+
+def test_metrics_may_have_an_address_of_their_own(tiny_bundle):
+    """One that the service itself doesn't listen on."""
+    port = free_port()
+    with serving(tiny_bundle, metrics_port=port, metrics_host="127.0.0.2"):
+        assert httpx.get(f"http://127.0.0.2:{port}/metrics").status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{port}/metrics")
+
+
+def test_a_taken_port_for_metrics_is_a_failed_start(tiny_bundle):
+    """Not a service that nobody watches; the line names that port."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = start(
+            models_dir=tiny_bundle.parent, host="127.0.0.1", port=free_port(), metrics_port=port
+        )
+        code, log = ended(process, 60)
+    assert code == 1
+    assert f"tessera: can't listen on 127.0.0.1:{port}" in log
+    assert "Traceback" not in log
