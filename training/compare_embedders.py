@@ -1,33 +1,33 @@
 """`python -m training.compare_embedders CHECKPOINT --data DIR --labelled DIR`: which embedder?
 
 Every candidate is fitted to the same photographs without labels and judged by the
-recognition probe and by finding edited copies among the photographs. Prints one
-Markdown table. `training.embedder.fit_embedder` is what won (docs/log.md).
+recognition probe and by finding edited copies among all photographs, of photographs
+that nothing was fitted to. Prints one Markdown table (docs/log.md). A candidate that takes
+training, of `python -m training.learn_embedder`, is judged in its bundle.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
+from torch import Tensor
 
+from bundle import BundleError, open_bundle
 from training.checkpoint import CheckpointError
 from training.codec import CheckpointCodec, Codes, encode_images, tokenizer_of
-from training.contexts import (
-    context_vectors,
-    context_words,
-)
-from training.data import DataError, Pixels, find_images, read_image
+from training.contexts import context_vectors, context_words
+from training.copies import Search, held_out, prepare_search, read_photographs
+from training.data import DataError, Pixels
 from training.descriptions import (
     BagOfCodes,
     Concatenated,
@@ -36,6 +36,7 @@ from training.descriptions import (
     PooledVectors,
     patch_words,
 )
+from training.edits import EDITS
 from training.embedder import (
     Embedder,
     Whitening,
@@ -43,46 +44,9 @@ from training.embedder import (
     embedder_of_grids,
     fit_projection,
 )
-from training.evaluation import evenly
-from training.model import Tokenizer
+from training.graphs import run, session_of
+from training.model import Tokenizer, code_space_of
 from training.probe import Labelled, ProbeResult, probe, read_labelled
-
-
-def _jpeg(image: Pixels) -> Pixels:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=30)
-    with Image.open(buffer) as again:
-        return np.asarray(again)
-
-
-def _resized(image: Pixels) -> Pixels:
-    size = (max(1, round(image.shape[1] * 0.7)), max(1, round(image.shape[0] * 0.7)))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
-
-
-def _cropped(image: Pixels) -> Pixels:
-    height, width = (max(1, round(side * 0.8)) for side in image.shape[:2])
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
-
-
-def _brighter(image: Pixels) -> Pixels:
-    pixels: Pixels = np.clip(image * 1.2, 0, 255).round().astype(np.uint8)
-    return pixels
-
-
-def _mirrored(image: Pixels) -> Pixels:
-    return image[:, ::-1]
-
-
-# What happens to pictures that are passed on: each uint8 `[h, w, 3]` → the same kind.
-EDITS: dict[str, Callable[[Pixels], Pixels]] = {
-    "JPEG q30": _jpeg,
-    "resized 70 %": _resized,
-    "cropped 80 %": _cropped,
-    "brighter 20 %": _brighter,
-    "mirrored": _mirrored,
-}
 
 
 @dataclass(frozen=True)
@@ -91,19 +55,13 @@ class Material:
 
     Attributes:
         model: the tokenizer.
-        fitting: codes of the photographs to fit to; none of the queries is among them.
-        photographs: codes of all photographs, the ones to search among.
-        originals: indices into `photographs` of those that were edited.
-        edited: for each edit, codes of the edited copies, in the order of `originals`.
+        search: photographs, and edited copies of those that nothing is fitted to.
         labelled: images with classes.
         train, test: codes of them.
     """
 
     model: Tokenizer
-    fitting: list[Codes]
-    photographs: list[Codes]
-    originals: NDArray[np.int64]
-    edited: dict[str, list[Codes]]
+    search: Search
     labelled: Labelled
     train: list[Codes]
     test: list[Codes]
@@ -125,34 +83,23 @@ class Comparison:
 
 
 def prepare(
-    model: Tokenizer, photographs: Sequence[Pixels], labelled: Labelled, queries: int
+    model: Tokenizer,
+    photographs: Sequence[Pixels],
+    originals: NDArray[np.int64],
+    labelled: Labelled,
 ) -> Material:
     """Encodes everything.
 
     Args:
         model: the tokenizer.
         photographs: uint8 `[h, w, 3]`, to fit to and to search among.
+        originals: indices of those that are edited and looked for.
         labelled: images with classes, for the probe.
-        queries: how many photographs, evenly chosen, are edited and searched for.
-
-    Raises:
-        DataError: too few photographs to leave some for fitting.
     """
-    if len(photographs) < queries + 2:
-        raise DataError(f"{queries} edited photographs need more than {len(photographs)} to find")
     codec = CheckpointCodec(model)
-    chosen = evenly(len(photographs), queries)
-    grids = encode_images(codec, photographs)
-    others = sorted(set(range(len(photographs))) - set(chosen))
     return Material(
         model,
-        [grids[i] for i in others],
-        grids,
-        np.array(chosen, dtype=np.int64),
-        {
-            name: encode_images(codec, [edit(photographs[i]) for i in chosen])
-            for name, edit in EDITS.items()
-        },
+        prepare_search(codec, photographs, originals),
         labelled,
         encode_images(codec, labelled.train),
         encode_images(codec, labelled.test),
@@ -161,7 +108,7 @@ def prepare(
 
 def candidates(material: Material) -> dict[str, Callable[[], Embedder]]:
     """Every candidate's name, and how it is fitted."""
-    model, grids = material.model, material.fitting
+    model, grids = material.model, material.search.others
     codebook = model.quantizer.normalized_codebook().detach()
     size = len(codebook)
     contexts = context_vectors(grids, size, width=64)
@@ -205,16 +152,13 @@ def candidates(material: Material) -> dict[str, Callable[[], Embedder]]:
     }
 
 
-def compare(name: str, fit: Callable[[], Embedder], material: Material) -> Comparison:
+def compare(
+    name: str, fit: Callable[[], Callable[[Tensor], Tensor]], material: Material
+) -> Comparison:
     """Fits a candidate and measures it."""
     started = time.monotonic()
     embedder = fit()
     seconds = time.monotonic() - started
-    found = apply_to_grids(embedder, material.photographs)
-    copies = {}
-    for edit, grids in material.edited.items():
-        nearest = (apply_to_grids(embedder, grids) @ found.T).argmax(dim=1).numpy()
-        copies[edit] = float((nearest == material.originals).mean())
     result = probe(
         name,
         apply_to_grids(embedder, material.train).numpy(),
@@ -222,7 +166,21 @@ def compare(name: str, fit: Callable[[], Embedder], material: Material) -> Compa
         apply_to_grids(embedder, material.test).numpy(),
         material.labelled.test_labels,
     )
-    return Comparison(result, copies, seconds)
+    return Comparison(result, material.search.found(embedder), seconds)
+
+
+def embedder_of_bundle(path: Path, model: Tokenizer) -> Callable[[Tensor], Tensor]:
+    """A bundle's embedder, run by ONNX Runtime.
+
+    Raises:
+        BundleError: not a sound bundle.
+        DataError: its codes mean something else than the model's.
+    """
+    bundle = open_bundle(path)
+    if bundle.manifest.code_space != code_space_of(model):
+        raise DataError(f"{path} is of another code space than the checkpoint")
+    session = session_of(bundle.read_graph("embedder", "fp32"))
+    return lambda codes: torch.from_numpy(run(session, codes.numpy()))
 
 
 def table_head() -> str:
@@ -256,12 +214,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="a folder with train/CLASS/ and test/CLASS/",
     )  # fmt: skip
     parser.add_argument(
-        "--photographs", type=int, default=2000, metavar="N",
-        help="of --data, evenly chosen, to fit to and to search among (default: 2000)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--queries", type=int, default=250, metavar="N",
-        help="of them that are edited and searched for; nothing is fitted to these (default: 250)",
+        "--bundle", type=Path, action="append", default=[], metavar="DIR",
+        help="judges the embedder of a bundle of the same code space too, as it is; python -m "
+        "training.learn_embedder holds out the same photographs; may be given repeatedly",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the table here too")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads")
@@ -276,32 +231,25 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         model = tokenizer_of(options.checkpoint)
-        paths = find_images(options.data).paths
-        photographs = _readable([paths[i] for i in evenly(len(paths), options.photographs)])
+        paths, photographs = read_photographs(options.data)
         labelled = read_labelled(options.labelled)
+        bundles = {path: embedder_of_bundle(path, model) for path in options.bundle}
         console.print(f"encoding {len(photographs)} photographs and the labelled images")
-        material = prepare(model, photographs, labelled, options.queries)
-    except (CheckpointError, DataError) as error:
+        material = prepare(model, photographs, held_out(paths), labelled)
+    except (BundleError, CheckpointError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     lines = [table_head()]
     print(lines[0], flush=True)
-    for name, fit in candidates(material).items():
+    fits: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {**candidates(material)}
+    for path, embedder in bundles.items():
+        fits[f"of {path}"] = partial(lambda made: made, embedder)
+    for name, fit in fits.items():
         lines.append(table_row(compare(name, fit, material)))
         print(lines[-1], flush=True)
     if options.out:
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
-
-
-def _readable(paths: Sequence[Path]) -> list[Pixels]:
-    images = []
-    for path in paths:
-        try:
-            images.append(read_image(path))
-        except OSError as error:
-            print(f"unreadable, passed over: {path} ({error})", file=sys.stderr)
-    return images
 
 
 if __name__ == "__main__":

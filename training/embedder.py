@@ -139,7 +139,7 @@ def fitting_grids(model: Tokenizer, images: Sequence[Pixels]) -> list[Codes]:
     if not images:
         raise ValueError("no photographs to fit the embedder to")
     count = min(len(images), _FIT_IMAGES)
-    chosen = [_reduced(images[i * len(images) // count]) for i in range(count)]
+    chosen = [reduced(images[i * len(images) // count], _FIT_SIDE) for i in range(count)]
     return encode_images(CheckpointCodec(model), chosen)
 
 
@@ -159,9 +159,10 @@ def apply_to_grids(module: Callable[[Tensor], Tensor], grids: Sequence[Codes]) -
         return torch.stack([rows[i] for i in range(len(grids))])
 
 
-def _reduced(image: Pixels) -> Pixels:
+def reduced(image: Pixels, side: int) -> Pixels:
+    """The image, reduced if its short side is longer than `side` pixels: uint8 `[h, w, 3]`."""
     height, width = image.shape[:2]
-    scale = _FIT_SIDE / min(height, width)
+    scale = side / min(height, width)
     if scale >= 1:
         return image
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

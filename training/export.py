@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bundle import Bundle, BundleError, Graph, Manifest, code_space_digest, write_bundle
+from bundle import Bundle, BundleError, Graph, Manifest, write_bundle
 from bundle.manifest import CODEBOOK_FILE
 from training.amend import MODEL_CARD_FILE, graph_file
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
@@ -35,7 +35,7 @@ from training.graphs import (
     graph_shapes,
     session_of,
 )
-from training.model import Tokenizer
+from training.model import Tokenizer, code_space_of
 from training.model_card import model_card
 from training.parity import Parity, ParityError, Pixels, Proof, check
 from training.precision import calibration_batches, to_int8
@@ -200,14 +200,6 @@ def odd_sizes(images: list[Pixels]) -> list[Pixels]:
         height, width = image.shape[:2]
         cut.append(image[: max(1, height - 1 - index % 7), : max(1, width - 3 - index % 5)])
     return cut
-
-
-def code_space_of(model: Tokenizer) -> str:
-    """The digest of a model's codebook and decoder (`bundle/FORMAT.md`)."""
-    weights = {"codebook": model.quantizer.normalized_codebook()}
-    weights |= {f"decoder.{name}": value for name, value in model.decoder.state_dict().items()}
-    arrays = {k: v.detach().contiguous().numpy().astype("<f4") for k, v in weights.items()}
-    return code_space_digest((k, a.shape, a.tobytes()) for k, a in arrays.items())
 
 
 def _npy(array: NDArray[Any]) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bundle import code_space_digest
 from training.config import Config
 from training.networks import Decoder, Encoder
 from training.quantizer import Quantized, Quantizer
@@ -66,3 +67,11 @@ def to_float(pixels: Tensor) -> Tensor:
 def to_uint8(pixels: Tensor) -> Tensor:
     """Float `[n, 3, h, w]` in [−1, 1] → uint8 `[n, h, w, 3]`, clipped and rounded."""
     return ((pixels.float() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def code_space_of(model: Tokenizer) -> str:
+    """The digest of a model's codebook and decoder (`bundle/FORMAT.md`)."""
+    weights = {"codebook": model.quantizer.normalized_codebook()}
+    weights |= {f"decoder.{name}": value for name, value in model.decoder.state_dict().items()}
+    arrays = {k: v.detach().contiguous().numpy().astype("<f4") for k, v in weights.items()}
+    return code_space_digest((k, a.shape, a.tobytes()) for k, a in arrays.items())

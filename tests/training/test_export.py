@@ -12,7 +12,7 @@ import torch
 from bundle import open_bundle
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.data import DataError, find_images, read_image
-from training.export import code_space_of, export, main, odd_sizes
+from training.export import export, main, odd_sizes
 from training.graphs import run, session_of
 from training.model import Tokenizer
 from training.parity import BUDGETS, Parity, ParityError, Proof, check, pad_to_stride
