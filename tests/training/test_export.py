@@ -14,7 +14,7 @@ from training.checkpoint import CheckpointError, load_checkpoint
 from training.data import DataError, find_images, read_image
 from training.export import export, main, odd_sizes
 from training.graphs import run, session_of
-from training.model import Tokenizer
+from training.model import Tokenizer, code_space_of
 from training.parity import BUDGETS, Parity, ParityError, Proof, check, pad_to_stride
 from training.place import Place
 from training.provenance import read_metrics
