@@ -35,6 +35,7 @@ def describe_model(model: Model, aliases: list[str]) -> dict[str, Any]:
                 "classes": list(recognizer.classes),
                 "licence": recognizer.licence,
                 "metrics": dict(recognizer.metrics),
+                "map": len(manifest.graphs[recognizer.graph].outputs) > 1,
             }
             for name, recognizer in sorted(manifest.recognizers.items())
         },

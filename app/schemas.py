@@ -181,6 +181,7 @@ class RecognizerFacts(Schema):
     classes: list[str] = Field(description="in the order of its scores")
     licence: str = Field(description="of the data it was trained on")
     metrics: dict[str, Any] = Field(description="measured when it was made")
+    map: bool = Field(description="whether it gives activation maps, and so boxes")
 
 
 class ModelFacts(Schema):

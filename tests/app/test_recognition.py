@@ -381,11 +381,13 @@ def test_a_model_without_a_recognizer_says_how_to_get_one(client, code_space):
 
 
 def test_models_list_their_recognizers(service):
-    """Classes, licence and metrics."""
+    """Classes, licence, metrics, and whether there is a map."""
     facts = service.get("/v1/models/tiny").json()
     assert list(facts["recognizers"]) == ["colours", "tones"]
     assert facts["recognizers"]["colours"]["classes"] == COLOURS
-    assert set(facts["recognizers"]["tones"]) == {"classes", "licence", "metrics"}
+    assert set(facts["recognizers"]["tones"]) == {"classes", "licence", "metrics", "map"}
+    assert [one["map"] for one in facts["recognizers"].values()] == [True, False]
+    schemas.ModelFacts.model_validate(facts, strict=True)
     assert service.get("/v1/models").json()["data"] == [facts]
 
 

@@ -56,10 +56,10 @@ export async function freePort() {
   return port;
 }
 
-/** Starts the service with the tiny model alone; `stop` ends it. */
-export async function serve(environment = {}) {
+/** Starts the service with the tiny model alone, or with that of `bundle`; `stop` ends it. */
+export async function serve(environment = {}, bundle = "bundles/tiny") {
   const models = await mkdtemp(join(tmpdir(), "tessera-browser-"));
-  await cp(join(DATA, "bundles", "tiny"), join(models, "tiny"), { recursive: true });
+  await cp(join(DATA, bundle), join(models, "tiny"), { recursive: true });
   const port = await freePort();
   const address = `http://127.0.0.1:${port}/`;
   const service = spawn(PYTHON, ["-m", "app", "serve"], {

@@ -7,6 +7,7 @@ import { byId, download, formatBytes, formatCount, showFacts } from "./dom.js";
 import { EditedGrid } from "./edits.js";
 import { codeOfBar, drawHistogram, inWords, showTopCodes } from "./histogram.js";
 import { mediaType, takeFiles } from "./intake.js";
+import { Labels } from "./labels.js";
 import { Mosaic } from "./mosaic.js";
 import { writeCodes } from "./npy.js";
 import { decode, openCodes, openImage, psnrOf, thumbnailOf } from "./picture.js";
@@ -27,6 +28,7 @@ const wipe = new Wipe(
 );
 const mosaic = new Mosaic(/** @type {HTMLCanvasElement} */ (byId("mosaic")), view);
 const tools = new Tools(mosaic);
+const labels = new Labels();
 const histogram = /** @type {HTMLCanvasElement} */ (byId("histogram"));
 
 /** @type {import("./picture.js").Picture | null} */
@@ -119,6 +121,8 @@ function show(model) {
   drawAs(drawnAs());
   countCodes();
   tools.pick([...counts.keys()][0]);
+  labels.open(model);
+  labels.show(tessFile());
   wipe.moveLine(0.5);
   showNumbers();
   showActions();
@@ -231,8 +235,24 @@ function showActions() {
       headers: { "Content-Type": PACKED },
       data: `${name}.tess`,
     },
+    ...(labels.path
+      ? [
+          {
+            title: "Codes to labels",
+            path: labels.path,
+            headers: { "Content-Type": PACKED },
+            data: `${name}.tess`,
+          },
+        ]
+      : []),
   ]);
 }
+
+labels.addEventListener("change", () => {
+  wipe.overlay = labels.overlay;
+  wipe.draw();
+});
+byId("recognizer-select").addEventListener("change", showActions);
 
 // ---- changing the codes ---------------------------------------------------------------------
 
@@ -255,6 +275,7 @@ async function paintAgain() {
   if (!picture || !mosaic.grid) return;
   countCodes();
   if (mosaic.patches) loadPatches();
+  labels.show(tessFile());
   try {
     const result = await repainted(currentGrid());
     if (!result || result.of !== picture) return;

@@ -21,7 +21,7 @@ const HEALTH_EVERY_MS = 10_000;
  * @property {number} embedding_dimension
  * @property {string} precision
  * @property {string} device
- * @property {Record<string, {classes: string[], licence: string}>} recognizers
+ * @property {Record<string, {classes: string[], licence: string, map: boolean}>} recognizers
  * @property {{name: string, licence: string, [more: string]: unknown}[]} data
  * @property {Record<string, unknown>} metrics
  */
@@ -166,8 +166,8 @@ function showModel(model) {
     ["Code space", element("code", { class: "digest" }, model.code_space), "Codes mean the same wherever this digest is the same."],
   ]);
   const list = model.data.map(({ name, licence }) => element("li", {}, `${name} (${licence})`));
-  const recognizers = Object.entries(model.recognizers).map(([name, { classes }]) =>
-    element("li", {}, `${name}: ${classes.length} classes`),
+  const recognizers = Object.entries(model.recognizers).map(([name, { classes, licence }]) =>
+    element("li", {}, `${name}, ${classes.length} classes: ${inBrief(classes)}. Learnt from: ${licence}`),
   );
   byId("model-data").replaceChildren(
     ...metricsTable(model.metrics),
@@ -189,6 +189,9 @@ function showModel(model) {
     { title: "Is it ready", path: "readyz" },
   ]);
 }
+
+/** @param {string[]} names */
+const inBrief = (names) => (names.length > 20 ? `${names.slice(0, 20).join(", ")}, …` : names.join(", "));
 
 /** @param {Record<string, unknown>} metrics */
 function metricsTable(metrics) {

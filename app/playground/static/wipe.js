@@ -7,6 +7,15 @@ const GRIP = 26; // CSS pixels around the line where a pointer takes hold of it
 
 /** @typedef {{x: number, y: number, width: number, height: number}} Box in pixels of the picture */
 
+/**
+ * @typedef {object} Overlay laid over the picture
+ * @property {CanvasImageSource} image
+ * @property {number} width of what it covers, in pixels of the picture, from the corner on
+ * @property {number} height
+ * @property {Box} box
+ * @property {string} words at the box
+ */
+
 export class Wipe {
   /** @type {CanvasImageSource | null} */
   original = null;
@@ -16,6 +25,8 @@ export class Wipe {
   line = 0.5;
   /** @type {Box[]} */
   marked = [];
+  /** @type {Overlay | null} */
+  overlay = null;
 
   /**
    * @param {HTMLCanvasElement} canvas
@@ -74,6 +85,7 @@ export class Wipe {
     };
     half(this.original, 0, line);
     half(this.painted, line, width);
+    if (this.overlay) drawOverlay(context, this.overlay, scale, [left, top, w, h]);
     this.#drawMarks(context, scale, left, top);
     if (this.original && this.painted) drawLine(context, line, height);
   }
@@ -144,6 +156,45 @@ export class Wipe {
       (event.clientY - box.top - top) / scale,
     ]);
   }
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {Overlay} overlay
+ * @param {number} scale
+ * @param {[number, number, number, number]} picture where it lies: left, top, width, height
+ */
+function drawOverlay(context, overlay, scale, [left, top, width, height]) {
+  context.save();
+  context.beginPath();
+  context.rect(left, top, width, height);
+  context.clip();
+  context.imageSmoothingEnabled = true;
+  context.drawImage(overlay.image, left, top, overlay.width * scale, overlay.height * scale);
+  const { x, y, width: w, height: h } = overlay.box;
+  const box = [left + x * scale, top + y * scale, w * scale, h * scale];
+  for (const [colour, wide] of /** @type {[string, number][]} */ ([
+    ["rgb(0 0 0 / 0.8)", 5],
+    ["#fff", 2.5],
+  ])) {
+    context.strokeStyle = colour;
+    context.lineWidth = wide;
+    // Within the box, so that a box as large as the picture is seen.
+    context.strokeRect(box[0] + 2.5, box[1] + 2.5, box[2] - 5, box[3] - 5);
+  }
+  context.font = "600 13px system-ui, sans-serif";
+  const wide = context.measureText(overlay.words).width + 14;
+  // Above the box, or else below it, or else in it; within what is seen.
+  const [across, down] = [context.canvas.clientWidth - wide, context.canvas.clientHeight - 24];
+  const below = box[1] + box[3];
+  const y0 = box[1] >= 24 ? box[1] - 24 : below <= down ? below : box[1] + 4;
+  const at = [box[0], y0].map((place, i) => Math.max(Math.min(place, [across, down][i]), 0));
+  context.fillStyle = "rgb(0 0 0 / 0.8)";
+  context.fillRect(at[0], at[1], wide, 24);
+  context.fillStyle = "#fff";
+  context.textBaseline = "middle";
+  context.fillText(overlay.words, at[0] + 7, at[1] + 12.5);
+  context.restore();
 }
 
 /**
