@@ -52,14 +52,23 @@ def _run(command: list[str], workplace) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
+@pytest.fixture(scope="module")
+def service(run_app, recognizing_bundle):
+    """The service with the tiny model and recognizers."""
+    with run_app(models_dir=recognizing_bundle.parent) as client:
+        yield client
+
+
 @pytest.mark.parametrize("page", ["start.md", "http-api.md"])
-def test_commands_of_a_page_work_one_after_the_other(page, workplace, client):
+def test_commands_of_a_page_work_one_after_the_other(page, workplace, service):
     """`bash` blocks are typed as they are; `sh` blocks are of installing and are not."""
     blocks = _blocks(page, "bash")
     assert len(blocks) >= 4
-    address = str(client.base_url).rstrip("/")
+    address = str(service.base_url).rstrip("/")
     for block in blocks:
-        here = block.replace("http://localhost:8000", address).replace("photo-f8", "tiny")
+        here = block.replace("http://localhost:8000", address)
+        for shipped, small in (("photo-f8", "tiny"), ("imagenette-10", "colours")):
+            here = here.replace(shipped, small)
         _run(["bash", "-euo", "pipefail", "-c", here], workplace)
 
 
