@@ -204,6 +204,16 @@ def encode_images(codec: Codec, images: Sequence[Pixels]) -> list[Codes]:
     return [results[i] for i in range(len(images))]
 
 
+def decode_grids(codec: Codec, grids: Sequence[Codes]) -> list[Pixels]:
+    """Pictures uint8 `[rows·s, columns·s, 3]` of grids of any sizes; in the order given."""
+    results: dict[int, Pixels] = {}
+    side = codec.stride
+    for indices in _batches([(g.shape[0] * side, g.shape[1] * side) for g in grids], side):
+        pictures = codec.decode(np.stack([grids[i] for i in indices]))
+        results.update(zip(indices, pictures, strict=True))
+    return [results[i] for i in range(len(grids))]
+
+
 def embed_codes(codec: Codec, codes: Sequence[Codes]) -> NDArray[np.float32] | None:
     """Embeddings float32 `[len(codes), e]` of grids of any sizes; None: no embedder."""
     results: dict[int, NDArray[np.float32]] = {}

@@ -1,23 +1,23 @@
 """Other ways to recognize the same images: from pixels, from reconstructions, from features.
 
 The network that sees pixels is the recognizer's, with a stem of stride 8 in the
-place of the table, trained by the same recipe on the same views: what it does better
-is what the codes lose, or what their recognizer doesn't find.
+place of the table, trained by the same recipe on the first of the same views: what it
+does better is what the codes lose, or what their recognizer doesn't find.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.baselines import CLASSICAL, PeerCodec, decode_file, peer_codecs
+from training.baselines import CLASSICAL, decode_file, peer_codecs
 from training.calibration import Labels
-from training.codec import Codec, embed_codes, encode_images, pad_to_stride
+from training.codec import Codec, decode_grids, embed_codes, encode_images, pad_to_stride
 from training.data import Pixels
 from training.model import to_float
 from training.probe import Labelled, probe
@@ -25,6 +25,9 @@ from training.recognition import Recipe, Source, score, train
 from training.recognition_report import Peer
 from training.recognizer import Layout, Network
 from training.views import Views, view_of
+
+# Views that are kept as pixels, which take 100 times the memory of codes.
+_VIEWS = 16
 
 
 class PixelNetwork(Network):
@@ -57,36 +60,25 @@ class PixelNetwork(Network):
 
 
 class PixelSource(Source):
-    """Views of images as pixels, made when they are needed.
+    """Views of images as pixels.
 
     Args:
-        images: uint8 `[h, w, 3]`, sides multiples of the stride.
+        views: of each, the images' views uint8 `[h, w, 3]`, sides multiples of the stride.
         labels: int64 `[images]`.
-        views: how many of each image.
-        stride: smaller sides are cut to multiples of it.
-        make: image, number of the view → its pixels; by default the image itself.
+        stride: what is cut is cut to multiples of it.
     """
 
-    def __init__(
-        self,
-        images: Sequence[Pixels],
-        labels: Labels,
-        views: int,
-        stride: int,
-        make: Callable[[int, int], Pixels] | None = None,
-    ) -> None:
-        self.views, self.labels = views, labels
-        self._images, self._stride = images, stride
-        self._make = make or (lambda image, _: images[image])
+    def __init__(self, views: Sequence[Sequence[Pixels]], labels: Labels, stride: int) -> None:
+        self.views, self.labels = len(views), labels
+        self._views, self._stride = views, stride
 
     def item(self, image: int, view: int) -> Pixels:
-        """uint8 `[h, w, 3]`; of a view, its size is all that is asked here."""
-        return self._images[image] if view == 0 else self._make(image, view)
+        """uint8 `[h, w, 3]`."""
+        return self._views[view][image]
 
     def batch(self, images: Sequence[int], views: Sequence[int]) -> Tensor:
         """uint8 `[len(images), h, w, 3]`."""
-        with ThreadPoolExecutor(2) as pool:
-            made = list(pool.map(self._make, images, views))
+        made = [self._views[v][i] for i, v in zip(images, views, strict=True)]
         height, width = (
             min(pixels.shape[axis] for pixels in made) // self._stride * self._stride
             for axis in (0, 1)
@@ -94,101 +86,115 @@ class PixelSource(Source):
         return torch.from_numpy(np.stack([_middle(pixels, height, width) for pixels in made]))
 
 
-def compare(
-    labelled: Labelled,
-    codec: Codec,
-    views: Views,
-    fit: NDArray[np.int64],
-    held_out: NDArray[np.int64],
-    layout: Layout,
-    recipe: Recipe,
-    *,
-    seed: int,
-    device: torch.device,
-    tell: Callable[[str], None] = print,
+@dataclass(frozen=True)
+class Setting:
+    """What the recognizer was trained with, and its peers are trained with.
+
+    Attributes:
+        fit: indices of the training images to learn from, and …
+        held_out: … of those that decide which epoch is kept.
+        layout: of the network.
+        recipe: of the training.
+        seed: of the views.
+        device: to train on.
+    """
+
+    fit: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    layout: Layout
+    recipe: Recipe
+    seed: int
+    device: torch.device
+
+
+def from_features(labelled: Labelled, codec: Codec) -> list[Peer]:
+    """A linear classifier on the bundle's embedding and, of images of one size, on features."""
+    parts = (labelled.train, labelled.test)
+    rows = []
+    embedded = [embed_codes(codec, encode_images(codec, part)) for part in parts]
+    if embedded[0] is not None and embedded[1] is not None:
+        rows.append(("embedding, linear", embedded[0], embedded[1]))
+    if len({image.shape for part in parts for image in part}) == 1:
+        for name, describe in CLASSICAL.items():
+            described = [np.stack([describe(image) for image in part]) for part in parts]
+            rows.append((f"{name}, linear", described[0], described[1]))
+    labels = labelled.train_labels, labelled.test_labels
+    return [Peer(name, probe(name, a, labels[0], b, labels[1]).linear) for name, a, b in rows]
+
+
+def from_reconstructions(
+    labelled: Labelled, codec: Codec, views: Views, setting: Setting
 ) -> list[Peer]:
-    """Accuracies of everything else on the test images.
+    """The same network on what the codes decode to.
 
     Args:
         labelled: images, of the size at which they were encoded.
         codec: of the bundle.
         views: codes of the training images' views.
-        fit: indices of the training images to learn from, and …
-        held_out: … of those that decide which epoch is kept.
-        layout: of the recognizer's network.
-        recipe: of its training.
-        seed: of the views.
-        device: to train on.
-        tell: what is being done.
+        setting: of the recognizer.
     """
-    train_labels, test_labels = labelled.train_labels, labelled.test_labels
-    stride, classes = codec.stride, len(labelled.classes)
-    rows = []
-    tell("features: embedding, histograms")
-    embedded = [
-        embed_codes(codec, encode_images(codec, p)) for p in (labelled.train, labelled.test)
+    count, images = min(views.count, _VIEWS), len(labelled.train)
+    grids = [[views.grid(i, v) for i in range(images)] for v in range(count)]
+    decoded = [decode_grids(codec, part) for part in grids]
+    network = _trained(decoded, labelled, codec.stride, setting)
+    test = decode_grids(codec, encode_images(codec, labelled.test))
+    return [Peer("reconstructions, the same network", _accuracy(network, test, labelled, codec))]
+
+
+def from_pixels(labelled: Labelled, codec: Codec, views: int, setting: Setting) -> list[Peer]:
+    """The same network on pixels: of the images themselves, and of files of few bytes.
+
+    Args:
+        labelled: images, of the size at which they were encoded.
+        codec: of the bundle.
+        views: of each training image.
+        setting: of the recognizer.
+    """
+    stride = codec.stride
+    made = [
+        [
+            pad_to_stride(view_of(image, view, (setting.seed, index)), stride)
+            for index, image in enumerate(labelled.train)
+        ]
+        for view in range(min(views, _VIEWS))
     ]
-    if embedded[0] is not None and embedded[1] is not None:
-        rows.append(("embedding, linear", embedded[0], embedded[1]))
-    if _one_size([*labelled.train, *labelled.test]):
-        for name, describe in CLASSICAL.items():
-            described = [
-                np.stack([describe(i) for i in part]) for part in (labelled.train, labelled.test)
-            ]
-            rows.append((f"{name}, linear", described[0], described[1]))
-    peers = [Peer(n, probe(n, a, train_labels, b, test_labels).linear) for n, a, b in rows]
-
-    padded = [pad_to_stride(i, stride) for i in labelled.train]
-    test = [pad_to_stride(i, stride) for i in labelled.test]
-
-    def shown(image: int, view: int) -> Pixels:
-        return pad_to_stride(view_of(labelled.train[image], view, (seed, image)), stride)
-
-    def decoded(image: int, view: int) -> Pixels:
-        pixels: Pixels = codec.decode(views.grid(image, view)[None])[0]
-        return pixels
-
-    def accuracy(network: Network, pictures: Sequence[Pixels]) -> float:
-        source = PixelSource(pictures, test_labels, 1, stride)
-        logits = score(network, source, np.arange(len(pictures)), device=device)
-        return float((logits.argmax(axis=1) == test_labels).mean())
-
-    tell("the same network on reconstructions")
-    source = PixelSource(padded, train_labels, views.count, stride, decoded)
-    torch.manual_seed(recipe.seed)
-    network = train(
-        PixelNetwork(classes, layout, stride), source, fit, held_out, recipe, device=device
-    ).network
-    again = [codec.decode(grid[None])[0] for grid in encode_images(codec, labelled.test)]
-    peers.insert(0, Peer("reconstructions, the same network", accuracy(network, again)))
-
-    tell("the same network on pixels")
-    source = PixelSource(padded, train_labels, views.count, stride, shown)
-    torch.manual_seed(recipe.seed)
-    network = train(
-        PixelNetwork(classes, layout, stride), source, fit, held_out, recipe, device=device
-    ).network
-    peers.insert(0, Peer("pixels, the same network", accuracy(network, test)))
+    network = _trained(made, labelled, stride, setting)
+    test = [pad_to_stride(image, stride) for image in labelled.test]
+    peers = [Peer("pixels, the same network", _accuracy(network, test, labelled, codec))]
     for peer in peer_codecs():
         for quality in peer.curve:
-            files = [peer.encode(i, quality) for i in labelled.test]
-            pictures = [pad_to_stride(decode_file(f), stride) for f in files]
-            peers.append(
-                Peer(
-                    _name(peer, quality),
-                    accuracy(network, pictures),
-                    float(np.mean([len(f) for f in files])),
-                )
-            )
+            files = [peer.encode(image, quality) for image in labelled.test]
+            pictures = [pad_to_stride(decode_file(file), stride) for file in files]
+            size = float(np.mean([len(file) for file in files]))
+            name = f"{peer.name} of quality {quality}, the network on pixels"
+            peers.append(Peer(name, _accuracy(network, pictures, labelled, codec), size))
     return peers
 
 
-def _name(peer: PeerCodec, quality: int) -> str:
-    return f"{peer.name} of quality {quality}, the network on pixels"
+def compare(labelled: Labelled, codec: Codec, views: Views, setting: Setting) -> list[Peer]:
+    """All of them; see above."""
+    pixels = from_pixels(labelled, codec, views.count, setting)
+    reconstructions = from_reconstructions(labelled, codec, views, setting)
+    return [pixels[0], *reconstructions, *from_features(labelled, codec), *pixels[1:]]
 
 
-def _one_size(images: Sequence[Pixels]) -> bool:
-    return len({image.shape for image in images}) == 1
+def _trained(
+    views: Sequence[Sequence[Pixels]], labelled: Labelled, stride: int, setting: Setting
+) -> Network:
+    source = PixelSource(views, labelled.train_labels, stride)
+    torch.manual_seed(setting.recipe.seed)
+    network = PixelNetwork(len(labelled.classes), setting.layout, stride)
+    return train(
+        network, source, setting.fit, setting.held_out, setting.recipe, device=setting.device
+    ).network
+
+
+def _accuracy(
+    network: Network, pictures: Sequence[Pixels], labelled: Labelled, codec: Codec
+) -> float:
+    source = PixelSource([pictures], labelled.test_labels, codec.stride)
+    logits = score(network, source, np.arange(len(pictures)))
+    return float((logits.argmax(axis=1) == labelled.test_labels).mean())
 
 
 def _middle(pixels: Pixels, height: int, width: int) -> Pixels:

@@ -31,7 +31,7 @@ from training.place import choose_place
 from training.probe import Labelled, read_labelled
 from training.progress import bar
 from training.recognition import Recipe
-from training.recognition_peers import compare
+from training.recognition_peers import Setting, compare
 from training.recognition_report import Example, Peer, Report, to_html, to_markdown
 from training.recognizer import Layout
 from training.recognizer_bundle import (
@@ -188,10 +188,9 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
     peers: list[Peer] = []
     if options.compare:
         fit, held_out = split_by_class(labelled.train_labels, options.held_out, recipe.seed)
-        peers = compare(
-            labelled, codec, views, fit, held_out, layout, recipe,
-            seed=recipe.seed, device=device, tell=console.print,
-        )  # fmt: skip
+        setting = Setting(fit, held_out, layout, recipe, recipe.seed, device)
+        console.print("the same network on pixels and on reconstructions, and features")
+        peers = compare(labelled, codec, views, setting)
     own = Peer(
         f"codes, {name}", figures.top1, float(np.mean([g.size for g in grids])) * codec.bits / 8
     )
