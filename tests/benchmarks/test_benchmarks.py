@@ -4,6 +4,7 @@ import ast
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +63,34 @@ def test_pytorch_and_onnx_runtime_agree() -> None:
     assert np.mean(found == codes) > 0.99
     difference = np.abs(decoded.astype(int) - graphs.decode(codes).astype(int))
     assert difference.max() <= 1
+
+
+def test_the_first_recognizer_is_measured_where_there_is_one() -> None:
+    """A bundle without any is measured without it."""
+    codes = np.zeros((2, 3, 4), np.int64)
+    recognizing = Graphs(open_bundle(ROOT / "tests/data/recognizing/tiny"), "fp32", 1)
+    assert recognizing.recognize(codes).shape == (2, 6)
+    with pytest.raises(KeyError):
+        Graphs(open_bundle(TINY), "fp32", 1).recognize(codes)
+
+
+def test_classifying_codes_is_held_to_five_times_encoding() -> None:
+    """Where it was measured; without a recognizer there is no such target."""
+    common = {"bare_per_second": 1.0, "p50_ms": 5.0, "p99_ms": 9.0, "errors": 0}
+    operations = [
+        {"title": title, "side": 256, "per_second": speed, **common}
+        for title, speed in (("encode JPEG", 40.0), ("classify codes", 240.0))
+    ]
+    alone: dict[str, Any] = {
+        "mixed": {"measured": 9.0, "expected": 10.0},
+        "idle": {"core_share": 0.002},
+        "large": [],
+        "contention": [],
+    }
+    compared: dict[str, Any] = {"closed": [], "open": [], "bare": []}
+    text = results._targets(compared, alone | {"operations": operations})
+    assert "| 256², classify codes against encode | ≥ 5× | 6.00× | met |" in text
+    assert "classify" not in results._targets(compared, alone | {"operations": operations[:1]})
 
 
 def test_results_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
