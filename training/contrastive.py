@@ -47,7 +47,7 @@ class Recipe:
         bf16: convolutions in bfloat16.
     """
 
-    steps: int = 800
+    steps: int = 400
     batch: int = 192
     rate: float = 2e-3
     decay: float = 1e-4

@@ -55,6 +55,14 @@ def _recipe(manifest: Manifest) -> str:
         f"{float(facts.get('seconds', 0)) / 60:.0f} minutes; exported at git commit "
         f"`{facts.get('git_commit', 'unknown')}`, torch {facts.get('torch', '?')}."
     )
+    if "embedder" in facts:
+        learnt = facts["embedder"]
+        lines += [
+            "",
+            f"The embedder was learnt afterwards, without labels: from {learnt['copies']} edited "
+            f"copies of each of {learnt['photographs']} photographs, in "
+            f"{learnt['recipe']['steps']} steps, {learnt['seconds'] / 60:.0f} minutes.",
+        ]
     if "note" in facts:
         lines += ["", str(facts["note"])]
     for section in ("network", "quantizer", "loss", "optimizer"):
@@ -139,6 +147,9 @@ def _limits(manifest: Manifest) -> str:
         "- 8-bit RGB; colour profiles are not applied, transparency is laid over white.\n"
         "- Codes of other code spaces than the one above can't be decoded by this model; codes "
         "made in a lower precision differ in near ties, at the same quality.\n"
+        f"- Vectors of this version, {manifest.version}, are not comparable with those of another "
+        "version, even where the code space is the same. Codes may be mixed, vectors may not: "
+        "make the vectors anew, from the codes.\n"
         f"{last}"
     )
 
