@@ -59,11 +59,13 @@ def service(run_app, recognizing_bundle):
         yield client
 
 
-@pytest.mark.parametrize("page", ["start.md", "http-api.md"])
-def test_commands_of_a_page_work_one_after_the_other(page, workplace, service):
+@pytest.mark.parametrize(
+    ("page", "least"), [("start.md", 5), ("http-api.md", 8), ("tokenize.md", 2)]
+)
+def test_commands_of_a_page_work_one_after_the_other(page, least, workplace, service):
     """`bash` blocks are typed as they are; `sh` blocks are of installing and are not."""
     blocks = _blocks(page, "bash")
-    assert len(blocks) >= 4
+    assert len(blocks) >= least
     address = str(service.base_url).rstrip("/")
     for block in blocks:
         here = block.replace("http://localhost:8000", address)
@@ -72,15 +74,20 @@ def test_commands_of_a_page_work_one_after_the_other(page, workplace, service):
         _run(["bash", "-euo", "pipefail", "-c", here], workplace)
 
 
-def test_the_shards_are_read_as_the_page_says(workplace):
-    """The Python block of start.md, on what its commands before it wrote."""
+@pytest.mark.parametrize(
+    ("index", "out", "options", "says"),
+    [
+        (0, "codes", [], "00000.npy (8, 16, 16) uint16 colosseum.webp"),
+        (1, "rows", ["--format", "parquet"], "colosseum.webp (8, 16, 16) uint16"),
+    ],
+)
+def test_the_shards_are_read_as_the_page_says(workplace, index, out, options, says):
+    """The Python blocks of tokenize.md, on what its commands before them wrote."""
     folder, _ = workplace
-    if not (folder / "codes").exists():
-        _run(["tessera", "tokenize", "tests/data/photos", "codes", "--size", "128x128"], workplace)
-    (block,) = _blocks("start.md", "python")
-    assert "00000.npy (8, 16, 16) uint16 colosseum.webp" in _run(
-        [sys.executable, "-c", block], workplace
-    )
+    if not (folder / out).exists():
+        source = ["tests/data/photos", out, "--size", "128x128"]
+        _run(["tessera", "tokenize", *source, *options], workplace)
+    assert says in _run([sys.executable, "-c", _blocks("tokenize.md", "python")[index]], workplace)
 
 
 def test_links_of_the_pages_lead_somewhere():
