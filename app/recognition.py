@@ -97,7 +97,7 @@ def _labels(question: Question, found: Recognition) -> dict[str, Any]:
         scaled = _scaled(found.maps[best[0]])
         entry["map"] = np.ascontiguousarray(scaled.round(4))
         stride = question.model.manifest.stride
-        left, top, right, bottom = (stride * edge for edge in _main_region(scaled))
+        left, top, right, bottom = (stride * edge for edge in main_region(scaled))
         # The last codes may stand for less than a whole patch of the picture.
         entry["box"] = [left, top, min(right, found.width), min(bottom, found.height)]
     return entry
@@ -110,7 +110,7 @@ def _scaled(activation: NDArray[np.float32]) -> NDArray[np.float64]:
     return positive / highest if highest > 0 else positive
 
 
-def _main_region(scaled: NDArray[np.float64]) -> tuple[int, int, int, int]:
+def main_region(scaled: NDArray[np.float64]) -> tuple[int, int, int, int]:
     """Left, top, right and bottom, in cells, of the region that holds most of the activation.
 
     Cells that share a side and reach the threshold are of one region. They are joined as runs of

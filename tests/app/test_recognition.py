@@ -20,6 +20,7 @@ from app import schemas
 from app.device import Device
 from app.engine import Graphs
 from app.packed import MEDIA_TYPE as PACKED
+from app.recognition import main_region
 from app.sessions import GraphRefused
 from bundle import open_bundle, write_bundle
 
@@ -245,6 +246,31 @@ def test_the_box_ends_where_the_picture_does(service, code_space, blue):
     assert item["box"] == [0, 0, 21, 13]
     sizeless = item_of(service, grids(code_space, np.full((2, 3), blue)), map="true")
     assert sizeless["box"] == [0, 0, 24, 16]
+
+
+def regions(inside):
+    """Every region of cells that share a side, found by walking from cell to cell."""
+    left = {(int(row), int(column)) for row, column in np.argwhere(inside)}
+    while left:
+        region, waiting = [], [left.pop()]
+        while waiting:
+            row, column = waiting.pop()
+            region.append((row, column))
+            around = {(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)}
+            waiting += around & left
+            left -= around
+        yield region
+
+
+def test_the_main_region_is_the_one_that_a_walk_finds():
+    """On maps in which regions wind, fork and meet."""
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        scaled = random.random(random.integers(1, 13, 2)) ** random.uniform(0.3, 2)
+        found = regions(scaled >= 0.5 * scaled.max())
+        best = np.array(max(found, key=lambda region: sum(scaled[cell] for cell in region)))
+        (top, left), (bottom, right) = best.min(axis=0), best.max(axis=0) + 1
+        assert main_region(scaled) == (left, top, right, bottom)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (21, 13), (50, 33), (64, 64), (7, 90)])

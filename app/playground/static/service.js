@@ -21,7 +21,7 @@ const HEALTH_EVERY_MS = 10_000;
  * @property {number} embedding_dimension
  * @property {string} precision
  * @property {string} device
- * @property {Record<string, {classes: string[], licence: string, map: boolean}>} recognizers
+ * @property {Record<string, {classes: string[], licence: string, map: boolean, metrics: Record<string, unknown>}>} recognizers
  * @property {{name: string, licence: string, [more: string]: unknown}[]} data
  * @property {Record<string, unknown>} metrics
  */
@@ -166,9 +166,11 @@ function showModel(model) {
     ["Code space", element("code", { class: "digest" }, model.code_space), "Codes mean the same wherever this digest is the same."],
   ]);
   const list = model.data.map(({ name, licence }) => element("li", {}, `${name} (${licence})`));
-  const recognizers = Object.entries(model.recognizers).map(([name, { classes, licence }]) =>
-    element("li", {}, `${name}, ${classes.length} classes: ${inBrief(classes)}. Learnt from: ${licence}`),
-  );
+  const recognizers = Object.entries(model.recognizers).map(([name, { classes, licence, metrics }]) => {
+    const right = typeof metrics.top1 === "number" ? ` Right on ${(100 * metrics.top1).toFixed(1)} % of its test images.` : "";
+    const words = `${name}, ${classes.length} classes: ${inBrief(classes)}.${right} Licence of its data: ${licence}`;
+    return element("li", {}, words);
+  });
   byId("model-data").replaceChildren(
     ...metricsTable(model.metrics),
     ...(list.length ? [element("h3", {}, "Trained on"), element("ul", {}, ...list)] : []),
