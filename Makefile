@@ -107,6 +107,37 @@ types: $(VENV)/.stamp-dev ## mypy, strict
 imports: $(VENV)/.stamp-dev ## who may import whom
 	$(VENV)/bin/lint-imports
 
+NASTY ?=
+SEEDS = $(if $(NASTY),--seeds $(NASTY))
+FUZZ_VENV := .venv-fuzz
+$(FUZZ_VENV)/.stamp:
+	$(call make_venv,$(FUZZ_VENV))
+
+# atheris has no wheels for the newest Pythons, and only the fuzzer needs it.
+$(FUZZ_VENV)/.stamp-fuzz: requirements/cpu.txt $(FUZZ_VENV)/.stamp
+	@$(FUZZ_VENV)/bin/python $(PIP) --require-hashes -r $<
+	@$(FUZZ_VENV)/bin/python $(PIP) 'atheris>=3' 'coverage>=7.8'
+	@touch $@
+
+.PHONY: nasty fuzz fuzz-api audit
+nasty: $(VENV)/.stamp-dev ## every file of the folder NASTY: codes or a refusal
+	@test -d "$(NASTY)" || { echo "name a folder of image files: make nasty NASTY=DIR" >&2; exit 1; }
+	NASTY="$(abspath $(NASTY))" $(PY) -m pytest tests/hostile/check_nasty.py -q -s $(ARGS)
+
+fuzz: $(FUZZ_VENV)/.stamp-fuzz ## fuzz the readers; ARGS="image --minutes 20", NASTY=DIR for seeds
+	$(FUZZ_VENV)/bin/python tests/fuzz/fuzz.py $(SEEDS) $(ARGS)
+
+fuzz-api: $(VENV)/.stamp-dev ## fuzz the API by its document; ARGS="--examples 100"
+	$(PY) tests/fuzz/api.py $(ARGS)
+
+AUDIT_VENV := .venv-audit
+$(AUDIT_VENV)/.stamp:
+	$(call make_venv,$(AUDIT_VENV))
+
+audit: $(AUDIT_VENV)/.stamp ## known vulnerabilities of the pinned dependencies
+	@$(AUDIT_VENV)/bin/python $(PIP) --upgrade 'pip-audit>=2.9'
+	$(AUDIT_VENV)/bin/python tests/deploy/audit.py
+
 # Not part of `check`: it needs Node.js 20 and a Chromium (CHROMIUM names one off the PATH).
 BROWSER := tests/browser
 $(BROWSER)/node_modules/.stamp: $(BROWSER)/package-lock.json
@@ -123,7 +154,10 @@ newcomer: $(BROWSER)/node_modules/.stamp ## time the way from a fresh clone to o
 	node $(BROWSER)/newcomer.mjs $(ARGS)
 
 ## Change
-.PHONY: format openapi lock
+.PHONY: format openapi lock golden
+golden: $(VENV)/.stamp-dev ## write tests/data/golden anew, if codes or pixels are meant to move
+	$(PY) tests/golden/golden.py
+
 format: $(VENV)/.stamp-dev ## format the code and fix what lint can fix
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .

@@ -55,7 +55,8 @@ async def embeddings(request: Request) -> Response:
     if encoding not in {"float", "base64"}:
         raise InvalidParameter("encoding_format must be float or base64")
     dimension = model.manifest.embedding_size
-    if asked.get("dimensions") not in {None, dimension}:
+    # Not a set: what JSON holds may have no hash.
+    if asked.get("dimensions") not in (None, dimension):
         raise InvalidParameter(f"dimensions: vectors of {model.name} have {dimension} numbers")
     uploads = _uploads(asked.get("input"), request.app.state.service.limits.images)
     with call.admit(len(uploads)):

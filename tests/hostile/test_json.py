@@ -198,3 +198,54 @@ def test_the_binary_extensions_header_may_lie(server, length):
         inference_header_content_length=length,
     )
     assert 400 <= reply.status < 500
+
+
+ODD = [None, True, 0, -1, 2**63, 1e308, "", "\0", [], [[]], {}, {"a": {}}, "x" * 1000]
+
+
+def changed(value: object):
+    """Every version of a JSON value in which one part of it, or all of it, is an odd one."""
+    yield from ODD
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield {other: kept for other, kept in value.items() if other != name}
+            yield from (value | {name: odd} for odd in changed(part))
+    elif isinstance(value, list) and value:
+        yield from ([odd, *value[1:]] for odd in changed(value[0]))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_any_part_may_be_of_any_type(server, picture, path):
+    """Each field in turn missing or null, a number, a list, an object: an answer or a refusal."""
+    image = base64.b64encode(picture).decode()
+    item = {"codes": [[1, 2]], "width": 16, "height": 8, "name": "a", "error": None}
+    tensor = {
+        "name": "images",
+        "shape": [1, 8, 8, 3],
+        "datatype": "UINT8",
+        "parameters": {"binary_data_size": 192, "content_type": "np"},
+        "data": [0] * 192,
+    }
+    space = json.loads(server.get("/v1/models/tiny").body)["code_space"]
+    whole = {
+        "/v1/decode": {"code_space": space, "precision": "fp32", "model": "tiny", "data": [item]},
+        "/v1/embeddings": {
+            "model": "tiny",
+            "input": [image],
+            "encoding_format": "float",
+            "dimensions": 7,
+            "user": "a",
+        },
+        "/v2/models/tiny/infer": {
+            "id": "1",
+            "parameters": {"size": "16x16", "binary_data_output": False},
+            "inputs": [tensor],
+            "outputs": [{"name": "codes", "parameters": {"a": 1}}],
+        },
+    }.get(path, {"images": [image], "code_space": space, "data": [item]})
+    statuses = set()
+    for body in changed(whole):
+        reply = server.post(path, json.dumps(body).encode(), "application/json")
+        assert reply.status == 200 or 400 <= reply.status < 500, (body, reply.body)
+        statuses.add(reply.status)
+    assert 400 in statuses
