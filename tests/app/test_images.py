@@ -344,8 +344,9 @@ def test_a_failure_keeps_no_picture_alive():
     while trace is not None:
         frames.append(trace.tb_frame)
         trace = trace.tb_next
-    assert [frame.f_code.co_name for frame in frames] == ["decode_image"]
-    assert not any(isinstance(value, Image.Image) for value in frames[0].f_locals.values())
+    assert frames
+    held = [value for frame in frames for value in frame.f_locals.values()]
+    assert not any(isinstance(value, Image.Image) for value in held)
 
 
 # 32 × 32 and such: rows, columns; otherwise the code of the error.

@@ -16,13 +16,17 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 # What the server may keep of one attack, allocator's leftovers included.
@@ -137,13 +141,12 @@ class Server:
         return [line for line in found if 'route="/readyz"' not in line]
 
 
-@pytest.fixture(scope="session")
-def server(tiny_bundle, tmp_path_factory):
-    """The server, ready; ended with the tests."""
+@contextmanager
+def started(folder: Path, **settings: str) -> Iterator[Server]:
+    """A server, ready, with its log and what it must not call in `folder`; ended afterwards."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    folder = tmp_path_factory.mktemp("hostile")
     log = folder / "log"
     for name in ("gs", "gswin64c", "djpeg", "cjpeg", "convert", "magick", "ppmtogif", "sh", "xv"):
         program = folder / "bin" / name
@@ -151,15 +154,16 @@ def server(tiny_bundle, tmp_path_factory):
         program.write_text(f"#!/bin/bash\ntouch {folder / 'called'}\nexit 1\n")
         program.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TESSERA_")}
-    settings = {
-        "TESSERA_MODELS_DIR": str(tiny_bundle.parent),
-        "TESSERA_HOST": "127.0.0.1",
-        "TESSERA_PORT": str(port),
-        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
-    }
+    given = {f"TESSERA_{name.upper()}": value for name, value in settings.items()}
+    given |= {"TESSERA_HOST": "127.0.0.1", "TESSERA_PORT": str(port)}
+    given["PATH"] = f"{folder / 'bin'}:{os.environ['PATH']}"
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve"], cwd=ROOT, env=kept | settings, stderr=stream
+            [sys.executable, "-m", "app", "serve"],
+            cwd=ROOT,
+            env=kept | given,
+            stdout=stream,
+            stderr=stream,
         )
     server = Server(process, port, log)
     try:
@@ -174,6 +178,19 @@ def server(tiny_bundle, tmp_path_factory):
     finally:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(tiny_bundle, tmp_path_factory):
+    """The server under attack: the tiny model and default limits."""
+    with started(tmp_path_factory.mktemp("hostile"), models_dir=str(tiny_bundle.parent)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def start_server():
+    """How to start another one: see `started`."""
+    return started
 
 
 @pytest.fixture(scope="session")
