@@ -101,8 +101,10 @@ class Batcher:
         max_items: most items admitted and not yet answered.
         max_weight: most weight that waits in the queue; one item alone may weigh more.
         max_batch_weight: most weight of one run; one item alone may weigh more.
-        max_wait_s: when all admitted items would take longer than this, new ones are refused
-            rather than queued to time out.
+        max_wait_s: when what is queued takes longer than this, new items are refused rather than
+            queued to time out; one that has waited for as long goes before younger ones. So none
+            waits for longer than twice this, and what would, found out once its weight is known,
+            is refused too.
         prepare_threads: threads of the pool.
         on_batch: told of every run: number of items and seconds it took.
         beside: like `run`, called where other runs go on at the same time; None if `run` suits.
@@ -134,7 +136,7 @@ class Batcher:
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
         # Everything below is guarded by the lock.
-        self._queue: FairQueue[_Entry] = FairQueue()
+        self._queue: FairQueue[_Entry] = FairQueue(max_wait_s)
         self._running: dict[int, tuple[list[_Entry], float]] = {}
         self._alone = False
         self._closed: Exception | None = None
@@ -283,9 +285,12 @@ class Batcher:
         with self._lock:
             if self._closed is not None:
                 raise self._closed
-            if self._queue.weight and self._queue.weight + work.weight > self._max_weight:
+            weight = self._queue.weight + work.weight
+            if self._queue and weight > self._max_weight:
                 raise self._overloaded("the queue is full")
-            self._queue.add(work.key, entry, work.weight)
+            if self._queue and self._load.wait_s(weight, 0) > 2 * self._max_wait_s:
+                raise self._overloaded("what is queued takes longer than the deadline allows")
+            self._queue.add(work.key, entry, work.weight, entry.submitted)
             self._filled.notify()
 
     # --- in the runners' threads --------------------------------------------------------------
@@ -299,7 +304,8 @@ class Batcher:
                     self._filled.wait()
                 # What waits is shared among the runners, or one would take it all.
                 share = -(-self._queue.weight // self._runners)
-                batch = self._queue.take(min(self._max_batch_weight, share), _is_wanted)
+                most = min(self._max_batch_weight, share)
+                batch = self._queue.take(most, _is_wanted, time.monotonic())
                 if not batch:
                     continue
                 alone = not self._running and not self._queue

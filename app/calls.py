@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -67,7 +68,10 @@ class Call:
         return Intake(most, None if size is None else parse_size(size, max_pixels=most), fit)
 
     async def body(self) -> bytes:
-        """Read the body; from then on the request ends when its client leaves.
+        """Read the body; from then on the request has a place, and ends when its client leaves.
+
+        The place comes before anything is done with the body: a request that waited for a thread
+        to take its JSON apart, and was refused then, would have been refused seconds too late.
 
         Raises:
             BodyTooLarge, UnsupportedMediaType, MalformedRequest, Overloaded: as `read_body`.
@@ -82,6 +86,9 @@ class Call:
         except ClientDisconnect as error:
             raise MalformedRequest("the body ended before it was complete") from error
         self._exchange.watch(self._request.receive)
+        place = self._batcher.admit(1)
+        place.__enter__()
+        self._exchange.place = place
         return body
 
     async def uploads(self, body: bytes) -> list[Upload]:
@@ -99,8 +106,8 @@ class Call:
         return await self._parse(body, holds_codes, body, self._content_type)
 
     def admit(self, items: int) -> AbstractContextManager[None]:
-        """Places in the queue, as `Batcher.admit`."""
-        return self._batcher.admit(items)
+        """Places for that many items, one of which the request has, as `Batcher.admit`."""
+        return self._batcher.admit(items - 1) if items > 1 else nullcontext()
 
     def runner(self, model: Model) -> Runner:
         """What runs this request's items on that model."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from app.telemetry import STAGES, request_id
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from starlette.types import Receive
 
 
@@ -21,6 +23,7 @@ class Exchange:
         images: images or grids in the request.
         codes: that were made or read for it.
         held_bytes: of its body, counted as held by the service.
+        place: in the queue, from its body's arrival to its answer.
         spans: start and end of each stage over all items, by `time.perf_counter`; kept only
             where traces are on.
     """
@@ -33,6 +36,7 @@ class Exchange:
         "held_bytes",
         "id",
         "images",
+        "place",
         "spans",
         "stages",
         "started",
@@ -46,6 +50,7 @@ class Exchange:
         self.images = 0
         self.codes = 0
         self.held_bytes = 0
+        self.place: AbstractContextManager[None] | None = None
         self.spans: dict[str, tuple[float, float]] = {}
         self.traced = False
         self._departed = False

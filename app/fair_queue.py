@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -17,6 +18,7 @@ class _Waiting(Generic[_T]):
     entry: _T
     weight: int
     tag: float
+    since: float
 
 
 class FairQueue(Generic[_T]):
@@ -26,14 +28,21 @@ class FairQueue(Generic[_T]):
     weight served, reaches the end of its first entry. So a large image lets small ones of other
     keys pass until they add up to its own weight, and no longer.
 
+    Where more comes in than goes out, fairness among keys starves the key that most of the work
+    is of. So what has waited for `patience_s` goes first, the oldest before all others.
+
     Not safe for threads: whoever shares one holds a lock.
+
+    Args:
+        patience_s: how long an entry may be passed by others.
 
     Attributes:
         weight: of all entries together.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float = math.inf) -> None:
         self.weight = 0
+        self._patience_s = patience_s
         self._size = 0
         self._clock = 0.0
         self._groups: dict[Hashable, deque[_Waiting[_T]]] = {}
@@ -41,11 +50,11 @@ class FairQueue(Generic[_T]):
     def __len__(self) -> int:
         return self._size
 
-    def add(self, key: Hashable, entry: _T, weight: int) -> None:
-        """Put an entry at the end of its key's line."""
+    def add(self, key: Hashable, entry: _T, weight: int, now: float) -> None:
+        """Put an entry at the end of its key's line; `now` in seconds, of any clock."""
         group = self._groups.setdefault(key, deque())
         tag = (group[-1].tag if group else self._clock) + weight
-        group.append(_Waiting(entry, weight, tag))
+        group.append(_Waiting(entry, weight, tag, now))
         self.weight += weight
         self._size += 1
 
@@ -57,17 +66,20 @@ class FairQueue(Generic[_T]):
                 self._drop(key, waiting)
                 return
 
-    def take(self, most: int, wanted: Callable[[_T], bool]) -> list[_T]:
+    def take(self, most: int, wanted: Callable[[_T], bool], now: float) -> list[_T]:
         """Take a batch of the key whose turn it is; call it with entries in.
 
         Args:
             most: weight of the batch; one entry alone may weigh more.
             wanted: entries that aren't any more are dropped on the way.
+            now: by the clock of `add`.
 
         Returns:
             Entries of one key; none if nobody wanted them.
         """
-        key = min(self._groups, key=lambda key: self._groups[key][0].tag)
+        key = min(self._groups, key=lambda key: self._groups[key][0].since)
+        if now - self._groups[key][0].since < self._patience_s:
+            key = min(self._groups, key=lambda key: self._groups[key][0].tag)
         group = self._groups[key]
         batch: list[_T] = []
         weight = 0

@@ -93,6 +93,8 @@ class Gate:
             failure = Internal("something went wrong here; the request id finds it in our logs")
         finally:
             exchange.answered()
+            if exchange.place is not None:
+                exchange.place.__exit__(None, None, None)
             if exchange.held_bytes:
                 self._service.hold(-exchange.held_bytes)
         if failure is not None and failure.status in {429, 503, 504}:

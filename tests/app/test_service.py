@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import io
 import shutil
 import socket
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -34,15 +37,15 @@ class Held:
         self.ran = []
         self._go = threading.Event()
         self._batcher = client.app.state.service.batcher
-        self._run = self._batcher._run
+        self._run, self._beside = self._batcher._run, self._batcher._beside
 
     def __enter__(self):
-        self._batcher._run = self._wait
+        self._batcher._run = self._batcher._beside = self._wait
         return self
 
     def __exit__(self, *_):
         self._go.set()
-        self._batcher._run = self._run
+        self._batcher._run, self._batcher._beside = self._run, self._beside
 
     def _wait(self, key, payloads):
         self.ran.append(len(payloads))
@@ -123,6 +126,32 @@ def test_a_full_queue_answers_429_at_once(tiny_bundle, run_app):
         assert 'tessera_rejections_total{code="overloaded"} 2.0' in client.get("/metrics").text
 
 
+def test_a_request_has_its_place_before_its_body_is_taken_apart(tiny_bundle, run_app):
+    """With the pool busy, bodies wait to be parsed; who comes after them is refused at once."""
+    with run_app(models_dir=tiny_bundle.parent, max_queue=2, max_images=1) as client:
+        batcher = client.app.state.service.batcher
+        go = threading.Event()
+        for _ in range(batcher._pool._max_workers):
+            batcher._pool.submit(go.wait, 30)
+        try:
+            body = b'{"images": ["' + b"A" * 100_000 + b'"]}'
+            ask = partial(
+                client.post,
+                "/v1/encode",
+                content=body,
+                headers={"content-type": "application/json"},
+            )
+            with ThreadPoolExecutor(2) as threads:
+                waiting = [threads.submit(ask) for _ in range(2)]
+                wait_for(lambda: batcher.depth == 2)
+                assert ask().status_code == 429
+                go.set()
+                assert [answer.result().status_code for answer in waiting] == [415, 415]
+        finally:
+            go.set()
+        assert batcher.depth == 0
+
+
 def test_codes_are_the_same_under_many_clients(client):
     """32 at once, of three shapes: each gets what it gets alone."""
     files = [png((64, 48, 40)[i % 3], seed=i) for i in range(32)]
@@ -198,6 +227,24 @@ def test_reloading_swaps_models_without_failing_a_request(tiny_bundle, run_app, 
             thread.join()
         assert statuses
         assert set(statuses) == {200}
+
+
+def test_replaced_models_are_freed_soon(tiny_bundle, run_app):
+    """Also where something has left them in a cycle, which Python alone would keep for long."""
+    gc.collect()
+    gc.disable()
+    try:
+        with run_app(models_dir=tiny_bundle.parent, api_keys="k") as client:
+            replaced = weakref.ref(client.app.state.service.models.default)
+            cycle = [replaced()]
+            cycle.append(cycle)
+            del cycle
+            headers = {"authorization": "Bearer k"}
+            assert client.post("/v1/models:reload", headers=headers).status_code == 200
+            assert replaced() is not None
+            wait_for(lambda: replaced() is None)
+    finally:
+        gc.enable()
 
 
 def test_keys_come_from_a_file_too_and_reload_with_it(tiny_bundle, run_app, tmp_path):
