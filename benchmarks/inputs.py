@@ -52,15 +52,15 @@ def request(
     return head.encode() + body
 
 
-def form(field: str, jpeg: bytes) -> tuple[str, bytes]:
-    """A multipart form of one file: content type and body."""
+def form(field: str, *jpegs: bytes) -> tuple[str, bytes]:
+    """A multipart form of files: content type and body."""
     edge = "benchmark-form-edge"
     head = (
         f'--{edge}\r\nContent-Disposition: form-data; name="{field}"; filename="image.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
     )
-    body = head.encode() + jpeg + f"\r\n--{edge}--\r\n".encode()
-    return f"multipart/form-data; boundary={edge}", body
+    body = b"".join(head.encode() + jpeg + b"\r\n" for jpeg in jpegs)
+    return f"multipart/form-data; boundary={edge}", body + f"--{edge}--\r\n".encode()
 
 
 def tensor_request(path: str, jpeg: bytes) -> bytes:

@@ -15,12 +15,14 @@ from typing import Any
 
 from benchmarks.bare import BareWorker
 from benchmarks.candidates import BUILD, TESSERA, TRITON, Candidate, start
+from benchmarks.inputs import form as form_of
 from benchmarks.inputs import jpegs, request, write_requests
 from benchmarks.load import closed_loop
 from benchmarks.servers import Server, ServerFailed, send
 
 PACKED = "application/vnd.tessera.codes"
 NPY = "application/x-npy"
+TOGETHER = 16
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,21 @@ def classify_request(codes: bytes) -> bytes:
     return request("/v1/classify", PACKED, codes, "application/json")
 
 
+def encode_many_request(files: Sequence[bytes]) -> bytes:
+    """JPEGs → packed codes, in one request."""
+    return request("/v1/encode", *form_of("image", *files), PACKED)
+
+
 def codes_of(server: Server, files: Sequence[bytes], accept: str = PACKED) -> list[bytes]:
     """Codes of JPEG files, in a form that the service gives."""
+    return answers(server, [encode_request(jpeg, accept) for jpeg in files])
+
+
+def answers(server: Server, requests: Sequence[bytes]) -> list[bytes]:
+    """What these requests for codes are answered."""
     found = []
-    for jpeg in files:
-        status, _, body = send(server.port, encode_request(jpeg, accept))
+    for raw in requests:
+        status, _, body = send(server.port, raw)
         if status != 200:
             raise ServerFailed(f"encoding answers {status}: {body[:300]!r}")
         found.append(body)
@@ -111,11 +123,13 @@ def codes_of(server: Server, files: Sequence[bytes], accept: str = PACKED) -> li
 def operations(server: Server, bare: BareWorker, plan: Plan) -> list[dict[str, Any]]:
     """Encoding, decoding, embedding and, where the model carries a recognizer, classifying.
 
-    8 clients, one image or grid in a request, beside ONNX Runtime alone in turn.
+    8 clients, one image or grid in a request, or `TOGETHER` where the title says so, beside ONNX
+    Runtime alone in turn. `per_second` counts images and grids.
     """
     rows = []
     recognizes = bool(_default(server)["recognizers"])
     kinds: list[tuple[str, str, int, list[bytes]]] = []
+    many = f", {TOGETHER} a request"
     for side in (64, 256):
         files = jpegs(side)
         codes = codes_of(server, files)
@@ -131,6 +145,11 @@ def operations(server: Server, bare: BareWorker, plan: Plan) -> list[dict[str, A
         if recognizes:
             asked = [classify_request(c) for c in codes]
             kinds.append(("classify codes", "recognize", side, asked))
+            groups = [files[i : i + TOGETHER] for i in range(0, len(files), TOGETHER)]
+            encoding = [encode_many_request(group) for group in groups]
+            asked = [classify_request(c) for c in answers(server, encoding)]
+            kinds.append((f"encode JPEG{many}", "encode", side, encoding))
+            kinds.append((f"classify codes{many}", "recognize", side, asked))
         kinds.append(
             ("embed JPEG", "encode", side, [embed_request(j, "image/jpeg") for j in files])
         )
@@ -139,6 +158,7 @@ def operations(server: Server, bare: BareWorker, plan: Plan) -> list[dict[str, A
             path = write_requests(BUILD / "requests/operation.bin", requests)
             layout, batch = bare.best(what, side, 0.3)
             result = closed_loop(server, path, 8, plan.seconds)
+            result["per_second"] *= TOGETHER if title.endswith(many) else 1
             server.wait_idle()
             limit = bare.rate(what, side, layout, batch, min(1.0, plan.seconds))
             rows.append({"title": title, "side": side, "bare_per_second": limit, **result})
