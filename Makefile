@@ -91,11 +91,17 @@ train-setup: $(VENV)/.stamp-train ## install what training needs into .venv
 	@echo "Ready: $(PY) -m training.train --help"
 
 ## Check
-.PHONY: check test lint types imports
+.PHONY: check test stress lint types imports
 check: lint types imports test ## everything CI checks: format, lint, types, imports, tests
 
 test: $(VENV)/.stamp-dev ## the test suite; ARGS="-k codes" picks
 	$(PY) -m pytest $(ARGS)
+
+# Short versions of both are part of `test`.
+MINUTES ?= 30
+stress: $(VENV)/.stamp-dev ## overload, then a soak of MINUTES, on a machine of its own: docs/stress.md
+	$(PY) -m tests.stress overload
+	$(PY) -m tests.stress soak --minutes $(MINUTES)
 
 lint: $(VENV)/.stamp-dev ## format and lint, changing nothing
 	$(VENV)/bin/ruff format --check .
