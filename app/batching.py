@@ -27,12 +27,12 @@ import logging
 import math
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.errors import Internal, NotReady, Overloaded
+from app.fair_pool import FairPool
 from app.fair_queue import FairQueue
 from app.load import Load
 
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
+
+# Items below this part of the queue's greatest weight count as light.
+_LIGHT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,21 @@ class Work:
     payload: Any
     weight: int
     aside: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heavy:
+    """An item that takes long to prepare, so that others may have to go before it.
+
+    Attributes:
+        weight: as `Work` will have it.
+        cost: of preparing it, in pixels to decode.
+        prepare: does it.
+    """
+
+    weight: int
+    cost: int
+    prepare: Callable[[], Work]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +150,7 @@ class Batcher:
         self._max_batch_weight = max_batch_weight
         self._max_wait_s = max_wait_s
         self._on_batch = on_batch
-        self._pool = ThreadPoolExecutor(prepare_threads, thread_name_prefix="tessera-prepare")
+        self._pool = FairPool(prepare_threads, "tessera-prepare")
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
         # Everything below is guarded by the lock.
@@ -177,8 +195,11 @@ class Batcher:
         with self._lock:
             self._check_room(1)
 
-    async def submit(self, prepare: Callable[[], Work]) -> Done:
+    async def submit(self, prepare: Callable[[], Work | Heavy]) -> Done:
         """Prepare an item in the pool, queue it, and wait until it has run.
+
+        What turns out to be heavy waits for its turn to be prepared; if the queue has no room for
+        it, it is refused at once.
 
         Cancelling this drops the item at its next step: before it is prepared, or before it
         runs. Call it with a place held by `admit`.
@@ -271,11 +292,17 @@ class Batcher:
 
     # --- in the pool --------------------------------------------------------------------------
 
-    def _prepare(self, entry: _Entry, prepare: Callable[[], Work]) -> None:
+    def _prepare(self, entry: _Entry, prepare: Callable[[], Work | Heavy]) -> None:
         if entry.abandoned:
             return
         try:
-            self._put(entry, prepare())
+            work = prepare()
+            if isinstance(work, Heavy):
+                with self._lock:
+                    self._check_queue(work.weight)
+                self._pool.submit_weighed(work.cost, self._prepare, entry, work.prepare)
+            else:
+                self._put(entry, work)
         except Exception as error:  # noqa: BLE001  (it belongs to whoever waits for the item)
             _deliver([(entry, error)])
 
@@ -283,15 +310,21 @@ class Batcher:
         entry.work = work
         entry.prepared = time.monotonic()
         with self._lock:
-            if self._closed is not None:
-                raise self._closed
-            weight = self._queue.weight + work.weight
-            if self._queue and weight > self._max_weight:
-                raise self._overloaded("the queue is full")
-            if self._queue and self._load.wait_s(weight, 0) > 2 * self._max_wait_s:
-                raise self._overloaded("what is queued takes longer than the deadline allows")
+            self._check_queue(work.weight)
             self._queue.add(work.key, entry, work.weight, entry.submitted)
             self._filled.notify()
+
+    def _check_queue(self, weight: int) -> None:
+        if self._closed is not None:
+            raise self._closed
+        # Heavy items leave a quarter to light ones, which would otherwise be refused for as long as
+        # heavy ones keep it full.
+        light = weight <= self._max_weight // _LIGHT
+        weight += self._queue.weight
+        if self._queue and weight > self._max_weight * (1 if light else 0.75):
+            raise self._overloaded("the queue is full")
+        if self._queue and self._load.wait_s(weight, 0) > 2 * self._max_wait_s:
+            raise self._overloaded("what is queued takes longer than the deadline allows")
 
     # --- in the runners' threads --------------------------------------------------------------
 

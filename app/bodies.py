@@ -19,7 +19,7 @@ from app.errors import (
     TooManyImages,
     UnsupportedMediaType,
 )
-from app.images import decode_image, read_npy_images
+from app.images import decode_opened, open_image, read_npy_images
 from app.multipart import plain_name, read_files
 from app.npy import read_npy
 from app.packed import MEDIA_TYPE as PACKED
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from starlette.requests import Request
 
+    from app.imagefiles import ImageFile
     from app.models import Model, Models
 
 JSON = "application/json"
@@ -77,6 +78,18 @@ class Upload:
     content: bytes | str | NDArray[np.uint8]
     name: str | None = None
 
+    def open(self, max_pixels: int) -> ImageFile | NDArray[np.uint8]:
+        """Judge it by its header: an image file whose size is known, or pixels as they came.
+
+        Raises:
+            MalformedRequest: empty, or not base64.
+            TesseraError: whatever `open_image` raises.
+        """
+        if isinstance(self.content, np.ndarray):
+            return self.content
+        data = self.content if isinstance(self.content, bytes) else _from_base64(self.content)
+        return open_image(data, max_pixels)
+
     def pixels(self, max_pixels: int, size: tuple[int, int] | None, fit: Fit) -> NDArray[np.uint8]:
         """Decode it: RGB uint8 `[h, w, 3]`, upright, resized to `size` if given.
 
@@ -84,10 +97,20 @@ class Upload:
             MalformedRequest: empty, or not base64.
             TesseraError: whatever `decode_image` raises.
         """
-        if isinstance(self.content, np.ndarray):
-            return self.content if size is None else resize(self.content, size, fit)
-        data = self.content if isinstance(self.content, bytes) else _from_base64(self.content)
-        return decode_image(data, max_pixels=max_pixels, size=size, fit=fit)
+        return pixels_of(self.open(max_pixels), size, fit)
+
+
+def pixels_of(
+    opened: ImageFile | NDArray[np.uint8], size: tuple[int, int] | None, fit: Fit
+) -> NDArray[np.uint8]:
+    """Decode what `Upload.open` gave: RGB uint8 `[h, w, 3]`, resized to `size` if given.
+
+    Raises:
+        ImageCorrupt: the image is truncated or broken.
+    """
+    if isinstance(opened, np.ndarray):
+        return opened if size is None else resize(opened, size, fit)
+    return decode_opened(opened, size, fit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,10 @@ class Gate:
                 self._service.hold(-exchange.held_bytes)
         if failure is not None and failure.status in {429, 503, 504}:
             self._metrics.rejections.labels(failure.code).inc()
+        if failure is not None:
+            # The frames that it passed hold the body and what was made of it, and some hold the
+            # error: all that would be kept until Python next looks for cycles.
+            failure.__traceback__ = None
         if failure is not None and status == 0:
             await refusal(scope, failure)(scope, receive, send_with_headers)
         self._account(scope, exchange, status)

@@ -82,10 +82,30 @@ def decode_image(
         ImageTooLarge: more than `max_pixels`, or a side above 65,535 pixels.
         ImageCorrupt: the image is truncated, broken, or hostile.
     """
+    return decode_opened(open_image(data, max_pixels), size, fit)
+
+
+def open_image(data: bytes, max_pixels: int) -> ImageFile:
+    """Judge an image by its header, as `decode_image` does before it decodes.
+
+    Raises:
+        TesseraError: as `decode_image`, as far as the header shows it.
+    """
     file = open_image_file(data)
     _check_size(file.width, file.height, max_pixels)
     if file.cut_short:
         raise ImageCorrupt(f"the {file.format} image is truncated: it has fewer bits than blocks")
+    return file
+
+
+def decode_opened(
+    file: ImageFile, size: tuple[int, int] | None, fit: Fit = "cover"
+) -> NDArray[np.uint8]:
+    """Decode what `open_image` has judged, as `decode_image` does.
+
+    Raises:
+        ImageCorrupt: the image is truncated, broken, or hostile.
+    """
     failure: TesseraError | None = None
     try:
         image = _decode(file, size, fit)

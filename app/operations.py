@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from app.batching import Work
+import numpy as np
+
+from app.batching import Heavy, Work
+from app.bodies import pixels_of
 from app.codes import CodeGrid, grid_shape
 from app.errors import Internal, TesseraError
 from app.resizing import Fit, crop, pad_to_multiple
@@ -21,15 +24,18 @@ from app.resizing import Fit, crop, pad_to_multiple
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from app.batching import Batcher, Done
     from app.bodies import Upload
     from app.exchange import Exchange
+    from app.imagefiles import ImageFile
     from app.models import Model
 
 _T = TypeVar("_T")
+
+# Images up to this size are decoded as they come: in a millisecond or two.
+_LIGHT_PIXELS = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,10 +264,12 @@ class Runner:
             name = getattr(given, "name", None)
             try:
                 return Item(index, name, await one(given))
-            except TesseraError as error:
-                return Item(index, name, error)
-            except Exception:  # noqa: BLE001  (the batcher has logged it; neighbours go on)
-                return Item(index, name, Internal("the model failed on this item"))
+            except Exception as error:  # noqa: BLE001  (the batcher has logged it; neighbours go on)
+                # The frames that it passed hold the image, and some the error: a cycle.
+                failure = error.with_traceback(None)
+                if not isinstance(failure, TesseraError):
+                    failure = Internal("the model failed on this item")
+                return Item(index, name, failure)
 
         self._exchange.images = len(inputs)
         if len(inputs) == 1:
@@ -290,8 +298,19 @@ class Runner:
             end -= seconds
 
 
-def _prepare(model: Model, operation: str, upload: Upload, intake: Intake) -> Work:
-    pixels = upload.pixels(intake.max_pixels, intake.size, intake.fit)
+def _prepare(model: Model, operation: str, upload: Upload, intake: Intake) -> Work | Heavy:
+    opened = upload.open(intake.max_pixels)
+    finish = partial(_decode, model, operation, opened, intake)
+    if isinstance(opened, np.ndarray) or opened.width * opened.height <= _LIGHT_PIXELS:
+        return finish()
+    stored = opened.width, opened.height
+    return Heavy(math.prod(intake.size or stored), math.prod(stored), finish)
+
+
+def _decode(
+    model: Model, operation: str, opened: ImageFile | NDArray[np.uint8], intake: Intake
+) -> Work:
+    pixels = pixels_of(opened, intake.size, intake.fit)
     padded = pad_to_multiple(pixels, model.manifest.stride)
     height, width, _ = padded.shape
     return Work((model, operation, padded.shape), padded, height * width, aside=pixels)

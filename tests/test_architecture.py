@@ -60,6 +60,19 @@ def test_service_sends_no_usage_data() -> None:
     assert printed == "1"
 
 
+def test_the_wall_clock_decides_nothing() -> None:
+    """It may jump: it stamps the log and traces; what waits or measures is monotonic."""
+    wall = re.compile(
+        r"\btime\.(time|time_ns|localtime|ctime)\(|\b(datetime|date)\.(now|today|utc)"
+    )
+    found = {
+        path.relative_to(ROOT / "app").as_posix()
+        for path in (ROOT / "app").rglob("*.py")
+        if wall.search(path.read_text())
+    }
+    assert found == {"tracing.py"}
+
+
 def _pins(name: str) -> dict[str, str]:
     text = (ROOT / "requirements" / name).read_text()
     return dict(re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", text, re.MULTILINE))
@@ -118,6 +131,15 @@ def test_deployment_names_settings_that_exist(name: str) -> None:
     named = set(re.findall(r"\bTESSERA_([A-Z_]*[A-Z])", (ROOT / name).read_text()))
     assert named
     assert {setting.lower() for setting in named} <= set(Settings.model_fields)
+
+
+def test_promises_name_tests_that_exist() -> None:
+    named = re.findall(
+        r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs/operations.md").read_text()
+    )
+    assert len(named) > 30
+    for file, test in named:
+        assert f"def {test}" in (ROOT / file).read_text(), (file, test)
 
 
 def test_requirements_name_no_place() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import gc
 import io
+import resource
 import shutil
 import socket
 import threading
@@ -13,6 +14,7 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -262,6 +264,35 @@ def test_keys_come_from_a_file_too_and_reload_with_it(tiny_bundle, run_app, tmp_
         answer = client.post("/v1/models:reload", headers=new)
         assert answer.status_code == 422
         assert client.get("/v1/models", headers=new).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"), [("image/png", 422), ("image/avif", 415), ("multipart/form-data", 400)]
+)
+def test_what_was_refused_is_let_go_at_once(client, kind, status):
+    """Its body and all that was made of it, without waiting for Python to look for cycles."""
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG", compress_level=0)
+    body = file.getvalue()[:-1_000_000]  # 6 MB of an image that decodes to 7
+
+    def refuse():
+        answer = client.post("/v1/encode", content=body, headers={"content-type": kind})
+        assert answer.status_code == status
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    refuse()
+    gc.collect()
+    before = resident()
+    gc.disable()
+    try:
+        for _ in range(8):
+            refuse()
+        assert resident() - before < 20e6
+    finally:
+        gc.enable()
 
 
 def test_bodies_held_at_once_are_bounded(client):

@@ -26,13 +26,13 @@ def server(serve, poisonable, examples):
 @pytest.fixture(scope="module")
 def impatient(serve, examples):
     """One with little patience."""
-    with serve(client_timeout_s=1, request_timeout_s=2) as server:
+    with serve(client_timeout_s=1, request_timeout_s=3) as server:
         warm(server, examples)
         yield server
 
 
 def warm(server, examples):
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(4) as pool:
         list(pool.map(server.codes, [file for file, _ in examples]))
 
 
@@ -129,6 +129,7 @@ def test_clients_that_vanish_while_waiting(server, connect, examples, poisoned, 
     with ThreadPoolExecutor(2) as pool:
         busy = pool.submit(server.post, "/v1/encode", poisoned("busy", 20))
         wait_for(lambda: server.metric("tessera_queue_items") == 1)
+        time.sleep(0.1)  # until it has begun to run
         file, codes = examples[1]
         gone = [connect(server) for _ in range(24)]
         for connection in gone:
@@ -179,14 +180,17 @@ def bear_with_slow_clients(server, connect, examples):
     started = time.monotonic()
     while left := [connection for connection in left if is_open(connection)]:
         assert time.monotonic() - started < 15, (
-            f"still there: {[everyone.index(one) for one in left]} {server.files()}"
+            f"still there: {[everyone.index(one) for one in left]}"
         )
         for connection in left:
+            with suppress(OSError):
+                if connection in bodies and read_now(connection, 9999):
+                    connection.close()  # has been told why
             with suppress(OSError):
                 if connection in headers or connection in bodies:
                     connection.sendall(b"x")
                 elif connection in tricklers:
-                    connection.recv(100, socket.MSG_DONTWAIT)
+                    read_now(connection, 100)
                 elif connection in askers and served % 8 == 0:
                     connection.sendall(big)  # asks for more, and reads nothing
         asked = time.monotonic()
@@ -197,13 +201,24 @@ def bear_with_slow_clients(server, connect, examples):
         time.sleep(0.03)
     for connection in everyone:
         connection.close()
-    # 1 s for headers and readers; 2 s for a request, and 5 more to read why it was refused.
-    assert 1 < time.monotonic() - started < 10
+    # 1 s for headers and readers, 3 s for a request.
+    assert 1 < time.monotonic() - started < 8
     assert served > 20
+
+
+def read_now(connection, count):
+    """What there is to read, up to so many bytes; BlockingIOError if nothing."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(count)
+    finally:
+        connection.settimeout(30)
 
 
 def is_open(connection):
     """Whether neither side has ended the connection, seen without reading from it."""
+    if connection.fileno() < 0:
+        return False
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED
 
 
