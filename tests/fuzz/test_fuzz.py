@@ -65,9 +65,9 @@ def changed(draw, target: str) -> bytes:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_changed_files_break_no_promise(target):
-    """A few hundred each time, other ones on every run."""
+    """Several hundred each time, other ones on every run."""
 
-    @settings(max_examples=400)
+    @settings(max_examples=800)
     @given(changed(target))
     def run(data):
         check(TARGETS[target], data)
