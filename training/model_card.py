@@ -115,7 +115,7 @@ def _parity(manifest: Manifest) -> str:
         "",
         "Against the trained network, on photographs of odd sizes:",
         "",
-        "| graph | precision | codes that agree | PSNR, dB | of the network | latent error |",
+        "| graph | precision | codes that agree | PSNR, dB | of the network | error |",
         "|-|-|-|-|-|-|",
     ]
     for graph, precisions in manifest.parity.items():
@@ -126,10 +126,21 @@ def _parity(manifest: Manifest) -> str:
                     ("code_agreement", ".2%"),
                     ("psnr", ".3f"),
                     ("psnr_torch", ".3f"),
-                    ("latent_error", ".2g"),
                 )
             ]
-            lines.append(f"| {graph} | {precision} | " + " | ".join(cells) + " |")
+            error = next(
+                (
+                    f"{name} {figures[key]:{form}}"
+                    for key, name, form in (
+                        ("latent_error", "latents", ".2g"),
+                        ("embedding_cosine", "cosine", ".6g"),
+                        ("score_error", "scores", ".2g"),
+                    )
+                    if key in figures
+                ),
+                "",
+            )
+            lines.append(f"| {graph} | {precision} | " + " | ".join([*cells, error]) + " |")
     return "\n".join(lines)
 
 

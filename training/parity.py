@@ -71,7 +71,12 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """The figures that apply, rounded to what they mean."""
         values = dataclasses.asdict(self)
-        return {k: round(v, 6) for k, v in values.items() if v is not None}
+        # Six digits after the point, but of an error that is far smaller, two that count.
+        return {
+            k: float(f"{v:.2g}") if k == "score_error" else round(v, 6)
+            for k, v in values.items()
+            if v is not None
+        }
 
 
 class Proof:

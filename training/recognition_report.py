@@ -164,7 +164,8 @@ def overlay(example: Example) -> Pixels:
     grown = Image.fromarray(scaled.astype(np.float32)).resize(
         (width, height), Image.Resampling.BILINEAR
     )
-    share = 0.65 * np.asarray(grown)[..., None]
+    # Squared, so that the places that speak the most stand out.
+    share = 0.7 * np.square(np.asarray(grown))[..., None]
     grey = example.image.mean(axis=2, keepdims=True) * 0.5 + example.image * 0.5
     mixed: Pixels = (grey * (1 - share) + np.array(_HEAT) * share).clip(0, 255).astype(np.uint8)
     return mixed
