@@ -79,6 +79,10 @@ test("the labels are the service's, best first, with their probabilities in word
   const status = await page.locator("#labels-status").innerText();
   assert.ok(status.startsWith(`Most probably ${labels[0].label}, `));
   assert.ok(status.includes(`between ${box[0]} and ${box[2]} px from the left`));
+  assert.match(
+    await page.locator("#label-classes").innerText(),
+    /knows 6 classes and no .none of these.*black, blue, brown, green, grey, white/,
+  );
   const widths = await page.$$eval("#label-bars .share", (all) =>
     all.map((bar) => parseFloat(getComputedStyle(bar, "::before").width) / bar.clientWidth),
   );

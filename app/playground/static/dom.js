@@ -70,6 +70,9 @@ export function formatBytes(bytes) {
   return `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
+/** @param {string[]} names */
+export const inBrief = (names) => (names.length > 20 ? `${names.slice(0, 20).join(", ")}, …` : names.join(", "));
+
 /** @param {number} number */
 export const formatCount = (number) => number.toLocaleString("en");
 

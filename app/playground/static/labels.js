@@ -1,7 +1,7 @@
 // Labels: what a recognizer makes of the codes, and where in the picture it sees that.
 
 import { latest, PACKED, send } from "./api.js";
-import { byId, element } from "./dom.js";
+import { byId, element, inBrief } from "./dom.js";
 
 const MOST = 5;
 const TINT = [255, 120, 0];
@@ -92,6 +92,12 @@ export class Labels extends EventTarget {
     return this.#model?.recognizers[this.#select.value]?.map ?? false;
   }
 
+  #classes() {
+    const { classes } = this.#model?.recognizers[this.#select.value] ?? {};
+    if (!classes) return "";
+    return `It knows ${classes.length} classes and no “none of these”: whatever is shown, they share 100 %. ${inBrief(classes)}.`;
+  }
+
   #asked = latest(async (signal, /** @type {Uint8Array} */ codes) => {
     const answer = await send(`${this.path}&k=${MOST}`, {
       method: "POST",
@@ -107,6 +113,7 @@ export class Labels extends EventTarget {
     this.#item = item;
     byId("label-bars").replaceChildren(...(item?.labels ?? []).map(bar));
     byId("map-choice").hidden = byId("map-note").hidden = !this.#hasMap;
+    byId("label-classes").textContent = this.#classes();
     byId("labels-status").textContent = trouble || (item ? inWords(item) : "");
     this.dispatchEvent(new Event("change"));
   }

@@ -2,7 +2,7 @@
 
 import { apiKey, NPY, send, setApiKey } from "./api.js";
 import { Codebook } from "./codebook.js";
-import { byId, element, formatCount, showFacts } from "./dom.js";
+import { byId, element, formatCount, inBrief, showFacts } from "./dom.js";
 import { readFloats } from "./npy.js";
 import { Patches } from "./patches.js";
 import { showCommands } from "./curl.js";
@@ -191,9 +191,6 @@ function showModel(model) {
     { title: "Is it ready", path: "readyz" },
   ]);
 }
-
-/** @param {string[]} names */
-const inBrief = (names) => (names.length > 20 ? `${names.slice(0, 20).join(", ")}, …` : names.join(", "));
 
 /** @param {Record<string, unknown>} metrics */
 function metricsTable(metrics) {
