@@ -12,13 +12,13 @@ import logging
 import sys
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.batching import Batcher
 from app.commands.failures import UNAVAILABLE, CommandFailed
 from app.device import DeviceUnavailable, choose_device, usable_cpus
 from app.engine import BATCH_PIXELS
-from app.errors import Internal, TesseraError
+from app.errors import Internal, NotReady, Overloaded, TesseraError
 from app.exchange import Exchange
 from app.models import ModelsRefused, load_models
 from app.operations import Runner
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 _BATCHES_AHEAD = 4
 _LEAST_AHEAD = 16
 _ORDINARY_PIXELS = 65_536
+
+# What fails by the engine's fault or the queue's.
+_NOT_THE_IMAGES = {Internal.status, NotReady.status, Overloaded.status}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,22 @@ class Task:
     shard_size: int
     form: Form
     settings: Settings
+
+
+class Outcome(NamedTuple):
+    """What became of a task.
+
+    Attributes:
+        images, broken, shards: of all of it.
+        new_images: of this run.
+        seconds: that those took, without loading.
+    """
+
+    images: int
+    broken: int
+    shards: int
+    new_images: int
+    seconds: float
 
 
 def load_model(task: Task) -> Model:
@@ -128,9 +147,9 @@ async def encoded(
         try:
             with batcher.admit(1):
                 (item,) = await runner.encode([image], task.intake)
-        except Internal:
-            raise  # the engine failed, not the image: going on would call it broken
         except TesseraError as error:
+            if error.status in _NOT_THE_IMAGES:
+                raise  # going on would call the image broken
             return image.name, error
         return image.name, item.value
 
@@ -142,7 +161,7 @@ async def encoded(
             yield await tasks.popleft()
             for image in itertools.islice(images, 1):
                 tasks.append(asyncio.create_task(one(image)))
-    except Internal as error:
+    except TesseraError as error:
         raise CommandFailed(f"the engine failed: {error.detail}", UNAVAILABLE) from error
     finally:
         for left in tasks:

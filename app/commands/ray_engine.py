@@ -15,12 +15,14 @@ import asyncio
 import importlib.util
 import logging
 import os
+import socket
 import sys
 import time
 from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from app.commands.encoding import Outcome, encoded, job_of, load_model
 from app.commands.failures import MISUSED, UNAVAILABLE, CommandFailed
 from app.commands.parts import cut, images_of_part
 from app.commands.shardfiles import Tally, shard_files
@@ -37,10 +39,12 @@ if TYPE_CHECKING:
 # Units of a thousand million images would otherwise be as many tasks for Ray to keep.
 _MOST_BLOCKS = 10_000
 
+_CONNECT_S = 10.0
+
 
 def tokenize_on_ray(
     task: Task, address: str, cpus: int, show: Callable[[int, int | None], None]
-) -> tuple[Shards, int, float]:
+) -> Outcome:
     """Tokenize on a cluster that is running.
 
     Args:
@@ -49,14 +53,12 @@ def tokenize_on_ray(
         cpus: of each worker; on CUDA each has a GPU too.
         show: told of images done, and of all.
 
-    Returns:
-        All shards, how many images are new, and the seconds that those took.
-
     Raises:
         CommandFailed: Ray isn't installed or not there, or a worker can't go on.
     """
     if importlib.util.find_spec("ray") is None:
         raise CommandFailed("--engine ray needs Ray: pip install 'tessera[ray]'", MISUSED)
+    _check_reachable(address)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
@@ -68,12 +70,33 @@ def tokenize_on_ray(
             reason = str(error).partition("\n")[0]
             raise CommandFailed(f"no Ray cluster at {address!r}: {reason}", UNAVAILABLE) from error
         try:
-            return _tokenize(_placed(task, cpus), cpus, show)
+            placed = _placed(task, cpus)
+            if not address.startswith("ray://"):
+                return _tokenize(placed, cpus, show)
+            # Ray Data can't be driven through such a connection: it is driven from within.
+            drive = ray.remote(_drive).options(num_cpus=0, max_retries=-1)
+            return Outcome(**_answer(ray.get(drive.remote(placed, cpus))))
         except ray.exceptions.RayError as error:
             reason = str(error).strip().rpartition("\n")[2]
             raise CommandFailed(f"Ray gave up: {reason}", UNAVAILABLE) from error
         finally:
             ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse at once where nobody listens: Ray would try for minutes."""
+    known = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
+    if known == "auto":
+        return
+    host, _, port = known.removeprefix("ray://").partition("/")[0].rpartition(":")
+    if not host or not port.isdecimal():
+        raise CommandFailed(
+            f"--ray-address: {address!r} is not auto, host:port or ray://host:port", MISUSED
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except OSError as error:
+        raise CommandFailed(f"no Ray cluster at {known!r}: {error}", UNAVAILABLE) from error
 
 
 def _placed(task: Task, cpus: int) -> Task:
@@ -97,22 +120,21 @@ def _placed(task: Task, cpus: int) -> Task:
     )
 
 
-def _tokenize(
-    task: Task, cpus: int, show: Callable[[int, int | None], None]
-) -> tuple[Shards, int, float]:
+def _tokenize(task: Task, cpus: int, show: Callable[[int, int | None], None]) -> Outcome:
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     DataContext.get_current().enable_progress_bars = False
     needs = {"num_cpus": cpus, "num_gpus": int(task.settings.device.startswith("cuda"))}
+    _check_room(needs)
     job = _answer(ray.get(ray.remote(_job).options(max_retries=-1, **needs).remote(task)))
     parts = task.out / ".parts"
     there = cut(task.source, parts, task.shard_size, _count_members)
     shards = Shards(task.out, job | {"source": there.fingerprint})
     if shards.complete:
         shards.finish()
-        return shards, 0, 0.0
+        return Outcome(shards.images, shards.broken, shards.done, 0, 0.0)
     started = time.monotonic()
     show(0, there.images)
     most = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
@@ -134,7 +156,16 @@ def _tokenize(
         new += int(row["images"]) if row["new"] else 0
         show(shards.images + shards.broken, there.images)
     shards.finish()
-    return shards, new, time.monotonic() - started
+    seconds = time.monotonic() - started
+    return Outcome(shards.images, shards.broken, shards.done, new, seconds)
+
+
+def _drive(task: Task, cpus: int) -> dict[str, Any]:
+    """On one of the machines: the whole, or what went wrong."""
+    try:
+        return {**_tokenize(task, cpus, lambda *_: None)._asdict(), "error": ""}
+    except CommandFailed as error:
+        return {"error": str(error)}
 
 
 class _Worker:
@@ -168,8 +199,6 @@ class _Worker:
         return {key: [value] for key, value in {**row, "new": new, "error": error}.items()}
 
     async def _make(self, index: int) -> Tally:
-        from app.commands.encoding import encoded
-
         place = index * self._task.shard_size
         grids: Grids = []
         broken: Broken = []
@@ -183,8 +212,6 @@ class _Worker:
         return self._files.write(index, grids, broken)
 
     def _loaded(self) -> Model:
-        from app.commands.encoding import job_of, load_model
-
         if self._model is None:
             self._model = load_model(self._task)
             here = job_of(self._task, self._model)
@@ -194,10 +221,24 @@ class _Worker:
         return self._model
 
 
+def _check_room(needs: dict[str, int]) -> None:
+    """Refuse what would wait for ever: Ray waits for a machine that could run it."""
+    import ray
+
+    for node in ray.nodes():
+        there = node["Resources"] if node["Alive"] else {}
+        if all(there.get(name, 0) >= needs[f"num_{name.lower()}s"] for name in ("CPU", "GPU")):
+            return
+    gpu = " and a GPU" if needs["num_gpus"] else ""
+    raise CommandFailed(
+        f"no machine of the cluster has {needs['num_cpus']} CPUs{gpu} for a worker: "
+        "see --ray-cpus and --device",
+        UNAVAILABLE,
+    )
+
+
 def _job(task: Task) -> dict[str, Any]:
     """On one of the machines: what decides the codes, or what went wrong."""
-    from app.commands.encoding import job_of, load_model
-
     try:
         return job_of(task, load_model(task)) | {"error": ""}
     except CommandFailed as error:
@@ -206,7 +247,8 @@ def _job(task: Task) -> dict[str, Any]:
 
 def _answer(row: dict[str, Any]) -> dict[str, Any]:
     if row["error"]:
-        raise CommandFailed(f"on the cluster: {row['error']}", UNAVAILABLE)
+        reason = row["error"].removeprefix("on the cluster: ")
+        raise CommandFailed(f"on the cluster: {reason}", UNAVAILABLE)
     return {key: value for key, value in row.items() if key != "error"}
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from app.imagefiles import ImageFile
     from app.resizing import Fit
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -43,18 +44,29 @@ class Stored(Upload):
 
     read: Callable[[], bytes] = bytes
 
+    def open(self, max_pixels: int) -> ImageFile | NDArray[np.uint8]:
+        """As `Upload.open`.
+
+        Raises:
+            ImageCorrupt: the file can't be read.
+            TesseraError: whatever `Upload.open` raises.
+        """
+        return self._read().open(max_pixels)
+
     def pixels(self, max_pixels: int, size: tuple[int, int] | None, fit: Fit) -> NDArray[np.uint8]:
         """As `Upload.pixels`.
 
         Raises:
             ImageCorrupt: the file can't be read.
-            TesseraError: whatever `decode_image` raises.
+            TesseraError: whatever `Upload.pixels` raises.
         """
+        return self._read().pixels(max_pixels, size, fit)
+
+    def _read(self) -> Upload:
         try:
-            content = self.read()
+            return Upload(self.read(), self.name)
         except OSError as error:
             raise ImageCorrupt(f"the file can't be read: {error.strerror}") from error
-        return Upload(content, self.name).pixels(max_pixels, size, fit)
 
 
 class Source(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import orjson
 import typer
@@ -26,9 +26,8 @@ from app.commands.options import AsJson, Device, Fit, ModelName, ModelsDir, Prec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from app.commands.encoding import Task
+    from app.commands.encoding import Outcome, Task
     from app.commands.shardfiles import Broken, Form, Grids
-    from app.commands.shards import Shards
     from app.resizing import Fit as FitName
 
 _ON_RAY = "On a Ray cluster"
@@ -90,22 +89,16 @@ def tokenize(
         from app.commands.ray_engine import tokenize_on_ray
 
         with locked(out), _Bar() as bar:
-            shards, new, seconds = tokenize_on_ray(task, ray_address, ray_cpus, bar.show)
+            outcome = tokenize_on_ray(task, ray_address, ray_cpus, bar.show)
     else:
         with locked(out), _Bar() as bar:
-            shards, new, seconds = _tokenize_here(task, bar.show)
-    summary = {
-        "images": shards.images,
-        "broken": shards.broken,
-        "shards": shards.done,
-        "new_images": new,
-        "seconds": round(seconds, 3),
-    }
+            outcome = _tokenize_here(task, bar.show)
     if as_json:
+        summary = {**outcome._asdict(), "seconds": round(outcome.seconds, 3)}
         typer.echo(orjson.dumps(summary).decode())
     else:
-        _say(out, summary)
-    if shards.images == 0:
+        _say(out, outcome)
+    if outcome.images == 0:
         raise CommandFailed("not one image could be read", REFUSED)
 
 
@@ -114,25 +107,17 @@ def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
         raise CommandFailed(f"{option}: must be {' or '.join(choices)}, not {value}", MISUSED)
 
 
-def _say(out: Path, summary: dict[str, Any]) -> None:
-    new, seconds = summary["new_images"], summary["seconds"]
+def _say(out: Path, outcome: Outcome) -> None:
+    images, broken, shards, new, seconds = outcome
     rate = f", {new / seconds:.1f} images/s" if new and seconds else ""
-    typer.echo(
-        f"{out}: {summary['images']:,} images in {summary['shards']:,} shards ({new:,} now{rate})"
-    )
-    if summary["broken"]:
-        typer.echo(f"{summary['broken']:,} could not be read: {out / 'broken.jsonl'}")
+    typer.echo(f"{out}: {images:,} images in {shards:,} shards ({new:,} now{rate})")
+    if broken:
+        typer.echo(f"{broken:,} could not be read: {out / 'broken.jsonl'}")
 
 
-def _tokenize_here(
-    task: Task, show: Callable[[int, int | None], None]
-) -> tuple[Shards, int, float]:
-    """Fill shards from the first that isn't complete to the end of the source.
-
-    Returns:
-        All shards, how many images are new, and the seconds that those took.
-    """
-    from app.commands.encoding import encoded, job_of, load_model
+def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> Outcome:
+    """Fill shards from the first that isn't complete to the end of the source."""
+    from app.commands.encoding import Outcome, encoded, job_of, load_model
     from app.commands.shards import Shards
     from app.commands.sources import open_source
 
@@ -164,7 +149,8 @@ def _tokenize_here(
         show(place, images.count)
         asyncio.run(fill(place))
         shards.finish()
-    return shards, shards.images - before, time.monotonic() - started
+    seconds = time.monotonic() - started
+    return Outcome(shards.images, shards.broken, shards.done, shards.images - before, seconds)
 
 
 class _Bar:

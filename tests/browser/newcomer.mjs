@@ -18,6 +18,9 @@ import { freePort, openPage, photo, startBrowser } from "./harness.mjs";
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const LIMIT_S = 180;
 
+// What `make newcomer` was told is not for the newcomer's `make`.
+const { MAKEFLAGS, MAKEOVERRIDES, MFLAGS, MAKELEVEL, ARGS, ...environment } = process.env;
+
 const folder = await mkdtemp(join(tmpdir(), "tessera-newcomer-"));
 const began = performance.now();
 const sinceStart = () => (performance.now() - began) / 1000;
@@ -35,7 +38,7 @@ try {
     detached: true, // a group of its own: what make started ends with it
     stdio: ["ignore", "ignore", "inherit"],
     env: {
-      ...process.env,
+      ...environment,
       TESSERA_PORT: String(port),
       TESSERA_LOG_LEVEL: "error",
       ...(process.argv.includes("--no-cache") ? { PIP_NO_CACHE_DIR: "1" } : {}),
