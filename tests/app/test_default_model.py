@@ -45,6 +45,20 @@ def test_bundle():
     assert sum(file.bytes for file in manifest.files.values()) < 50 * 2**20
 
 
+def test_labels_are_of_the_codes(service, files):
+    """In one request, from their codes in one request, and each alone: the same labels and map."""
+    form = [("images", file) for file in files]
+    together = service.post("/v1/classify?map=true", files=form).json()["data"]
+    packed = {"Accept": "application/vnd.tessera.codes"}
+    codes = service.post("/v1/encode", files=form, headers=packed).content
+    headers = {"Content-Type": packed["Accept"]}
+    of_codes = service.post("/v1/classify?map=true", content=codes, headers=headers).json()["data"]
+    assert of_codes == together
+    for index, (name, content) in enumerate(files):
+        alone = service.post("/v1/classify?map=true", files={"image": (name, content)}).json()
+        assert alone["data"][0] | {"index": index} == together[index]
+
+
 def test_codes_in_one_request(service, files, alone):
     """Eight photographs in one request get the codes that each gets alone."""
     answer = service.post("/v1/encode", files=[("images", file) for file in files])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -67,8 +68,8 @@ def test_settings_table():
 
 
 def test_curl_examples(service, workplace):
-    """The three curl examples work when pasted: codes, a picture of the right size, a vector."""
-    encode, round_trip, embed = blocks("bash")
+    """The curl examples work when pasted: codes, a picture of the right size, a vector, labels."""
+    encode, round_trip, embed, classify = blocks("bash")
     answer = json.loads(execute(["bash", "-ec", here(encode, service)], workplace))
     assert answer["model"] == "photo-f8"
     execute(["bash", "-ec", here(round_trip, service)], workplace)
@@ -76,6 +77,9 @@ def test_curl_examples(service, workplace):
         assert picture.size == (answer["data"][0]["width"], answer["data"][0]["height"])
     vector = json.loads(execute(["bash", "-ec", here(embed, service)], workplace))
     assert len(vector["data"][0]["embedding"]) == vector["dimension"]
+    labels = json.loads(execute(["bash", "-ec", here(classify, service)], workplace))
+    assert len(labels["data"][0]["labels"]) == 3
+    assert np.shape(labels["data"][0]["map"]) == tuple(answer["data"][0]["grid"])
 
 
 def test_python_example(service, workplace):

@@ -33,6 +33,12 @@ const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isM
 await shoot("playground", {}, open("otter"));
 await shoot("playground-dark", { colorScheme: "dark" }, open("colosseum"));
 await shoot("playground-phone", { ...phone, hasTouch: true }, open("lake"));
+await shoot("playground-labels", {}, async (page) => {
+  await open("otter")(page);
+  await page.waitForSelector("#label-bars li");
+  await page.check("#map-shown");
+  await page.locator("#labels").evaluate((section) => section.scrollIntoView({ block: "end" }));
+});
 await shoot("playground-compare", {}, async (page) => {
   await page.click("#compare-samples");
   await page.waitForSelector("#matrix table");
