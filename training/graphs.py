@@ -77,7 +77,7 @@ class QuantizerGraph(nn.Module):
 def first_maximum(values: Tensor) -> Tensor:
     """Where each row is highest, in two steps: `[t, K]` → int64 `[t]`, the lowest of equals."""
     block = math.gcd(values.shape[1], _BLOCK)
-    blocks = values.unflatten(1, (-1, block))
+    blocks: Tensor = values.unflatten(1, (-1, block))  # type: ignore[no-untyped-call]
     best = blocks.amax(dim=2).argmax(dim=1, keepdim=True)
     inside = blocks.gather(1, best[:, :, None].expand(-1, 1, block))[:, 0]
     return best[:, 0] * block + inside.argmax(dim=1)

@@ -24,7 +24,7 @@ from training.recognizer import Network
 from training.views import PLAIN_VIEWS, Views
 
 # Grids that are scored together when nothing is learnt, in places of the grid.
-_BATCH_PLACES = 1 << 16
+_BATCH_PLACES = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Recipe:
         bf16: convolutions in bfloat16.
     """
 
-    epochs: int = 60
+    epochs: int = 90
     batch: int = 64
     rate: float = 2e-3
     decay: float = 0.05
@@ -79,8 +79,8 @@ class Source(ABC):
     labels: Labels
 
     @abstractmethod
-    def item(self, image: int, view: int) -> NDArray[np.int64] | NDArray[np.uint8]:
-        """One view of one image, `[rows, columns]` or `[h, w, 3]`."""
+    def shape(self, image: int, view: int) -> tuple[int, int]:
+        """`(rows, columns)` of the grid that one view of one image gives."""
 
     @abstractmethod
     def batch(self, images: Sequence[int], views: Sequence[int]) -> Tensor:
@@ -98,9 +98,9 @@ class CodeSource(Source):
     def __init__(self, codes: Views, labels: Labels) -> None:
         self.views, self.labels, self._codes = codes.count, labels, codes
 
-    def item(self, image: int, view: int) -> Codes:
-        """int64 `[rows, columns]`."""
-        return self._codes.grid(image, view)
+    def shape(self, image: int, view: int) -> tuple[int, int]:  # noqa: ARG002  (all the same)
+        """`(rows, columns)`."""
+        return self._codes.shapes[image]
 
     def batch(self, images: Sequence[int], views: Sequence[int]) -> Tensor:
         """int64 `[len(images), rows, columns]`."""
@@ -210,23 +210,23 @@ def score(
     device: torch.device = torch.device("cpu"),  # noqa: B008  (immutable)
 ) -> Logits:
     """Logits float32 `[len(images), classes]` of one view of images of any sizes."""
-    shapes = [source.item(i, view).shape for i in images]
+    shapes = [source.shape(int(i), view) for i in images]
     rows: dict[int, NDArray[np.float32]] = {}
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        for part in same_shapes(shapes, _BATCH_PLACES):
+        for part in same_shapes(shapes):
             codes = source.batch([int(images[i]) for i in part], [view] * len(part))
             made = network(codes.to(device))[0].float().cpu().numpy()
             rows.update(zip(part, made, strict=True))
     return np.stack([rows[i] for i in range(len(images))])
 
 
-def same_shapes(shapes: Sequence[tuple[int, ...]], places: int) -> Iterator[list[int]]:
-    """Indices of equal shape together, `places` positions at most, or one item."""
+def same_shapes(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+    """Indices of grids of equal shape, some 16 thousand places together, or one grid."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, shape in enumerate(shapes):
         groups.setdefault(shape, []).append(index)
     for shape, indices in groups.items():
-        size = max(1, places // max(1, math.prod(shape)))
+        size = max(1, _BATCH_PLACES // max(1, math.prod(shape)))
         for first in range(0, len(indices), size):
             yield indices[first : first + size]
 

@@ -72,9 +72,10 @@ class PixelSource(Source):
         self.views, self.labels = len(views), labels
         self._views, self._stride = views, stride
 
-    def item(self, image: int, view: int) -> Pixels:
-        """uint8 `[h, w, 3]`."""
-        return self._views[view][image]
+    def shape(self, image: int, view: int) -> tuple[int, int]:
+        """`(rows, columns)` of the stem's output."""
+        height, width = self._views[view][image].shape[:2]
+        return height // self._stride, width // self._stride
 
     def batch(self, images: Sequence[int], views: Sequence[int]) -> Tensor:
         """uint8 `[len(images), h, w, 3]`."""

@@ -118,7 +118,7 @@ def facts(learnt: Learnt, views: Views, licence: str) -> dict[str, str]:
         "images that stopped it and set the temperature": str(learnt.held_out),
         "views of each image": str(views.count),
         "epochs, of which kept": f"{learnt.trained.epochs}, {learnt.trained.best_epoch}",
-        "minutes of training": f"{learnt.seconds / 60:.1f}",
+        "minutes of training": f"{learnt.seconds / 60:.2f}",
         "held-out top-1": f"{learnt.trained.accuracy:.3f}",
         "held-out likelihood, and calibrated": (
             f"{learnt.trained.loss:.3f}, {learnt.calibrated_loss:.3f}"

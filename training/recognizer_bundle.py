@@ -160,7 +160,7 @@ def run_graph(graph: bytes, grids: list[Codes]) -> tuple[Logits, list[NDArray[np
     """Logits `[len(grids), classes]`, and each grid's map `[classes, rows, columns]`."""
     session = session_of(graph)
     rows: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-    for part in same_shapes([grid.shape for grid in grids], 1 << 14):
+    for part in same_shapes([grid.shape for grid in grids]):
         codes = np.stack([grids[i] for i in part])
         logits, maps = session.run(["logits", "map"], {"codes": codes})
         rows.update(zip(part, zip(logits, maps, strict=True), strict=True))
