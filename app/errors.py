@@ -7,7 +7,8 @@ The tree::
     ├── Unauthorized          401 unauthorized
     ├── NotFound              404 not_found
     │   ├── ModelNotFound     404 model_not_found
-    │   └── RecognizerNotFound 404 recognizer_not_found
+    │   ├── RecognizerNotFound 404 recognizer_not_found
+    │   └── CardNotFound      404 card_not_found
     ├── MethodNotAllowed      405 method_not_allowed
     ├── NotAcceptable         406 not_acceptable
     ├── CodeSpaceMismatch     409 code_space_mismatch
@@ -82,6 +83,12 @@ class RecognizerNotFound(NotFound):
     """The model's bundle carries no such recognizer."""
 
     code, status, title = "recognizer_not_found", 404, "Recognizer not found"
+
+
+class CardNotFound(NotFound):
+    """The model's bundle has no card."""
+
+    code, status, title = "card_not_found", 404, "Card not found"
 
 
 class MethodNotAllowed(TesseraError):

@@ -307,7 +307,7 @@ CARD = _operation(
     codes=(
         "unauthorized",
         "model_not_found",
-        "not_found",
+        "card_not_found",
         "not_acceptable",
         "internal",
         "not_ready",

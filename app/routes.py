@@ -12,7 +12,7 @@ from app.bodies import JSON, NPY
 from app.calls import Call
 from app.codes import CodeGrid
 from app.describe import describe_model
-from app.errors import InvalidParameter, NotFound, Unauthorized
+from app.errors import CardNotFound, InvalidParameter, NotFound, Unauthorized
 from app.models import ModelsRefused
 from app.negotiation import choose
 from app.npy import write_npy
@@ -213,11 +213,11 @@ async def get_card(
     form = choose(request.headers.get("accept"), (MARKDOWN, "text/plain"))
     bundle = request.app.state.service.models.get(name).bundle
     if _CARD not in bundle.manifest.files:
-        raise NotFound("this model's bundle has no MODEL_CARD.md")
+        raise CardNotFound("this model's bundle has no MODEL_CARD.md")
     try:
         text = await asyncio.to_thread(bundle.read, _CARD)
     except BundleError as error:
-        raise NotFound("the card has changed since the model was loaded: reload") from error
+        raise CardNotFound("the card has changed since the model was loaded: reload") from error
     return Response(text, media_type=f"{form}; charset=utf-8")
 
 

@@ -409,7 +409,7 @@ def test_a_bundle_without_a_card_answers_404(run_app, tiny_bundle, tmp_path):
     path.write_text(json.dumps(manifest))
     with run_app(models_dir=tmp_path) as client:
         answer = client.get("/v1/models/tiny/card")
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert (answer.status_code, answer.json()["code"]) == (404, "card_not_found")
     assert "MODEL_CARD.md" in answer.json()["detail"]
 
 
