@@ -202,6 +202,11 @@ class Protocol(BoundedFraming):
         self._stop_timer()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """Of a refused upload: all of it has come, and the connection may be used again."""
+        self._stop_timer()
+        super().on_message_complete()
+
     def on_response_complete(self) -> None:
         """Bound what is left: an answer to be read, or an upload to be thrown away."""
         super().on_response_complete()

@@ -294,6 +294,21 @@ def test_a_refused_upload_may_linger_but_not_for_long(client, monkeypatch):
             pass
 
 
+def test_a_refused_upload_that_ends_leaves_its_connection_open(client, monkeypatch):
+    """Closing it later might cross with the next request, which would then get no answer."""
+    monkeypatch.setattr(server, "_LINGER_S", 0.3)
+    with connected(client) as sender:
+        sender.sendall(
+            b"POST /v1/encode?model=absent HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\n"
+            b"Content-Length: 200000\r\n\r\n" + bytes(99_999)
+        )
+        assert sender.recv(65536).startswith(b"HTTP/1.1 404 ")
+        sender.sendall(bytes(100_001))
+        time.sleep(0.6)
+        sender.sendall(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert sender.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
 def test_requests_one_after_another_on_a_connection_are_all_answered(client):
     """Also when they are sent before the first answer."""
     with connected(client) as pipelined:
