@@ -15,7 +15,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,8 @@ def run(plan: Plan) -> tuple[dict[str, Any], Record]:
         with serving(folder / "models", folder / "log", **plan.settings) as server:
             record = uvloop.run(_overload(plan, server))
             record.exit_code = server.stop()
-    return outcome(judge(plan, record), _facts(plan, record)), record
+    result = outcome(judge(plan, record), _facts(plan, record))
+    return result | {"samples": [asdict(sample) for sample in record.samples]}, record
 
 
 async def _overload(plan: Plan, server: Serving) -> Record:
@@ -297,7 +298,7 @@ def judge(plan: Plan, record: Record) -> list[Check]:
             bool(refused) and refused_p99 <= plan.refused_ms,
         ),
         Check(
-            f"Retry-After right within a factor of two, for {plan.retry_right:.0%} of refusals",
+            f"Retry-After right within a factor of two, for {plan.retry_right * 100:.0f} % of refusals",
             f"for {right:.1%}; promised over real: {_spread(ratios)}"
             + (f"; {said_nothing} without one" if said_nothing else ""),
             right >= plan.retry_right and not said_nothing,
