@@ -288,9 +288,9 @@ def test_what_was_refused_is_let_go_at_once(client, kind, status):
     before = resident()
     gc.disable()
     try:
-        for _ in range(8):
+        for _ in range(12):
             refuse()
-        assert resident() - before < 20e6
+        assert resident() - before < 15e6
     finally:
         gc.enable()
 

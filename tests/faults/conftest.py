@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -94,7 +94,10 @@ class Server:
     def _listening(self) -> int:
         """The port it listens on, as the system knows it; 0 if on none yet."""
         folder = Path(f"/proc/{self.pid}")
-        opened = {str(file.readlink()) for file in (folder / "fd").iterdir() if file.is_symlink()}
+        opened = set()
+        for file in (folder / "fd").iterdir():
+            with suppress(FileNotFoundError):  # closed since it was listed
+                opened.add(str(file.readlink()))
         for line in (folder / "net" / "tcp").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in opened:
