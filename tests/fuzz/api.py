@@ -65,7 +65,7 @@ def run(examples: int, phases: str, folder: Path, seed: int) -> subprocess.Compl
                 *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
                 *("--phases", phases, "--max-examples", str(examples), "--seed", str(seed)),
                 *("--generation-database", "none", "--continue-on-failure", "--no-color"),
-                *("--suppress-health-check", "all"),
+                *("--suppress-health-check", "all", "--request-timeout", "60"),
             ],
             cwd=folder,
             capture_output=True,
