@@ -192,6 +192,7 @@ def write(path: Path, learnt: Learnt, version: str, figures: Mapping[str, float]
     batches = [codes.copy() for codes in batches if codes.size]
     batches += [grid[None] for grid in learnt.grids]
     proof = prove_embedder(learnt.embedder, learnt.session, batches)
+    proof = dataclasses.replace(proof, images=len(learnt.grids))  # each whole, and cut
     check({"embedder": {"fp32": proof}})
     measured: dict[str, float] = {"photographs_searched": learnt.searched}
     measured |= {f"found: {edit}": round(share, 4) for edit, share in learnt.copies.items()}
