@@ -296,7 +296,7 @@ def test_a_refused_upload_may_linger_but_not_for_long(client, monkeypatch):
 
 def test_a_refused_upload_that_ends_leaves_its_connection_open(client, monkeypatch):
     """Closing it later might cross with the next request, which would then get no answer."""
-    monkeypatch.setattr(server, "_LINGER_S", 0.3)
+    monkeypatch.setattr(server, "_LINGER_S", 1.5)
     with connected(client) as sender:
         sender.sendall(
             b"POST /v1/encode?model=absent HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\n"
@@ -304,7 +304,7 @@ def test_a_refused_upload_that_ends_leaves_its_connection_open(client, monkeypat
         )
         assert sender.recv(65536).startswith(b"HTTP/1.1 404 ")
         sender.sendall(bytes(100_001))
-        time.sleep(0.6)
+        time.sleep(2)
         sender.sendall(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
         assert sender.recv(65536).startswith(b"HTTP/1.1 200 ")
 
