@@ -1,8 +1,11 @@
 """Find pictures that are nearly the same: resized, recompressed, lightened, slightly cropped.
 
-    python examples/near_duplicates.py photos/ --threshold 0.95
+    python examples/near_duplicates.py photos/ --threshold 0.8
 
 Every picture becomes one vector of length 1; a pair whose cosine is above the threshold is shown.
+With photo-f8, version 2, four pairs of 2,649 photographs at their own size are above 0.8; so are,
+each with its photograph, 98 % and more of copies at JPEG quality 30, 20 % brighter or mirrored,
+77 % of those resized to 70 %, half of those cropped to 80 %.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ def main() -> None:
     """Print pairs, the most alike first."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--threshold", type=float, default=0.95, help="least cosine of a pair")
+    parser.add_argument("--threshold", type=float, default=0.8, help="least cosine of a pair")
     parser.add_argument("--url", default="http://localhost:8000")
     arguments = parser.parse_args()
     found = (path for path in arguments.folder.rglob("*") if path.suffix.lower() in SUFFIXES)
