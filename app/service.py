@@ -11,6 +11,7 @@ import logging
 import time
 import weakref
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -234,6 +235,8 @@ class Service:
             max_wait_s=_QUEUED_SHARE * settings.request_timeout_s,
             prepare_threads=usable_cpus(),
             on_batch=self.metrics.on_batch,
+            beside=partial(self._run, alone=False),
+            runners=device.threads if device.kind == "cpu" else 1,
         )
         self._adopt(loaded)
         self.metrics.ready.set(1)
@@ -249,7 +252,14 @@ class Service:
 
     def _load_models(self, device: Device) -> Models:
         settings = self.settings
-        return load_models(settings.models_dir, settings.default_model, device, settings.precision)
+        return load_models(
+            settings.models_dir,
+            settings.default_model,
+            device,
+            settings.precision,
+            tile_pixels=settings.max_tile_pixels,
+            beside=True,
+        )
 
     def _adopt(self, models: Models) -> None:
         if self._ran:
@@ -272,10 +282,12 @@ class Service:
                 gc.collect()
             await asyncio.to_thread(_return_free_memory)
 
-    def _run(self, key: tuple[Model, str, Any], payloads: list[Any]) -> list[Any]:
-        """What the batcher's thread calls: one operation of one model on items of one shape."""
+    def _run(
+        self, key: tuple[Model, str, Any], payloads: list[Any], *, alone: bool = True
+    ) -> list[Any]:
+        """What the batcher's threads call: one operation of one model on items of one shape."""
         model, operation, _ = key
-        results = model.run(operation, payloads)
+        results = model.run(operation, payloads, alone=alone)
         ran = self._ran
         if model in ran:
             ran[model] = time.monotonic()

@@ -92,6 +92,12 @@ class Settings(BaseModel):
         ge=0,
         description="most pixels stacked for one run; 0: 65,536 on a CPU, 4,194,304 on CUDA",
     )
+    max_tile_pixels: int = Field(
+        default=4_194_304,
+        ge=262_144,
+        description="larger images run in tiles of so many pixels, which bounds memory; the codes "
+        "are the same",
+    )
     max_queue: int = Field(
         default=256, ge=1, le=65_535, description="most images accepted and not yet answered"
     )
