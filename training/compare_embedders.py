@@ -140,7 +140,7 @@ def candidates(material: Material) -> dict[str, Callable[[], Embedder]]:
         "context vectors, 1 + 2×2 + 4×4": fitted(lambda: PooledVectors(contexts)),
         "context vectors, mirrored": fitted(lambda: PooledVectors(contexts, mirrored=True)),
         "context words, 1 + 2×2 + 4×4": fitted(lambda: PooledVectors(words, root=True)),
-        "context words, mirrored (exported)": lambda: embedder_of_grids(model, grids),
+        "context words, mirrored (of export)": lambda: embedder_of_grids(model, grids),
         "context words, mirrored; PCA": fitted(mirrored_words, plain),
         "context words, mirrored; whitened": fitted(mirrored_words, fully),
         "context words, mirrored; 512 wide": fitted(mirrored_words, Whitening(512)),
