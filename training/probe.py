@@ -4,7 +4,7 @@ Two readers without any freedom to be clever: a linear classifier on standardise
 vectors, and the vote of the five nearest vectors by cosine. Each is given the
 embeddings of a folder of labelled images and, beside them, what could be had
 without training a tokenizer: pixels, their PCA, colour histograms, HOG, and the
-same embedder over the codes of an untrained encoder.
+pooled embedder of export over the codes of an untrained encoder.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def probe_baselines(labelled: Labelled, config: Config | None) -> list[ProbeResu
             embed_codes(codec, encode_images(codec, p)) for p in (labelled.train, labelled.test)
         ]
         if made[0] is not None and made[1] is not None:
-            rows.append(("untrained encoder, the same embedder", made[0], made[1]))
+            rows.append(("untrained encoder, pooled embedder", made[0], made[1]))
     return [probe(name, a, labelled.train_labels, b, labelled.test_labels) for name, a, b in rows]
 
 

@@ -137,7 +137,7 @@ def test_embeddings_and_all_baselines_are_probed(tiny, labelled):
         "PCA-15 of pixels",
         "colour histogram",
         "HOG",
-        "untrained encoder, the same embedder",
+        "untrained encoder, pooled embedder",
     ]
     assert rows["colour histogram"].linear == 1
     assert rows["pixels 16×16"].size == 768
