@@ -97,7 +97,6 @@ def test_a_separable_task_is_learnt(learnt, task):
 
 def test_the_same_seed_gives_the_same_weights(codebook, task):
     """Bit by bit, and another seed gives others."""
-
     views, labels = task
     fit, held_out = split_by_class(labels, 0.25, 0)
 
