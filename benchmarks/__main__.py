@@ -40,7 +40,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "verb",
         choices=["setup", "quick", "full", "report"],
-        help="setup: install the peers; quick: under 10 minutes; full: everything, about 45 "
+        help="setup: install the peers; quick: 12 minutes; full: everything, about 45 "
         "minutes; report: write RESULTS.md again from the last figures",
     )
     parser.add_argument("--bundle", type=Path, default=ROOT / "models/photo-f8", metavar="DIR")
