@@ -298,7 +298,8 @@ def judge(plan: Plan, record: Record) -> list[Check]:
             bool(refused) and refused_p99 <= plan.refused_ms,
         ),
         Check(
-            f"Retry-After right within a factor of two, for {plan.retry_right * 100:.0f} % of refusals",
+            "Retry-After right within a factor of two, "
+            f"for {plan.retry_right * 100:.0f} % of refusals",
             f"for {right:.1%}; promised over real: {_spread(ratios)}"
             + (f"; {said_nothing} without one" if said_nothing else ""),
             right >= plan.retry_right and not said_nothing,
