@@ -39,7 +39,7 @@ def main() -> int:
         if len(skipped) == len(packages):
             print(
                 f"{path.name}: not audited, the index that pip uses here has no vulnerabilities "
-                "of any package: run it where https://pypi.org can be reached"
+                "of any package: run it where the public package index can be reached"
             )
             return 2
         faults = [package for package in packages if package.get("vulns")]
