@@ -34,18 +34,18 @@ CMD ["serve"]
 
 # ------------------------------------------------------------------ the pinned packages
 FROM ${BASE} AS packages
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_CACHE_DIR=/var/cache/pip
 RUN python -m venv --without-pip /opt/venv
 
 FROM packages AS packages-cpu
 COPY requirements/cpu.txt /requirements.txt
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     python -m pip --python /opt/venv/bin/python install \
     --require-hashes --only-binary=:all: -r /requirements.txt
 
 FROM packages AS packages-gpu
 COPY requirements/gpu.txt /requirements.txt
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     python -m pip --python /opt/venv/bin/python install \
     --require-hashes --only-binary=:all: -r /requirements.txt
 
