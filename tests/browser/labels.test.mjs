@@ -116,8 +116,10 @@ test("codes that are changed are classified anew", async () => {
   await page.keyboard.press("p");
   await page.check("[name=tool][value=paint]");
   await page.selectOption("#brush-size", "7");
-  const box = await page.locator("#mosaic").boundingBox();
-  await page.mouse.move(box.x + 20, box.y + 20);
+  // Hovering waits until the mosaic is in view, stands still and lies under nothing.
+  const mosaic = page.locator("#mosaic");
+  await mosaic.hover({ position: { x: 20, y: 20 } });
+  const box = await mosaic.boundingBox();
   await page.mouse.down();
   for (let i = 1; i < 6; i++) {
     await page.mouse.move(box.x + (i % 2 ? box.width - 20 : 20), box.y + (i * box.height) / 6, { steps: 12 });
