@@ -65,7 +65,7 @@ def test_a_lone_item_runs_at_once():
             started = time.monotonic()
             done = await queue.submit(lambda: Work("a", 1, 1, aside="kept"))
             assert (done.result, done.aside) == ("a:1", "kept")
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 5
             assert min(done.prepare_s, done.queue_s, done.run_s) >= 0
 
     asyncio.run(main())
@@ -265,7 +265,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_return():
             started = time.monotonic()
             with pytest.raises(Overloaded) as refusal, queue.admit(1):
                 pass
-            assert time.monotonic() - started < 0.05
+            assert time.monotonic() - started < 0.2  # before a single one of them ran
             await asyncio.gather(*waiting)
             took = time.monotonic() - started
             # Ten at 0.2 s: right within a factor of two.

@@ -7,7 +7,6 @@ import json
 import re
 import runpy
 import struct
-import time
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -248,14 +247,16 @@ def test_size_is_as_promised():
     assert len(pack_codes(file)) == 56 + 21 + 64 * 96 * 10 // 8 + 4
 
 
-def test_a_large_image_takes_milliseconds():
+def test_a_large_image_takes_milliseconds(cpu_seconds):
     """262,144 codes are packed and unpacked in a few milliseconds (2 + 2 measured)."""
     codes = np.random.default_rng(0).integers(0, 1024, (512, 512))
     file = CodeFile(SPACE, 1024, 8, "fp32", [CodeGrid(codes, 4096, 4096)])
-    start = time.process_time()
-    read = unpack_codes(pack_codes(file), max_images=1, max_pixels=2**24)
-    assert time.process_time() - start < 0.1
-    np.testing.assert_array_equal(read.grids[0].codes, codes)
+
+    def there_and_back():
+        read = unpack_codes(pack_codes(file), max_images=1, max_pixels=2**24)
+        np.testing.assert_array_equal(read.grids[0].codes, codes)
+
+    assert cpu_seconds(there_and_back) < 0.1
 
 
 def test_records_cannot_be_changed():

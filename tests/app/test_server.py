@@ -93,7 +93,7 @@ def test_starting_serving_and_stopping(tiny_bundle):
         started = time.monotonic()
         code, log = ended(process)
         assert code == 0
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 20
     lines = [json.loads(line) for line in log.splitlines()]
     (line,) = [line for line in lines if line.get("request_id") == "mine"]
     assert (line["route"], line["status"], line["images"]) == ("/v1/encode", 200, 1)
@@ -143,7 +143,7 @@ def test_draining_refuses_new_work_and_a_second_signal_ends_at_once(tiny_bundle)
         process.send_signal(signal.SIGTERM)
         started = time.monotonic()
         assert ended(process)[0] == 128 + signal.SIGTERM
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
 
 
 def test_draining_is_bounded(tiny_bundle):

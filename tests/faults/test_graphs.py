@@ -111,7 +111,7 @@ def test_a_run_that_hangs_is_said_and_ends_the_process(serve, poisonable, poison
             wait_for(lambda: server.metric("tessera_queue_items") >= 1)
             time.sleep(0.2)  # until the first one has begun to run
         assert server.ended() == 1
-        assert 2 < time.monotonic() - started < 8
+        assert 2 < time.monotonic() - started < 20
         for thread in threads:
             thread.join()
         assert statuses == [(503, "not_ready")] * 3
@@ -131,4 +131,4 @@ def test_a_hung_run_does_not_keep_a_stopping_process_alive(serve, poisonable, po
         assert hung.result().status_code == 503
         assert server.ended() == 0
         # Half a second of refusing, one of draining, two of waiting for the run to end.
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < 15

@@ -39,7 +39,7 @@ def test_a_second_signal_under_load_ends_at_once(serve, poisonable, poisoned, wa
         started = time.monotonic()
         server.process.send_signal(second)
         assert server.ended() == 128 + second
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 2
         assert cut.exception() is not None
 
 

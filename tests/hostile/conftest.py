@@ -236,7 +236,7 @@ def quiet(server):
 def refused():
     """How an attack must be answered, as a function of the reply and the codes it may have."""
 
-    def check(reply: Reply, *expected: str, seconds: float = 1.0, grown: float = KEPT) -> None:
+    def check(reply: Reply, *expected: str, seconds: float = 3.0, grown: float = KEPT) -> None:
         assert reply.code in expected, (reply.status, reply.body[:300])
         assert 400 <= reply.status < 500
         assert reply.seconds < seconds

@@ -56,7 +56,7 @@ def test_a_huge_head_holds_nobody_up(server, picture):
         started = time.perf_counter()
         assert server.post("/v1/encode", picture).status == 200
         slowest = max(slowest, time.perf_counter() - started)
-    assert slowest < 1
+    assert slowest < 5
 
 
 def test_many_requests_ahead_of_their_answers_are_cut_off(server):
@@ -296,7 +296,7 @@ def test_a_body_above_the_limit_is_refused_before_it_is_all_there(server, refuse
     """Declared, or counted while it arrives."""
     chunk = b"%x\r\n" % MB + bytes(MB) + b"\r\n"
     body = chunk * 40 if b"chunked" in length else bytes(40 * MB)
-    refused(server.raw(HEAD + length + b"\r\n" + body), "body_too_large", seconds=3)
+    refused(server.raw(HEAD + length + b"\r\n" + body), "body_too_large", seconds=9)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "compress", "identity, gzip"])

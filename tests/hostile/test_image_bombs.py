@@ -123,7 +123,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_are_answered_at_once_and_in_little_memory(server, refused, name):
-    """Within a second and 100 MB, whatever they claim; what was measured: docs/operations.md."""
+    """Within 3 s and 100 MB, whatever they claim; what was measured: docs/operations.md."""
     data, expected = BOMBS[name]
     reply = server.post("/v1/encode", data)
     took = f"{reply.seconds * 1000:.0f} ms and {reply.grown / 1e6:.0f} MB"
@@ -132,7 +132,7 @@ def test_bombs_are_answered_at_once_and_in_little_memory(server, refused, name):
         refused(reply, expected)
     else:  # one honest picture beside the ballast: it may be decoded, in as little
         assert reply.status in {200, 422}
-        assert reply.seconds < 1
+        assert reply.seconds < 3
         assert reply.grown < KEPT
 
 
