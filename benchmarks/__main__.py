@@ -19,7 +19,7 @@ from bundle import BundleError, open_bundle
 _RAW = BUILD / "results.json"
 
 COMPARE = {
-    "quick": compare.Plan(seconds=1, open_seconds=4, retries=0),
+    "quick": compare.Plan(seconds=1, open_seconds=3, retries=0),
     "full": compare.Plan(rounds=7, seconds=3, open_seconds=10, open_rounds=3, retries=2),
 }
 SERVICE = {
@@ -29,6 +29,7 @@ SERVICE = {
         large_sides=(64, 256, 512, 1024, 2048, 4096),
         large_rounds=1,
         idle_seconds=5,
+        contended_seconds=3,
     ),
     "full": service.Plan(),
 }

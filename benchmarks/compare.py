@@ -33,7 +33,8 @@ class Plan:
         rounds: alternations; each measures everything once.
         seconds: of one measurement; twice as many for large images and several clients, where
             a batch that just misses the end would count.
-        open_seconds: of one measurement of the open loop; 0 leaves it out.
+        open_seconds: of one measurement of the open loop; 0 leaves it out, and a server that
+            can't do that much is left out of it.
         open_sides: of the JPEGs in it.
         open_rounds: alternations of it.
         retries: of a measurement that other processes disturbed.
@@ -122,6 +123,8 @@ def compare(
                     able = peak(closed, TRITON.key, side)
                     for share in SHARES:
                         for candidate in _rotated(candidates, turn):
+                            if peak(closed, candidate.key, side) < share * able:
+                                continue  # its line of waiting would grow for as long as it lasts
                             server = servers[candidate.key]
                             with _running(server):
                                 result = open_loop(
