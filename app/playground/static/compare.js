@@ -27,7 +27,7 @@ export function comparePictures(service) {
     if (files.length === 0) return;
     byId("compare-status").textContent = `Embedding ${files.length} pictures…`;
     try {
-      const { embedded, refused } = await embed(files, service.model.name);
+      const { embedded, refused } = await embed(files, service.model.id);
       for (const { address } of shown) URL.revokeObjectURL(address);
       shown = embedded;
       files = files.filter((_, i) => !refused.has(i));
@@ -39,7 +39,7 @@ export function comparePictures(service) {
     byId("compare-status").textContent =
       shown.length === 1 ? "One picture. Add another to compare it with." : "";
     byId("compare-clear").hidden = shown.length === 0;
-    draw(shown, files, service.model.name);
+    draw(shown, files, service.model.id);
   };
 
   byId("compare-choose").addEventListener("click", () => field.click());

@@ -83,7 +83,7 @@ export class Labels extends EventTarget {
   /** The path that was asked, for a command that does the same; null without a recognizer. */
   get path() {
     if (!this.#model || byId("labels").hidden) return null;
-    const query = new URLSearchParams({ model: this.#model.name, recognizer: this.#select.value });
+    const query = new URLSearchParams({ model: this.#model.id, recognizer: this.#select.value });
     if (this.#hasMap) query.set("map", "true");
     return `v1/classify?${query}`;
   }

@@ -68,7 +68,7 @@ const opened = latest(async (signal, /** @type {File} */ file, /** @type {number
     model = service.models.find((one) => one.code_space === codes.codeSpace) ?? model;
   } else {
     const side = /** @type {HTMLSelectElement} */ (byId("longest-side")).value;
-    made = await openImage(file, model.name, Number(side), signal, progress);
+    made = await openImage(file, model.id, Number(side), signal, progress);
   }
   return { made, book: await service.codebook(model), model };
 });

@@ -11,8 +11,10 @@ const HEALTH_EVERY_MS = 10_000;
 
 /**
  * @typedef {object} Model as `/v1/models` describes it
+ * @property {string} id name and version, which alone mean one model for good
  * @property {string} name
  * @property {string} version
+ * @property {string[]} aliases
  * @property {string} code_space
  * @property {number} stride
  * @property {number} codebook_size
@@ -55,17 +57,20 @@ export class Service extends EventTarget {
     const { default: name, data } = await (await send("v1/models")).json();
     this.models = data;
     byId("model-select").replaceChildren(
-      ...this.models.map(({ name }) => element("option", { value: name }, name)),
+      ...this.models.map(({ id, aliases }) => element("option", { value: id }, aliases[0] ?? id)),
     );
     byId("model-choice").hidden = data.length < 2;
     this.choose(name);
   }
 
-  /** @param {string} name */
+  /** @param {string} name its id, or an alias */
   choose(name) {
-    this.model = this.models.find((model) => model.name === name) ?? null;
-    /** @type {HTMLSelectElement} */ (byId("model-select")).value = name;
-    if (this.model) showModel(this.model);
+    const model = this.models.find(({ id, aliases }) => id === name || aliases.includes(name));
+    this.model = model ?? null;
+    if (model) {
+      /** @type {HTMLSelectElement} */ (byId("model-select")).value = model.id;
+      showModel(model);
+    }
     this.#showCard();
     this.dispatchEvent(new Event("change"));
   }
@@ -74,7 +79,7 @@ export class Service extends EventTarget {
   codebook(model) {
     const known = this.#codebooks.get(model.code_space);
     if (known) return known;
-    const path = `v1/models/${model.name}/codebook`;
+    const path = `v1/models/${model.id}/codebook`;
     const loading = send(path, { accept: NPY })
       .then((answer) => answer.arrayBuffer())
       .then((file) => {
@@ -99,7 +104,7 @@ export class Service extends EventTarget {
     const details = /** @type {HTMLDetailsElement} */ (byId("model-card"));
     const model = this.model;
     if (!details.open || !model) return;
-    const text = await send(`v1/models/${model.name}/card`)
+    const text = await send(`v1/models/${model.id}/card`)
       .then((answer) => answer.text())
       .catch((error) => /** @type {Error} */ (error).message);
     if (this.model === model) byId("model-card-text").textContent = text;
@@ -178,16 +183,16 @@ function showModel(model) {
       ? [element("h3", {}, "Recognizers"), element("ul", {}, ...recognizers)]
       : []),
   );
-  /** @type {HTMLAnchorElement} */ (byId("model-card-link")).href = `v1/models/${model.name}/card`;
+  /** @type {HTMLAnchorElement} */ (byId("model-card-link")).href = `v1/models/${model.id}/card`;
   showCommands(byId("model-commands"), [
-    { title: "What the service says of it", path: `v1/models/${model.name}` },
+    { title: "What the service says of it", path: `v1/models/${model.id}` },
     {
       title: "Its code vectors, as NumPy reads them",
-      path: `v1/models/${model.name}/codebook`,
+      path: `v1/models/${model.id}/codebook`,
       headers: { Accept: NPY },
       output: "codebook.npy",
     },
-    { title: "Its model card", path: `v1/models/${model.name}/card` },
+    { title: "Its model card", path: `v1/models/${model.id}/card` },
     { title: "Is it ready", path: "readyz" },
   ]);
 }
