@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -14,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
-from app import openapi
+from app import __version__, openapi
 from app.dialects import refusal
 from app.docs import add_docs
 from app.embeddings import router as embeddings_router
@@ -65,7 +64,7 @@ def create_app(
 
     app = FastAPI(
         title="Tessera",
-        version=_version(),
+        version=__version__,
         lifespan=lifespan,
         openapi_url=None,
         docs_url=None,
@@ -128,10 +127,3 @@ async def _framework_error(request: Request, error: Any) -> Response:
 
 async def _validation_error(request: Request, error: Any) -> Response:
     return refusal(request.scope, from_validation(error))
-
-
-def _version() -> str:
-    try:
-        return version("tessera")
-    except PackageNotFoundError:
-        return "0"

@@ -20,13 +20,12 @@ from uvicorn.server import ServerState
 
 from app.framing import BoundedFraming
 from app.main import create_app, create_metrics_app
+from app.patience import wait_at_most
 from app.telemetry import configure_logging
 from app.tracing import tracing_from
 
 if TYPE_CHECKING:
     from types import FrameType
-
-    from fastapi import FastAPI
 
     from app.settings import Settings
 
@@ -40,6 +39,8 @@ _LINGER_S = 5
 # Between being told to stop and closing the door: answers meanwhile say `Connection: close`, so
 # that clients go elsewhere instead of finding their connection cut.
 _LAME_DUCK_S = 0.5
+# For what is written at the end, to a pipe that may be full and that nobody reads any more.
+_LAST_WORDS_S = 1.0
 _BACKLOG = 2048
 _MAX_CONNECTIONS = 4096
 
@@ -55,16 +56,26 @@ def serve(settings: Settings) -> int:
         The exit code.
     """
     _fill_standard_streams()
-    configure_logging(settings.log_level)
+    log = configure_logging(settings.log_level)
     server = _Server(settings)
     try:
         server.run()
     except SystemExit:
         # uvicorn has logged why; it exits so where it can't listen.
-        print(f"tessera: can't listen on {server.listening_on}", file=sys.stderr)  # noqa: T201
+        _say(f"can't listen on {server.listening_on}")
         server.exit_code = 1
-    logging.shutdown()
+    log.drain(_LAST_WORDS_S)
     return server.exit_code
+
+
+def _say(line: str) -> None:
+    """The one line on standard error for who started this; the log has it as JSON."""
+
+    def write() -> None:
+        with suppress(OSError, ValueError):  # there may be no reader
+            print(f"tessera: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+    wait_at_most(_LAST_WORDS_S, write)
 
 
 def _fill_standard_streams() -> None:
@@ -99,10 +110,6 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=settings.drain_timeout_s,  # type: ignore[arg-type]
             )
         )
-
-    @property
-    def app(self) -> FastAPI:
-        return self._app
 
     async def startup(self, sockets: Any = None) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
@@ -158,7 +165,7 @@ class _Server(uvicorn.Server):
 
     def _on_fatal(self, reason: str) -> None:
         _log.critical("stopping: %s", reason)
-        print(f"tessera: {reason}", file=sys.stderr)  # noqa: T201
+        _say(reason)
         self.exit_code = 1
         # Long enough for those who wait to be told.
         asyncio.get_running_loop().call_later(_LAME_DUCK_S, self._stop)

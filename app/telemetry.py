@@ -19,6 +19,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from app.patience import wait_at_most
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -49,7 +51,6 @@ class Metrics:
         stages: seconds by stage of a request: decode, queue, infer, encode.
         batch_items, batch_seconds: of every run.
         rejections: requests refused with 429, 503 or 504, by code.
-        images: images answered, by operation and outcome.
         departed: clients that left before their answer.
         reloads: of the models folder, by outcome: `done` or `refused`.
     """
@@ -210,8 +211,21 @@ class Lines(logging.Handler):
         if not self._filled.is_set():
             self._filled.set()
 
-    def flush(self) -> None:
-        """Write what waits, now."""
+    def drain(self, timeout_s: float) -> None:
+        """Write what waits, now, unless that takes longer: whoever reads it may have stopped.
+
+        Not `flush`, which `logging` calls with the handler's lock held, for however long it takes.
+        """
+        wait_at_most(timeout_s, self._write)
+
+    def _write_on(self) -> None:
+        while True:
+            self._filled.wait()
+            self._filled.clear()
+            time.sleep(_LOG_DELAY_S)
+            self._write()
+
+    def _write(self) -> None:
         with self._writing:
             self.acquire()
             try:
@@ -229,19 +243,15 @@ class Lines(logging.Handler):
                     # Nobody reads it any more, or the disk is full; serving goes on.
                     return
 
-    def _write_on(self) -> None:
-        while True:
-            self._filled.wait()
-            self._filled.clear()
-            time.sleep(_LOG_DELAY_S)
-            self.flush()
 
-
-def configure_logging(level: str) -> None:
+def configure_logging(level: str) -> Lines:
     """Send the logs of the whole process to standard error as JSON lines, times in UTC.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
+
+    Returns:
+        What writes them, to be drained at the end.
     """
     handler = Lines(sys.stderr)
     handler.setFormatter(JsonLines())
@@ -250,3 +260,4 @@ def configure_logging(level: str) -> None:
     root.setLevel(level.upper())
     # Pillow logs every chunk of every file at debug level.
     logging.getLogger("PIL").setLevel(logging.INFO)
+    return handler

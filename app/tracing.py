@@ -13,6 +13,7 @@ import time
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from app.patience import wait_at_most
 from app.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -86,11 +87,7 @@ class Tracing:
 
     async def close(self) -> None:
         """Send what waits, for a moment; a collector that hangs must not hold up the end."""
-        try:
-            async with asyncio.timeout(_FLUSH_S):
-                await asyncio.to_thread(self._provider.shutdown)
-        except TimeoutError:
-            return
+        await asyncio.to_thread(wait_at_most, _FLUSH_S, self._provider.shutdown)
 
 
 def tracing_from(environment: Mapping[str, str]) -> Tracing | None:
@@ -113,7 +110,8 @@ def tracing_from(environment: Mapping[str, str]) -> Tracing | None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise SettingsError(
-            "OTEL_TRACES_EXPORTER: traces need the extra `otel` (pip install tessera[otel])"
+            "OTEL_TRACES_EXPORTER: traces need the extra `otel`: pip install '.[otel]' in the "
+            "repository"
         ) from error
     # Sampler, limits and resource are read from the environment by the SDK itself.
     named = "OTEL_SERVICE_NAME" in environment or "service.name" in environment.get(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,8 +30,6 @@ def serve(**flags: str | None) -> None:
         code = run(read_settings({**os.environ, **given}))
     except SettingsError as error:
         raise CommandFailed(str(error), MISUSED) from error
-    sys.stdout.flush()
-    sys.stderr.flush()
     # Not sys.exit: the interpreter would wait for threads, and one of them may hang.
     os._exit(code)
 

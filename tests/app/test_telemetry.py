@@ -76,7 +76,7 @@ def test_lines_are_written_together_and_dropped_beyond_a_bound():
     for i in range(5):
         handler.handle(record(str(i)))
     assert not stream.getvalue()
-    handler.flush()
+    handler.drain(5)
     lines = stream.getvalue().splitlines()
     assert lines[:3] == ["0", "1", "2"]
     assert json.loads(lines[3])["lines"] == 2
@@ -89,5 +89,5 @@ def test_a_closed_stream_stops_nothing():
     handler = Lines(stream)
     stream.close()
     handler.handle(record("lost"))
-    handler.flush()
+    handler.drain(5)
     handler.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,15 +47,26 @@ def test_nothing_is_written_to_disk(serve, examples, tmp_path):
     assert server.log == ""
 
 
-@pytest.mark.parametrize("where", ["full", "closed", "nobody reads"])
+@pytest.mark.parametrize("where", ["full", "closed", "nobody reads", "stalled"])
 def test_the_log_may_have_nowhere_to_go(serve, examples, where):
-    """A full disk, no standard streams at all, or a pipe without a reader: requests go on."""
+    """A full disk, no standard streams, a pipe without a reader, or whose reader has stopped.
+
+    Requests go on, and so does the end of the process.
+    """
     reader, writer = os.pipe()
-    os.close(reader)
+    if where == "stalled":
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while os.write(writer, bytes(4096)):
+                pass
+        os.set_blocking(writer, True)
+    else:
+        os.close(reader)
     streams = {
         "full": {"stderr": os.open("/dev/full", os.O_WRONLY)},
         "closed": {"stdin": None, "preexec_fn": lambda: [os.close(number) for number in range(3)]},
         "nobody reads": {"stderr": writer},
+        "stalled": {"stderr": writer},
     }[where]
     with serve(popen=streams) as server:
         for file, codes in examples:
