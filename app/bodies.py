@@ -168,9 +168,9 @@ def _too_large(max_bytes: int) -> BodyTooLarge:
     return BodyTooLarge(f"the body is larger than {max_bytes} bytes (TESSERA_MAX_BODY_BYTES)")
 
 
-def media_type(request: Request) -> str:
-    """The request's media type, lower case, without parameters; empty if it names none."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def media_type(content_type: str) -> str:
+    """The media type that the header names: lower case, without parameters."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 # --- images --------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def read_uploads(body: bytes, content_type: str, limits: Limits) -> list[Upload]
         TooManyImages: more than the limit.
         ImageTooLarge, ImageCorrupt: an npy array of too large or no images.
     """
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = media_type(content_type)
     if kind in RAW_IMAGES:
         uploads = [Upload(body)] if body else []
     elif kind == MULTIPART:
@@ -258,7 +258,7 @@ def holds_codes(body: bytes, content_type: str) -> bool:
     Raises:
         MalformedRequest: JSON or npy that can't be read.
     """
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = media_type(content_type)
     if kind == PACKED:
         return True
     if kind == NPY:
@@ -285,7 +285,7 @@ def read_codes(
         CodesInvalid: a whole npy or packed body is wrong; of JSON, single items are.
         TooManyImages, ImageTooLarge: a limit was passed.
     """
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = media_type(content_type)
     if kind == PACKED:
         file = unpack_codes(body, max_images=limits.images, max_pixels=limits.pixels)
         model = models.of_code_space(file.code_space, name)

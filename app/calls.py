@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 
-from app.bodies import RAW_IMAGES, holds_codes, read_body, read_codes, read_uploads
+from app.bodies import (
+    RAW_IMAGES,
+    holds_codes,
+    media_type,
+    read_body,
+    read_codes,
+    read_uploads,
+)
 from app.errors import MalformedRequest
 from app.operations import Intake, Runner
 from app.resizing import Fit, parse_size
@@ -135,5 +142,5 @@ class Call:
         return await self._batcher.offload(parse, *arguments)
 
     async def _parse(self, body: bytes, parse: Callable[..., _T], *arguments: Any) -> _T:
-        kind = self._content_type.partition(";")[0].strip().lower()
-        return await self.parse(0 if kind in RAW_IMAGES else len(body), parse, *arguments)
+        raw = media_type(self._content_type) in RAW_IMAGES
+        return await self.parse(0 if raw else len(body), parse, *arguments)

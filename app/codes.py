@@ -19,14 +19,12 @@ from app.errors import (
     TooManyImages,
 )
 from app.npy import read_npy, write_npy
+from app.resizing import MAX_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-# Pixels on one side, as for images. It bounds how far a one-row image grows by padding.
-_MAX_SIDE = 65_535
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,12 +96,6 @@ def grid_from_rows(
     return CodeGrid(np.array(flat, dtype=np.int64).reshape(shape), width, height, name)
 
 
-def grid_to_rows(grid: CodeGrid) -> list[list[int]]:
-    """Return the codes as `rows` lists of `columns` integers, for JSON."""
-    rows: list[list[int]] = grid.codes.tolist()
-    return rows
-
-
 def check_size(
     shape: tuple[int, int], width: int | None, height: int | None, stride: int, max_pixels: int
 ) -> tuple[int, int]:
@@ -128,10 +120,10 @@ def check_size(
             f"at {stride} pixels per code, a grid of {rows} rows and {columns} columns "
             "doesn't belong to an image of the given width and height"
         )
-    if max(width, height) > _MAX_SIDE or width * height > max_pixels:
+    if max(width, height) > MAX_SIDE or width * height > max_pixels:
         raise ImageTooLarge(
             f"the codes stand for {width} × {height} = {width * height} pixels; "
-            f"the limit is {max_pixels} (TESSERA_MAX_PIXELS), and {_MAX_SIDE} on a side"
+            f"the limit is {max_pixels} (TESSERA_MAX_PIXELS), and {MAX_SIDE} on a side"
         )
     return width, height
 

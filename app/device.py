@@ -150,7 +150,7 @@ def _prove(device: Device) -> None:
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise DeviceUnavailable(
             "this installation of ONNX Runtime has no CUDA: "
-            "install tessera[gpu] instead of tessera[cpu], or set TESSERA_DEVICE=cpu"
+            "install the extra `gpu` instead of `cpu`, or set TESSERA_DEVICE=cpu"
         )
     # Finds the CUDA libraries that come as Python packages; must precede the first session.
     onnxruntime.preload_dlls()
@@ -186,7 +186,7 @@ def _check_installation() -> None:
     if len(installed) == 2:
         raise DeviceUnavailable(
             "onnxruntime and onnxruntime-gpu are both installed and break each other: "
-            "uninstall both, then install tessera[cpu] or tessera[gpu]"
+            "uninstall both, then install one of the extras `cpu` and `gpu`"
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from app.bodies import JSON, Upload, json_object
+from app.bodies import JSON, Upload, json_object, media_type
 from app.calls import Call
 from app.dialects import OPENAI_PATH, described
 from app.errors import InvalidParameter, MalformedRequest, TooManyImages, UnsupportedMediaType
@@ -45,8 +45,7 @@ router = APIRouter()
 async def embeddings(request: Request) -> Response:
     """Images → vectors of length 1. One bad input fails the request, as at OpenAI."""
     call = Call(request)
-    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    if kind != JSON:
+    if media_type(request.headers.get("content-type", JSON)) != JSON:
         raise UnsupportedMediaType(f"the body must be {JSON}")
     body = await call.body()
     asked = await call.parse(len(body), json_object, body)

@@ -257,6 +257,7 @@ class Graphs:
         first.bind_output(encoder.get_outputs()[0].name, self.device.kind, self.device.index)
         encoder.run_with_iobinding(first, options)
         (latents,) = first.get_outputs()
+        _check_finite(latents.numpy(), "latents")  # a copy of a byte or so for each pixel
         second = quantizer.io_binding()
         second.bind_ortvalue_input(quantizer.get_inputs()[0].name, latents)
         second.bind_output(quantizer.get_outputs()[0].name, "cpu")

@@ -4,7 +4,8 @@ A few hundred hostile bytes can make an image decoder allocate gigabytes or work
 much of that happens while a file is merely being opened. So each of the six formats is walked
 here first, with time and memory bounded by the length of the upload, to learn what the limits
 are judged by (format, width, height) and the orientation. What the decoder is then given is the
-picture alone: comments, profiles, EXIF, thumbnails and further frames or pages are cut away.
+picture alone: comments, profiles, EXIF, thumbnails and further frames or pages are cut away. Of
+WebP alone the decoder gets the file as it is.
 What this keeps from Pillow, each of which has cost it gigabytes or minutes:
 
 - JPEG: millions of 4-byte segments (Pillow keeps ~200 bytes for each), EXIF in thousands of

@@ -148,6 +148,11 @@ class Models:
             return self.default
         return self._named(name, version)[0]
 
+    @property
+    def default_name(self) -> str:
+        """What the default is called in `by_name`."""
+        return next(name for name, model in self.by_name.items() if model is self.default)
+
     def aliases(self, model: Model) -> list[str]:
         """What else than its id means this model now."""
         return [model.name] if self.by_name[model.name] is model else []

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.errors import InvalidParameter, TesseraError
-from app.problems import item_problem
-from app.replies import json_response
+from app.replies import entry_of, head, json_response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,22 +58,11 @@ def labels_reply(question: Question, items: Sequence[Item[Recognition]]) -> Resp
     """Labels as JSON, of each item that didn't fail."""
     data = []
     for item in items:
-        entry: dict[str, Any] = {"index": item.index}
-        if item.name is not None:
-            entry["name"] = item.name
-        if isinstance(item.value, TesseraError):
-            entry["error"] = item_problem(item.value)
-        else:
+        entry = entry_of(item)
+        if not isinstance(item.value, TesseraError):
             entry |= _labels(question, item.value)
         data.append(entry)
-    return json_response(
-        {
-            "model": question.model.name,
-            "code_space": question.model.manifest.code_space,
-            "recognizer": question.name,
-            "data": data,
-        }
-    )
+    return json_response({**head(question.model), "recognizer": question.name, "data": data})
 
 
 def probabilities_of(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ import orjson
 from starlette.responses import Response
 
 from app.bodies import JSON, NPY
-from app.codes import grids_to_npy
+from app.codes import grid_shape, grids_to_npy
 from app.errors import NotAcceptable, TesseraError
 from app.images import MediaType, encode_image
 from app.negotiation import choose
@@ -68,11 +68,13 @@ def whole(items: Sequence[Item[_T]]) -> list[_T]:
     return results
 
 
-def _head(model: Model) -> dict[str, Any]:
+def head(model: Model) -> dict[str, Any]:
+    """What every answer in JSON says of the model."""
     return {"model": model.name, "code_space": model.manifest.code_space}
 
 
-def _entry(item: Item[Any]) -> dict[str, Any]:
+def entry_of(item: Item[Any]) -> dict[str, Any]:
+    """What every answer in JSON says of an item: its place, its name, its error if it failed."""
     entry: dict[str, Any] = {"index": item.index}
     if item.name is not None:
         entry["name"] = item.name
@@ -110,7 +112,7 @@ def codes_reply(form: str, model: Model, items: Sequence[Item[CodeGrid]]) -> Res
         return Response(pack_codes(file), media_type=PACKED)
     data = []
     for item in items:
-        entry = _entry(item)
+        entry = entry_of(item)
         if not isinstance(item.value, TesseraError):
             grid = item.value
             entry |= {
@@ -120,7 +122,7 @@ def codes_reply(form: str, model: Model, items: Sequence[Item[CodeGrid]]) -> Res
                 "codes": np.ascontiguousarray(grid.codes),
             }
         data.append(entry)
-    return json_response({**_head(model), "precision": model.precision, "data": data})
+    return json_response({**head(model), "precision": model.precision, "data": data})
 
 
 # --- images --------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ def _inner(accept: str | None) -> MediaType:
 def _picture_entry(
     item: Item[NDArray[np.uint8]], media_type: MediaType, quality: int
 ) -> dict[str, Any]:
-    entry = _entry(item)
+    entry = entry_of(item)
     if isinstance(item.value, TesseraError):
         return entry
     height, width, _ = item.value.shape
@@ -251,11 +253,10 @@ def reconstructions_reply(
 def measures(value: Reconstruction, model: Model) -> tuple[float, float]:
     """PSNR in dB over all samples (infinite if equal), and bits of codes per pixel."""
     height, width, _ = value.original.shape
-    stride = model.manifest.stride
     difference = value.original.astype(np.float32) - value.pixels
     mse = float(np.mean(np.square(difference), dtype=np.float64))
     psnr = math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
-    codes = -(-height // stride) * -(-width // stride)
+    codes = math.prod(grid_shape(width, height, model.manifest.stride))
     return psnr, codes * model.manifest.bits / (width * height)
 
 
@@ -284,7 +285,7 @@ def vectors_reply(
         return Response(write_npy(np.stack(vectors).astype("<f4")), media_type=NPY)
     data = []
     for item in items:
-        entry = _entry(item)
+        entry = entry_of(item)
         if not isinstance(item.value, TesseraError):
             entry["embedding"] = (
                 base64.b64encode(item.value.astype("<f4").tobytes()).decode()
@@ -292,4 +293,4 @@ def vectors_reply(
                 else np.ascontiguousarray(item.value)
             )
         data.append(entry)
-    return json_response({**_head(model), "dimension": model.manifest.embedding_size, "data": data})
+    return json_response({**head(model), "dimension": model.manifest.embedding_size, "data": data})

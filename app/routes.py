@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # Codes or numbers from which on making JSON of them leaves the event loop: about a millisecond.
 _HEAVY_NUMBERS = 50_000
+# Items from which on making labels of scores does.
+_MANY_LABELLED = 16
 
 ModelName = Annotated[str | None, Query(description=openapi.MODEL, examples=["photo-f8"])]
 Size = Annotated[str | None, Query(description=openapi.SIZE, examples=["256x256"])]
@@ -136,8 +138,6 @@ async def classify(
     call = Call(request)
     choose(call.accept, (JSON,))
     intake = call.intake(size, fit)
-    if model is not None:
-        call.models.get(model).recognizer(recognizer)
     body = await call.body()
     if await call.holds_codes(body):
         codes = await call.codes(body, model)
@@ -150,7 +150,8 @@ async def classify(
         uploads = await call.uploads(body)
         with call.admit(len(uploads)):
             items = await call.runner(chosen).recognize_images(question.graph, uploads, intake)
-    return await call.reply(labels_reply, question, items)
+    heavy = map or len(items) > _MANY_LABELLED
+    return await call.reply(labels_reply, question, items, heavy=heavy)
 
 
 @router.get("/v1/models", **openapi.MODELS)
@@ -159,7 +160,7 @@ async def list_models(request: Request) -> Response:
     choose(request.headers.get("accept"), (JSON,))
     models = request.app.state.service.models
     data = [describe_model(model, models.aliases(model)) for model in models.by_name.values()]
-    return json_response({"default": models.default.name, "data": data})
+    return json_response({"default": models.default_name, "data": data})
 
 
 @router.post("/v1/models:reload", **openapi.RELOAD)
@@ -172,7 +173,7 @@ async def reload_models(request: Request) -> Response:
         models = await service.reload()
     except (ModelsRefused, SettingsError) as error:
         raise InvalidParameter(f"not reloaded, what was loaded goes on serving: {error}") from error
-    return json_response({"default": models.default.name, "models": list(models.by_name)})
+    return json_response({"default": models.default_name, "models": list(models.by_name)})
 
 
 @router.get("/v1/models/{name}", **openapi.MODEL_OF_NAME)

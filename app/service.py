@@ -49,10 +49,6 @@ _QUEUED_SHARE = 0.4
 _QUEUED_IMAGES = 4
 
 
-class StartFailed(Exception):
-    """The service can't start; the text is the one line that says why."""
-
-
 class Service:
     """What requests may use, from the start of the process to its end.
 
@@ -80,6 +76,7 @@ class Service:
         self._batcher: Batcher | None = None
         self._failed: str | None = None
         self._ran: dict[Model, float] = {}
+        self._canaries: set[Model] = set()
         self._held_bytes = 0
         self._keys = _read_keys(settings)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -101,8 +98,8 @@ class Service:
         Raises:
             NotReady: not loaded yet, draining, or stuck.
         """
-        reason = self._reason()
-        if reason is not None and not (self._ready_once and reason.startswith("the model")):
+        reason = self._reason_to_refuse()
+        if reason is not None:
             raise NotReady(reason)
         assert self._models is not None  # noqa: S101
         return self._models
@@ -117,10 +114,6 @@ class Service:
         if self._batcher is None:
             raise NotReady("the models are being loaded")
         return self._batcher
-
-    @property
-    def _ready_once(self) -> bool:
-        return self._models is not None and self._failed is None and not self.draining
 
     def check_ready(self) -> None:
         """Pass only while every loaded model has lately run.
@@ -245,7 +238,7 @@ class Service:
             "threads": device.threads,
             "seconds": round(time.monotonic() - started, 2),
             "models": {name: model.precision for name, model in loaded.by_name.items()},
-            "default": loaded.default.name,
+            "default": loaded.default_name,
         }
         _log.info("ready", extra={"fields": facts})
         self._spawn(self._watch())
@@ -305,9 +298,12 @@ class Service:
                 self._fail(f"a run has hung for {running:.0f} s")
                 return
             now = time.monotonic()
-            for model, ran in list(self._ran.items()):
-                if now - ran > _CANARY_AFTER_S and running == 0:
-                    await self._canary(model)
+            for model, ran in self._ran.items():
+                # Also while others run: a busy model must not make an idle one unready.
+                if now - ran > _CANARY_AFTER_S and model not in self._canaries:
+                    self._canaries.add(model)
+                    canary = self._spawn(self._canary(model))
+                    canary.add_done_callback(lambda _, model=model: self._canaries.discard(model))
             self.metrics.ready.set(self._reason() is None)
 
     async def _canary(self, model: Model) -> None:
@@ -318,7 +314,7 @@ class Service:
             async with asyncio.timeout(_CANARY_AFTER_S):
                 await self.batcher.submit_prepared(work)
         except Exception as error:  # noqa: BLE001  (whatever it is, readiness will show it)
-            _log.warning("the canary of %s failed: %s", model.name, type(error).__name__)
+            _log.warning("the canary of %s failed: %s", model.id, type(error).__name__)
 
     def _depth(self) -> int:
         return self._batcher.depth if self._batcher is not None else 0
@@ -326,14 +322,21 @@ class Service:
     def _queued_pixels(self) -> int:
         return self._batcher.queued_weight if self._batcher is not None else 0
 
-    def _reason(self) -> str | None:
-        """Why the service is not ready; None if it is."""
+    def _reason_to_refuse(self) -> str | None:
+        """Why no request is served; None if they are."""
         if self._failed is not None:
             return self._failed
         if self.draining:
             return "the service is stopping"
         if self._models is None:
             return "the models are being loaded"
+        return None
+
+    def _reason(self) -> str | None:
+        """Why the service is not ready, though it may still serve; None if it is."""
+        reason = self._reason_to_refuse()
+        if reason is not None:
+            return reason
         now = time.monotonic()
         for model, ran in self._ran.items():
             if now - ran > _UNREADY_AFTER_S:
@@ -348,10 +351,11 @@ class Service:
             self._batcher.close(NotReady(reason), timeout_s=0)
         self._on_fatal(reason)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _return_free_memory() -> None:
@@ -364,11 +368,13 @@ def _read_keys(settings: Settings) -> tuple[bytes, ...]:
     keys = [key.get_secret_value() for key in settings.api_keys]
     if settings.api_keys_file is not None:
         try:
-            lines = settings.api_keys_file.read_text().splitlines()
+            lines = settings.api_keys_file.read_text("utf-8").splitlines()
         except OSError as error:
             raise SettingsError(
                 f"TESSERA_API_KEYS_FILE: can't be read: {error.strerror}"
             ) from error
+        except UnicodeDecodeError as error:
+            raise SettingsError("TESSERA_API_KEYS_FILE: is not text in UTF-8") from error
         keys += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
         if not keys:
             # An emptied file must not open the service to everyone.

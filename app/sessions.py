@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.device import Device, session
-from bundle import Bundle, BundleError, Tensor
+from bundle import Bundle, Tensor
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -55,8 +55,6 @@ def load_graph(bundle: Bundle, name: str, precision: Precision, device: Device) 
     content = bundle.read_graph(name, chosen)
     try:
         made = session(content, device)
-    except BundleError:
-        raise
     except Exception as error:
         raise GraphRefused(
             f"graph {name!r} ({chosen}) can't be loaded: {one_line(error)}"

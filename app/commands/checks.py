@@ -65,7 +65,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         device = choose_device(settings.device, settings.threads)
     except DeviceUnavailable as error:
         text, _, advice = str(error).partition(": ")
-        yield Finding("device", "bad", text, advice or "install one of tessera[cpu], tessera[gpu]")
+        yield Finding("device", "bad", text, advice or "install one of the extras `cpu` and `gpu`")
         return
     yield _device(device, settings)
     yield from _bundles(settings)

@@ -97,8 +97,10 @@ def models(
         table.add_column(column, justify="left" if column in {"model", "code space"} else "right")
     for model in answer["data"]:
         stride = model["stride"]
+        # The newest version goes by the name alone, as in requests.
+        name = model["aliases"][0] if model["aliases"] else model["id"]
         table.add_row(
-            model["name"] + (" *" if model["name"] == answer["default"] else ""),
+            name + (" *" if name == answer["default"] else ""),
             f"{model['codebook_size']:,}",
             f"{stride} × {stride}",
             f"{model['bits_per_code'] / stride**2:.3f}",

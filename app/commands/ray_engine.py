@@ -57,7 +57,7 @@ def tokenize_on_ray(
         CommandFailed: Ray isn't installed or not there, or a worker can't go on.
     """
     if importlib.util.find_spec("ray") is None:
-        raise CommandFailed("--engine ray needs Ray: pip install 'tessera[ray]'", MISUSED)
+        raise CommandFailed("--engine ray needs Ray: pip install 'ray[client,data]'", MISUSED)
     _check_reachable(address)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray

@@ -80,9 +80,7 @@ def shard_files(form: Form, folder: Path, job: Mapping[str, Any]) -> ShardFiles:
     if form == "npy":
         return _NpyFiles(folder, job)
     if importlib.util.find_spec("pyarrow") is None:
-        raise CommandFailed(
-            "--format parquet needs pyarrow: pip install 'tessera[parquet]'", MISUSED
-        )
+        raise CommandFailed("--format parquet needs pyarrow: pip install pyarrow", MISUSED)
     return _ParquetFiles(folder, job)
 
 

@@ -410,3 +410,17 @@ def test_a_long_run_lets_others_in_beside_it():
             await long
 
     asyncio.run(main())
+
+
+def test_what_comes_after_the_end_is_refused_as_such():
+    """Not by whatever a closed pool of threads would raise."""
+
+    async def main():
+        with batcher(Recorder()) as queue:
+            queue.close()
+            with pytest.raises(NotReady):
+                await queue.submit(lambda: Work("a", 1, 1))
+            with pytest.raises(NotReady):
+                await queue.offload(len, [])
+
+    asyncio.run(main())

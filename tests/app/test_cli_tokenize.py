@@ -250,8 +250,8 @@ def test_nothing_readable_is_a_failure(tokenize, tmp_path):
 @pytest.mark.parametrize(
     ("options", "missing", "says"),
     [
-        (["--engine", "ray"], "ray", "pip install 'tessera[ray]'"),
-        (["--format", "parquet"], "pyarrow", "pip install 'tessera[parquet]'"),
+        (["--engine", "ray"], "ray", "pip install 'ray[client,data]'"),
+        (["--format", "parquet"], "pyarrow", "pip install pyarrow"),
         (["--engine", "spark"], None, "--engine: must be local or ray"),
         (["--format", "csv"], None, "--format: must be npy or parquet"),
     ],

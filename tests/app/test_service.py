@@ -260,10 +260,11 @@ def test_keys_come_from_a_file_too_and_reload_with_it(tiny_bundle, run_app, tmp_
         assert client.post("/v1/models:reload", headers=old).status_code == 200
         assert client.get("/v1/models", headers=old).status_code == 401
         assert client.get("/v1/models", headers=new).status_code == 200
-        file.write_text("# nobody\n")
-        answer = client.post("/v1/models:reload", headers=new)
-        assert answer.status_code == 422
-        assert client.get("/v1/models", headers=new).status_code == 200
+        for useless in (b"# nobody\n", b"\xff\xfe"):
+            file.write_bytes(useless)
+            answer = client.post("/v1/models:reload", headers=new)
+            assert answer.status_code == 422
+            assert client.get("/v1/models", headers=new).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import shutil
+import time
 
 import numpy as np
 import openai
@@ -51,6 +52,28 @@ def test_models_say_which_is_which(versions):
     assert versions.get("/v1/models/tiny").json()["version"] == "2"
     assert versions.get("/v1/models/tiny@1").json()["version"] == "1"
     assert versions.get("/v1/models/tiny@3").status_code == 404
+
+
+def test_a_default_of_an_older_version_is_called_by_its_id(versions, run_app, image):
+    """The name alone would mean the newest: npy codes sent back under it would be misread."""
+    folder = versions.app.state.service.settings.models_dir
+    with run_app(models_dir=folder, default_model="tiny@1") as client:
+        assert client.get("/v1/models").json()["default"] == "tiny@1"
+        assert encode(client, image)["code_space"] != "ab" * 32
+
+
+def test_a_busy_model_does_not_keep_an_idle_one_from_its_canary(versions, run_app, image):
+    """While one version's runs never end, the other one is still tried."""
+    folder = versions.app.state.service.settings.models_dir
+    with run_app(models_dir=folder, threads=2) as client:
+        service = client.app.state.service
+        idle = service.models.get("tiny@1")
+        service.batcher.running_for_s = lambda: 1.0  # as under load that never pauses
+        service._ran[idle] = ran = time.monotonic() - 20
+        deadline = time.monotonic() + 20
+        while service._ran[idle] == ran:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_a_name_encodes_with_the_newest_and_an_id_with_its_own(versions, image):

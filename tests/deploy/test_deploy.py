@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import server, tracing
 from app.service import Service
-from app.settings import read_settings
+from app.settings import Settings, read_settings
 from app.telemetry import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +153,15 @@ def test_budget_and_policy_select_the_pods_and_no_others():
     assert policy["podSelector"]["matchLabels"] == labels
     monitor = load(KUBERNETES / "monitoring" / "servicemonitor.yaml")["spec"]
     assert monitor["selector"]["matchLabels"] == labels
+
+
+def test_compose_passes_on_every_setting_that_needs_nothing_beside_it():
+    """The rest needs a port or a mount, or is the image's own."""
+    service = load(ROOT / "docker-compose.yml")["services"]["tessera"]
+    beside = {"api_keys_file", "device", "drain_timeout_s", "host", "metrics_host", "metrics_port"}
+    beside |= {"models_dir", "port"}
+    passed = {name.removeprefix("TESSERA_").lower() for name in service["environment"]}
+    assert passed == set(Settings.model_fields) - beside
 
 
 def test_composes_monitoring_profile_mounts_what_is_there():
