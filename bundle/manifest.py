@@ -20,9 +20,10 @@ MAX_MANIFEST_BYTES = 1 << 20
 PRECISIONS = ("fp32", "fp16", "int8")
 REQUIRED_GRAPHS = ("encoder", "quantizer", "decoder", "embedder")
 CODEBOOK_FILE = "codebook.npy"
+# Of models and their versions.
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 _DTYPES = ("uint8", "int32", "int64", "float16", "float32")
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _T = TypeVar("_T")
@@ -186,8 +187,8 @@ def parse_manifest(text: bytes) -> Manifest:
         )
     codebook, embedding = top.object("codebook"), top.object("embedding")
     manifest = Manifest(
-        name=top.matching("name", _NAME),
-        version=top.matching("version", _NAME),
+        name=top.matching("name", NAME),
+        version=top.matching("version", NAME),
         code_space=top.matching("code_space", _SHA256),
         stride=top.positive("stride"),
         codebook_size=codebook.positive("size"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from dataclasses import dataclass
@@ -42,7 +43,11 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes beside the target and renames: a half-written checkpoint is never seen."""
+    """Writes beside the target and renames: a half-written checkpoint is never seen.
+
+    Raises:
+        OSError: it can't be written, because the disk is full, say.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {
         "format": FORMAT,
@@ -53,10 +58,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "optimizer": checkpoint.optimizer,
         "facts": checkpoint.facts,
     }
+    content = io.BytesIO()  # torch.save would turn a full disk into an error of its own
+    torch.save(values, content)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            torch.save(values, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)

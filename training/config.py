@@ -8,9 +8,13 @@ value is refused with one line that names it; `training.configfile` reads TOML.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from bundle.manifest import NAME
+
+# Three scales of an 11-pixel window: below this side the term `ms_ssim` isn't defined.
+_MS_SSIM_SIDE = 44
 
 
 class ConfigError(ValueError):
@@ -42,6 +46,7 @@ class DataConfig:
             f"data.validation_fraction must be in [0, 1), not {self.validation_fraction}",
         )
         _require(self.cache_gib >= 0, f"data.cache_gib must not be negative: {self.cache_gib}")
+        _require(0 <= self.seed < 2**32, f"data.seed must be in [0, 2³²), not {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -121,11 +126,6 @@ class QuantizerConfig:
         _require(self.commitment >= 0, "quantizer.commitment must not be negative")
         _require(0 <= self.restart_below < 1, "quantizer.restart_below must be in [0, 1)")
 
-    @property
-    def bits(self) -> int:
-        """Bits one code takes when packed at a fixed length: ⌈log2 K⌉."""
-        return math.ceil(math.log2(self.size))
-
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -136,7 +136,7 @@ class LossConfig:
         l1: absolute error.
         multiscale: absolute error of the images halved once, twice and three times.
         gradient: absolute error of horizontal and vertical differences.
-        ms_ssim: 1 − multi-scale structural similarity (three scales).
+        ms_ssim: 1 − multi-scale structural similarity (three scales); needs crops of 44 pixels.
         lpips: learned perceptual distance; needs `lpips_weights`.
         lpips_weights: a TorchScript file that maps two image batches in [−1, 1] to distances.
     """
@@ -189,14 +189,23 @@ class OptimizerConfig:
         _require(self.steps >= 1, f"optimizer.steps must be positive, not {self.steps}")
         _require(self.batch >= 1, f"optimizer.batch must be positive, not {self.batch}")
         _require(self.learning_rate > 0, "optimizer.learning_rate must be positive")
+        _require(
+            0 <= self.final_learning_rate <= 1,
+            f"optimizer.final_learning_rate must be in [0, 1], not {self.final_learning_rate}",
+        )
         _require(self.warmup_steps >= 0, "optimizer.warmup_steps must not be negative")
+        _require(
+            all(0 <= beta < 1 for beta in self.betas),
+            f"optimizer.betas must be in [0, 1), not {list(self.betas)}",
+        )
+        _require(self.weight_decay >= 0, "optimizer.weight_decay must not be negative")
         _require(self.clip > 0, "optimizer.clip must be positive")
         _require(0 <= self.weight_ema < 1, "optimizer.weight_ema must be in [0, 1)")
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How the run goes on a machine; changes no result but through rounding.
+    """How the run goes on a machine; all but `seed` change no result but through rounding.
 
     Attributes:
         bf16: convolutions in bfloat16 where the device has it; the quantizer stays float32.
@@ -219,6 +228,7 @@ class RunConfig:
             min(self.log_every, self.validate_every, self.checkpoint_every) >= 1,
             "run.log_every, validate_every and checkpoint_every must be positive",
         )
+        _require(0 <= self.seed < 2**32, f"run.seed must be in [0, 2³²), not {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -226,7 +236,7 @@ class Config:
     """A whole training run.
 
     Attributes:
-        name: of the model, and of the bundle exported from it.
+        name: of the model, and of the bundle exported from it, whose rule it follows.
     """
 
     name: str
@@ -238,11 +248,19 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        _require(bool(self.name), "name must not be empty")
+        _require(
+            NAME.fullmatch(self.name) is not None,
+            f"name must match {NAME.pattern}, and {self.name!r} doesn't",
+        )
         _require(
             self.data.crop % self.network.stride == 0,
             f"data.crop ({self.data.crop}) must be a multiple of the stride "
             f"({self.network.stride}) that network.stem_stride and widths make",
+        )
+        _require(
+            self.loss.ms_ssim == 0 or self.data.crop >= _MS_SSIM_SIDE,
+            f"loss.ms_ssim needs data.crop of at least {_MS_SSIM_SIDE} pixels, "
+            f"not {self.data.crop}",
         )
 
     def to_dict(self) -> dict[str, Any]:

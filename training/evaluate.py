@@ -14,13 +14,14 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from bundle import BundleError
 from training.checkpoint import CheckpointError
 from training.codec import open_codec
+from training.config import ConfigError
 from training.data import DataError
 from training.evaluation import Evaluation, evaluate
+from training.losses import load_lpips
 from training.pictures import Pair, contact_sheet, pairs
 from training.report import to_html, to_markdown
 
@@ -95,12 +96,12 @@ def main(arguments: list[str] | None = None) -> int:
             options.data,
             peer_images=max(0, options.peers),
             labelled=options.labelled,
-            lpips=_load_lpips(options.lpips),
+            lpips=load_lpips(options.lpips) if options.lpips else None,
             console=Console(stderr=True),
         )
         out = options.out or Path("runs") / f"evaluation-{codec.name}"
         write(evaluation, pairs(codec, evaluation, options.data), out)
-    except (BundleError, CheckpointError, DataError) as error:
+    except (BundleError, CheckpointError, ConfigError, DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(to_markdown(evaluation))
@@ -116,16 +117,6 @@ def write(evaluation: Evaluation, pictures: Sequence[Pair], out: Path) -> None:
     (out / "metrics.md").write_text(to_markdown(evaluation), encoding="utf-8")
     (out / "report.html").write_text(to_html(evaluation, pictures), encoding="utf-8")
     (out / "contact-sheet.webp").write_bytes(contact_sheet(pictures))
-
-
-def _load_lpips(path: Path | None) -> nn.Module | None:
-    if path is None:
-        return None
-    try:
-        module: nn.Module = torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable TorchScript file") from error
-    return module
 
 
 if __name__ == "__main__":

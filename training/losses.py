@@ -5,11 +5,13 @@ Images are float `[n, 3, h, w]` in [−1, 1]; every term is a scalar mean.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config import LossConfig, QuantizerConfig
+from training.config import ConfigError, LossConfig, QuantizerConfig
 from training.metrics import ms_ssim
 from training.model import Output
 
@@ -20,6 +22,9 @@ class Losses(nn.Module):
     Args:
         loss: weights of the reconstruction terms.
         quantizer: gives the weight of the commitment term.
+
+    Raises:
+        ConfigError: the file with the LPIPS network can't be read.
     """
 
     def __init__(self, loss: LossConfig, quantizer: QuantizerConfig) -> None:
@@ -28,7 +33,7 @@ class Losses(nn.Module):
         self.quantizer = quantizer
         self.lpips: nn.Module | None = None
         if loss.lpips > 0:
-            self.lpips = torch.jit.load(loss.lpips_weights).eval()  # type: ignore[no-untyped-call]
+            self.lpips = load_lpips(Path(loss.lpips_weights))
 
     def forward(self, output: Output, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to minimise and its unweighted terms by name.
@@ -66,6 +71,19 @@ class Losses(nn.Module):
             terms["codebook"] = output.quantized.codebook
             total = total + terms["codebook"]
         return total, terms
+
+
+def load_lpips(path: Path) -> nn.Module:
+    """A TorchScript file that maps two image batches in [−1, 1] to distances, on the CPU.
+
+    Raises:
+        ConfigError: there is no such file, or it is no TorchScript.
+    """
+    try:
+        network: nn.Module = torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ConfigError(f"{path} is not a readable TorchScript file") from error
+    return network
 
 
 def multiscale_l1(made: Tensor, wanted: Tensor, scales: int = 3) -> Tensor:

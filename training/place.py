@@ -6,11 +6,17 @@ import contextlib
 import ctypes
 import dataclasses
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 
 import torch
 import torch.distributed
+
+from training.config import ConfigError
+
+# Others that torch knows are untried here.
+_DEVICES = re.compile(r"auto|cpu|cuda|cuda:[0-9]{1,3}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +29,18 @@ class Place:
 
 
 def choose_place(device: str) -> Place:
-    """The device and, under `torchrun`, the process group that its variables describe."""
+    """The device and, under `torchrun`, the process group that its variables describe.
+
+    Raises:
+        ConfigError: the device is none of auto, cpu, cuda and cuda:N, or isn't there.
+    """
+    if not _DEVICES.fullmatch(device):
+        raise ConfigError(f"--device is auto, cpu, cuda or cuda:N, not {device!r}")
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if cards else "cpu"
+    elif device.startswith("cuda") and int(device.partition(":")[2] or 0) >= cards:
+        raise ConfigError(f"--device {device} isn't there: torch can use {cards} CUDA devices here")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
         return Place(torch.device(device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -19,6 +20,40 @@ from training.model import Tokenizer, to_float
 # Validation looks at no more images than this, so that it stays a small part of the time.
 _VALIDATION_IMAGES = 32
 _PICTURES = 8
+
+
+class Stopwatch:
+    """How long a run has taken, and how fast its steps are.
+
+    Args:
+        before: seconds that the run had taken until it was resumed.
+    """
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._began = time.monotonic() - before
+        self._pace_began, self._steps = time.monotonic(), 0
+
+    def seconds(self) -> float:
+        """Of the whole run, validations and checkpoints among them."""
+        return time.monotonic() - self._began
+
+    def step(self) -> None:
+        """Counts a step."""
+        self._steps += 1
+
+    def pace(self) -> float:
+        """Steps a second since this was asked last, without what was done aside."""
+        now = time.monotonic()
+        pace = self._steps / max(now - self._pace_began, 1e-9)
+        self._pace_began, self._steps = now, 0
+        return pace
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leaves what is done meanwhile out of the pace; it counts as the run's time."""
+        began = time.monotonic()
+        yield
+        self._pace_began += time.monotonic() - began
 
 
 def figures_of(

@@ -11,7 +11,6 @@ import dataclasses
 import io
 import itertools
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from PIL import Image
 from rich.console import Console
 
 from bundle import Bundle, BundleError, open_bundle, write_bundle
-from bundle.manifest import CODEBOOK_FILE
+from bundle.manifest import CODEBOOK_FILE, NAME
 from training.calibration import Logits, probabilities
 from training.classification import Classification, classify
 from training.codec import BundleCodec, encode_images
@@ -44,7 +43,6 @@ from training.recognizer_bundle import (
 )
 from training.views import Views, encode_views
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _PARITY_IMAGES = 24
 _EXAMPLES = 16
 
@@ -152,8 +150,8 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
         DataError, BundleError, ParityError: nothing was written into the bundle.
     """
     name: str = options.name
-    if not _NAME.fullmatch(name):
-        raise DataError(f"a name must match {_NAME.pattern}, and {name!r} doesn't; give --name")
+    if not NAME.fullmatch(name):
+        raise DataError(f"a name must match {NAME.pattern}, and {name!r} doesn't; give --name")
     bundle = open_bundle(options.bundle)
     out: Path = options.out or options.bundle
     target = open_bundle(out) if out.exists() else bundle

@@ -40,10 +40,9 @@ def forward_macs(model: Tokenizer, crop: int) -> int:
     return count
 
 
-def step_seconds(config: Config, device: torch.device, repeats: int) -> float:
+def step_seconds(config: Config, losses: Losses, device: torch.device, repeats: int) -> float:
     """Median seconds of a training step on crops that are already on the device."""
     model = Tokenizer(config).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    losses = Losses(config.loss, config.quantizer).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
     side = config.data.crop
     pixels = torch.rand(config.optimizer.batch, 3, side, side, device=device) * 2 - 1
@@ -90,14 +89,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     try:
         config = override(load_config(options.config), options.set)
+        device = choose_place(options.device).device
+        losses = Losses(config.loss, config.quantizer).to(device)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     keep_freed_memory()
-    device = choose_place(options.device).device
     crop, batch = config.data.crop, config.optimizer.batch
     macs = 3 * batch * forward_macs(Tokenizer(config), crop)
-    seconds = step_seconds(config, device, options.repeats)
+    seconds = step_seconds(config, losses, device, options.repeats)
     machine = machine_rate(device, bf16=config.run.bf16, repeats=options.repeats)
     rate = macs / seconds
     print(f"{config.name}: {batch} crops of {crop}×{crop} a step, {macs / 1e9:.0f} GMAC")

@@ -11,7 +11,6 @@ import copy
 import dataclasses
 import math
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,19 @@ from training.losses import Losses
 from training.metrics import CodeCounter
 from training.model import Tokenizer, to_float
 from training.place import Place, choose_place, keep_freed_memory, stop_signal
-from training.progress import figures_of, log, progress, tell_data, validate
+from training.progress import Stopwatch, figures_of, log, progress, tell_data, validate
 
 
 class TrainingDiverged(ArithmeticError):
-    """The loss is no longer a number; the last good checkpoint is kept."""
+    """Loss or gradient is no longer a number; the last good checkpoint is kept."""
 
 
 def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
     """Trains a model, or goes on from `out/last.pt` where that exists.
 
     Args:
-        config: of the run. A resumed run takes all but the optimizer's and the run's
-            settings from its checkpoint and refuses to continue if they differ.
+        config: of the run. A resumed run may have other settings of the optimizer and, but
+            for the seed, of the run; that all others are its checkpoint's is checked.
         data: folders with images.
         out: folder for checkpoints and TensorBoard files.
         place: device and process.
@@ -52,10 +51,19 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
         the step in progress, with a checkpoint at exactly that step.
 
     Raises:
+        ConfigError: the batch can't be shared equally by the processes, or the LPIPS
+            network can't be read.
         DataError: nothing to train on.
         CheckpointError: `out/last.pt` can't be continued with this configuration.
-        TrainingDiverged: the loss became NaN or infinite.
+        TrainingDiverged: the loss or the gradient became NaN or infinite.
+        OSError: `out` can't be written to.
     """
+    if config.optimizer.batch % place.processes:
+        # Gradients are averaged over the processes: unequal shares would weigh unequally.
+        raise ConfigError(
+            f"optimizer.batch ({config.optimizer.batch}) must be a multiple of the "
+            f"{place.processes} processes that share it"
+        )
     console = Console(quiet=place.rank > 0, soft_wrap=True)
     folder = find_images(data)
     training_images, validation_images = split(folder, config.data.validation_fraction)
@@ -73,7 +81,8 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
     averaged = copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
     optimizer = _make_optimizer(model, config.optimizer)
     last = out / "last.pt"
-    first_step, facts = 0, {"images_seen": 0, "seconds": 0.0, "images": len(folder.paths)}
+    first_step, steps = 0, config.optimizer.steps
+    facts: dict[str, Any] = {"images_seen": 0, "seconds": 0.0, "images": len(folder.paths)}
     if last.exists():
         first_step, facts = _resume(last, config, model, averaged, optimizer)
         console.print(f"resuming {last} at step {first_step}")
@@ -86,6 +95,7 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
 
     def checkpoint(step: int) -> None:
         if place.rank == 0:
+            facts["seconds"] = watch.seconds()
             state = Checkpoint(
                 config,
                 step,
@@ -96,12 +106,9 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
             )
             save_checkpoint(last, state)
 
-    batches = crops.batches(
-        first_step, config.optimizer.steps, config.optimizer.batch, place.rank, place.processes
-    )
+    batches = crops.batches(first_step, steps, config.optimizer.batch, place.rank, place.processes)
     used = CodeCounter(config.quantizer.size)
-    started, steps_timed = time.monotonic(), 0
-    step = first_step
+    watch = Stopwatch(facts["seconds"])
     with stop_signal(place) as stopping, progress(console, config, first_step) as advance:
         for step, pixels in enumerate(batches, first_step):
             for group in optimizer.param_groups:
@@ -111,36 +118,33 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
             with torch.autocast(place.device.type, torch.bfloat16, enabled=config.run.bf16):
                 output = forward(images, step)
             loss, terms = losses(output, images)
-            _refuse_nan(loss, step, last)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip)
+            _refuse_nan(loss, norm, step, last)
             optimizer.step()
             _average(averaged, model, config.optimizer.weight_ema, step)
 
             done = step + 1
-            steps_timed += 1
+            watch.step()
             facts["images_seen"] += config.optimizer.batch
             used.add(output.quantized.codes)
             if done % config.run.log_every == 0:
-                elapsed = time.monotonic() - started
-                facts["seconds"] += elapsed
                 figures = figures_of(loss, terms, norm, used, optimizer)
-                figures["speed/images_per_second"] = config.optimizer.batch * steps_timed / elapsed
+                figures["speed/images_per_second"] = config.optimizer.batch * watch.pace()
                 log(console, board, figures, done)
-                used, started, steps_timed = CodeCounter(config.quantizer.size), time.monotonic(), 0
+                used = CodeCounter(config.quantizer.size)
             if done % config.run.validate_every == 0 and board is not None:
-                validate(averaged, validation_images, board, console, done, place.device)
-                started, steps_timed = time.monotonic(), 0
+                with watch.aside():
+                    validate(averaged, validation_images, board, console, done, place.device)
             stop = stopping()
-            if done % config.run.checkpoint_every == 0 or stop:
-                checkpoint(done)
+            if done % config.run.checkpoint_every == 0 or done == steps or stop:
+                with watch.aside():
+                    checkpoint(done)
             advance(done)
             if stop:
                 console.print(f"stopped by a signal after step {done}; the same command resumes")
                 break
-        else:
-            checkpoint(config.optimizer.steps)
     if board is not None:
         board.close()
     for broken in crops.broken:
@@ -176,10 +180,16 @@ def _resume(
 ) -> tuple[int, dict[str, Any]]:
     state = load_checkpoint(path)
     # How long and how fast may change on the way; what is learnt from what may not.
-    if dataclasses.replace(state.config, optimizer=config.optimizer, run=config.run) != config:
+    run = dataclasses.replace(config.run, seed=state.config.run.seed)
+    if dataclasses.replace(state.config, optimizer=config.optimizer, run=run) != config:
         raise CheckpointError(
             f"{path} was made with other settings than these; choose another --out, "
             "or give the same preset, file and --set as before"
+        )
+    if state.step > config.optimizer.steps:
+        raise CheckpointError(
+            f"{path} has done {state.step} steps, more than optimizer.steps "
+            f"({config.optimizer.steps}); choose another --out, or at least as many"
         )
     model.load_state_dict(state.model)
     averaged.load_state_dict(state.averaged)
@@ -199,12 +209,14 @@ def _average(averaged: Tokenizer, model: Tokenizer, decay: float, step: int) -> 
             target.copy_(sources[name])
 
 
-def _refuse_nan(loss: Tensor, step: int, last: Path) -> None:
-    if not torch.isfinite(loss):
+def _refuse_nan(loss: Tensor, norm: Tensor, step: int, last: Path) -> None:
+    # One look at both, since on CUDA each waits for the step. A gradient of NaN with a sound
+    # loss would reach the weights, and the averaged ones, a step before the loss shows it.
+    if not torch.isfinite(torch.stack([loss.detach(), norm])).all():
         kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint"
         raise TrainingDiverged(
-            f"the loss became {loss.item()} at step {step}; {kept}. "
-            "A lower optimizer.learning_rate or optimizer.clip usually helps"
+            f"at step {step} the loss became {loss.item()}, the gradient's norm {norm.item()}; "
+            f"{kept}. A lower optimizer.learning_rate or optimizer.clip usually helps"
         )
 
 
@@ -250,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = override(load_config(options.config), options.set)
         place = choose_place(options.device)
         last = train(config, options.data, options.out or Path("runs") / config.name, place)
-    except (ConfigError, DataError, CheckpointError) as error:
+    except (ConfigError, DataError, CheckpointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except TrainingDiverged as error:

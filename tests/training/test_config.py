@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
 
-from training.config import Config, ConfigError
+from training.config import Config, ConfigError, DataConfig, LossConfig, QuantizerConfig
 from training.configfile import PRESETS, from_dict, load_config, override
-from training.model import Tokenizer
+from training.losses import Losses
+from training.model import Output, Tokenizer
+from training.quantizer import Quantized
 
 
 @pytest.mark.parametrize("name", [path.stem for path in PRESETS.glob("*.toml")])
@@ -46,12 +49,16 @@ def test_round_trip():
     ("values", "words"),
     [
         ({}, "name"),
+        ({"name": "My Model"}, r"\[a-z0-9\].* and 'My Model' doesn't"),
+        ({"name": "x" * 65}, "name must match"),
         ({"name": "x", "nmae": 1}, "unknown setting nmae"),
         ({"name": "x", "data": {"corp": 8}}, "unknown setting data.corp"),
         ({"name": "x", "data": 3}, "table"),
         ({"name": "x", "data": {"crop": "96"}}, "data.crop"),
         ({"name": "x", "data": {"crop": True}}, "data.crop"),
         ({"name": "x", "data": {"crop": 100}}, "multiple of the stride"),
+        ({"name": "x", "data": {"seed": -1}}, "data.seed"),
+        ({"name": "x", "run": {"seed": 2**32}}, "run.seed"),
         ({"name": "x", "network": {"widths": [96]}}, "equally long"),
         ({"name": "x", "network": {"widths": ["a", "b"]}}, r"widths\[0\]"),
         ({"name": "x", "network": {"stem_stride": 3}}, "stem_stride"),
@@ -60,7 +67,11 @@ def test_round_trip():
         ({"name": "x", "quantizer": {"size": 1}}, "size"),
         ({"name": "x", "loss": {"mse": 0}}, "at least one"),
         ({"name": "x", "loss": {"lpips": 1.0}}, "lpips_weights"),
+        ({"name": "x", "data": {"crop": 40}, "loss": {"ms_ssim": 0.1}}, "ms_ssim.* 44 pixels"),
         ({"name": "x", "optimizer": {"betas": [0.9]}}, "2 values"),
+        ({"name": "x", "optimizer": {"betas": [2.0, 0.9]}}, "betas"),
+        ({"name": "x", "optimizer": {"weight_decay": -1.0}}, "weight_decay"),
+        ({"name": "x", "optimizer": {"final_learning_rate": 1.5}}, "final_learning_rate"),
         ({"name": "x", "optimizer": {"learning_rate": float("nan")}}, "finite"),
         ({"name": "x", "optimizer": {"steps": 0}}, "steps"),
     ],
@@ -92,3 +103,13 @@ def test_override(tiny: Config):
     for wrong in ("optimizer.stepz=1", "steps", "nothing.at.all=1", "optimizer.steps=many"):
         with pytest.raises(ConfigError):
             override(tiny, [wrong])
+
+
+def test_the_smallest_crop_for_ms_ssim_is_large_enough():
+    """Three scales of its 11-pixel window fit into the 44 pixels that a configuration must have."""
+    loss = LossConfig(ms_ssim=0.1)
+    Config(name="x", data=DataConfig(crop=48), loss=loss)
+    pixels = torch.zeros(1, 3, 44, 44)
+    output = Output(pixels, Quantized(pixels, pixels, pixels.mean(), pixels.mean()))
+    total, _ = Losses(loss, QuantizerConfig())(output, pixels)
+    assert torch.isfinite(total)
