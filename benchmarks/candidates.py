@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.inputs import form, request, tensor_request
 from benchmarks.servers import Server, ServerFailed
+from bundle import open_bundle
 
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
@@ -210,8 +211,7 @@ def start(candidate: Candidate, bundle: Path, threads: int, **settings: str) -> 
         environment = {
             "TESSERA_HOST": "127.0.0.1",
             "TESSERA_PORT": str(candidate.port),
-            "TESSERA_MODELS_DIR": str(bundle.resolve().parent),
-            "TESSERA_DEFAULT_MODEL": bundle.name,
+            **serving(bundle),
             "TESSERA_DEVICE": "cpu",
             "ORT_DISABLE_TELEMETRY": "1",
             **candidate.environment,
@@ -227,6 +227,15 @@ def start(candidate: Candidate, bundle: Path, threads: int, **settings: str) -> 
         BUILD / "logs" / f"{candidate.key}.log",
         candidate.pausable,
     )
+
+
+def serving(bundle: Path) -> dict[str, str]:
+    """Tessera's settings to serve a bundle by default, whatever lies in the folder beside it."""
+    model = open_bundle(bundle).manifest
+    return {
+        "TESSERA_MODELS_DIR": str(bundle.resolve().parent),
+        "TESSERA_DEFAULT_MODEL": f"{model.name}@{model.version}",
+    }
 
 
 def version(candidate: Candidate) -> str:

@@ -34,7 +34,7 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.candidates import BUILD, ROOT, TESSERA, start
-from benchmarks.inputs import jpegs, pixels, request
+from benchmarks.inputs import form, jpegs, pixels, request
 from benchmarks.servers import Server, send
 from bundle import Bundle, open_bundle
 
@@ -352,16 +352,7 @@ def agreement(bundle: Bundle, device: Device, small: bool) -> list[dict[str, Any
 
 def many_images(files: list[bytes], accept: str) -> bytes:
     """One request with several JPEG files."""
-    edge = "benchmark-form-edge"
-    body = b"".join(
-        f'--{edge}\r\nContent-Disposition: form-data; name="images"; filename="{i}.jpg"\r\n'
-        "Content-Type: image/jpeg\r\n\r\n".encode()
-        + jpeg
-        + b"\r\n"
-        for i, jpeg in enumerate(files)
-    )
-    body += f"--{edge}--\r\n".encode()
-    return request("/v1/encode", f"multipart/form-data; boundary={edge}", body, accept)
+    return request("/v1/encode", *form("images", *files), accept)
 
 
 def _client(port: int, raws: list[bytes], seconds: float, results: Any) -> None:

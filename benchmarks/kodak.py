@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.candidates import BUILD, ROOT
+from benchmarks.candidates import BUILD, ROOT, serving
 from benchmarks.servers import Server
 from bundle import open_bundle
 
@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--bundle", type=Path, default=ROOT / "models/photo-f8", metavar="DIR")
     options = parser.parse_args()
     metrics = open_bundle(options.bundle).manifest.metrics
-    environment = {"TESSERA_MODELS_DIR": str(options.bundle.parent), "TESSERA_HOST": "127.0.0.1"}
+    environment = {"TESSERA_HOST": "127.0.0.1", **serving(options.bundle)}
     command = [sys.executable, "-m", "app", "serve", "--port", str(_PORT)]
     started = time.monotonic()
     with Server(
