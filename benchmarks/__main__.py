@@ -8,7 +8,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks import compare, results, servers, service
 from benchmarks.candidates import BUILD, CANDIDATES, ROOT, install
@@ -17,9 +19,11 @@ from benchmarks.servers import ServerFailed
 from bundle import BundleError, open_bundle
 
 _RAW = BUILD / "results.json"
+# Of what is in it: figures kept by an older version of this code are of no use.
+_FORM = 2
 
 COMPARE = {
-    "quick": compare.Plan(seconds=1, open_seconds=3, retries=0),
+    "quick": compare.Plan(rounds=4, seconds=1, open_seconds=3, retries=0),
     "full": compare.Plan(rounds=7, seconds=3, open_seconds=10, open_rounds=3, retries=2),
 }
 SERVICE = {
@@ -41,7 +45,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "verb",
         choices=["setup", "quick", "full", "report"],
-        help="setup: install the peers; quick: 12 minutes; full: everything, about 45 "
+        help="setup: install the peers; quick: 10 minutes; full: everything, about 45 "
         "minutes; report: write RESULTS.md again from the last figures",
     )
     parser.add_argument("--bundle", type=Path, default=ROOT / "models/photo-f8", metavar="DIR")
@@ -72,13 +76,17 @@ def main(arguments: list[str] | None = None) -> int:
     threads = len(os.sched_getaffinity(0))
     chosen = [c for c in CANDIDATES if c.key in options.only.split(",")]
     parts = options.part or ["compare", "service"]
-    figures = json.loads(_RAW.read_text()) if _RAW.exists() else {}
-    started = time.monotonic()
+    figures = last_figures()
     if options.first:
         servers.go_first = True
         servers.favour(os.getpid())
     try:
         if options.verb == "report":
+            if not figures:
+                print(
+                    f"error: no figures in {_RAW}; run: python -m benchmarks quick", file=sys.stderr
+                )
+                return 1
             results.write(figures)
             return 0
         for candidate in chosen:
@@ -88,25 +96,40 @@ def main(arguments: list[str] | None = None) -> int:
         if options.verb == "setup":
             return 0
         bundle = open_bundle(options.bundle)
-        started = time.monotonic()
         plans = COMPARE[options.verb], SERVICE[options.verb]
         if options.rounds:
             plans = tuple(_with_rounds(plan, options.rounds) for plan in plans)  # type: ignore[assignment]
-        if "compare" in parts:
-            figures["compare"] = compare.compare(chosen, options.bundle, threads, plans[0], pacer)
-        if "service" in parts:
-            figures["service"] = service.measure(options.bundle, threads, plans[1])
+        measure: dict[str, Callable[[], dict[str, Any]]] = {
+            "compare": lambda: compare.compare(chosen, options.bundle, threads, plans[0], pacer),
+            "service": lambda: service.measure(options.bundle, threads, plans[1], pacer),
+        }
+        command = " ".join(["python -m benchmarks", *(arguments or sys.argv[1:])])
+        facts = results.facts(bundle, threads, command)
+        for part in parts:
+            started = time.monotonic()
+            figures[part] = measure[part]()
+            took = f"{(time.monotonic() - started) / 60:.1f} minutes"
+            keep(figures, part, {**facts, "took": took})
     except (BundleError, LoadFailed, ServerFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    minutes = (time.monotonic() - started) / 60
-    command = " ".join(["python -m benchmarks", *(arguments or sys.argv[1:])])
-    figures["facts"] = results.facts(bundle, threads, [command], minutes)
+    results.write(figures)
+    print("benchmarks/RESULTS.md is written")
+    return 0
+
+
+def last_figures() -> dict[str, Any]:
+    """What was measured last; empty if there is nothing that this version can read."""
+    kept: dict[str, Any] = json.loads(_RAW.read_text()) if _RAW.exists() else {}
+    return kept if kept.get("form") == _FORM else {}
+
+
+def keep(figures: dict[str, Any], part: str, facts: dict[str, str]) -> None:
+    """Write down figures, a part of them new and with these facts; those of the other stay."""
+    figures["form"] = _FORM
+    figures.setdefault("facts", {})[part] = facts
     _RAW.parent.mkdir(parents=True, exist_ok=True)
     _RAW.write_text(json.dumps(figures, indent=1))
-    results.write(figures)
-    print(f"benchmarks/RESULTS.md written after {minutes:.1f} minutes")
-    return 0
 
 
 def _with_rounds(plan: compare.Plan | service.Plan, rounds: int) -> compare.Plan | service.Plan:

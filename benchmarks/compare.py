@@ -80,7 +80,8 @@ def compare(
         servers: dict[str, Server] = {}
         for candidate in candidates:
             print(f"starting {candidate.title}", flush=True)
-            server = servers[candidate.key] = stack.enter_context(start(candidate, bundle, threads))
+            servers[candidate.key] = stack.enter_context(start(candidate, bundle, threads))
+        for server in servers.values():
             server.wait_ready()
         checked = {c.key: check(c, servers[c.key], bundle, plan.sides) for c in candidates}
         for server in servers.values():

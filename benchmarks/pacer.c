@@ -1,12 +1,21 @@
-/* Open-loop load: requests leave when the schedule says so, whether or not earlier ones have been
- * answered, and latency counts from the moment that was planned. A closed loop such as wrk's sends
- * less while the server is slow and so forgives it its worst moments ("coordinated omission").
+/* The two loads that wrk can't make.
  *
  *     pacer PORT REQUESTS RATE SECONDS SEED
  *
+ * An open loop: requests leave when the schedule says so, whether or not earlier ones have been
+ * answered, and latency counts from the moment that was planned. A closed loop such as wrk's sends
+ * less while the server is slow and so forgives it its worst moments ("coordinated omission").
  * Arrivals are a Poisson process of RATE per second from a seeded generator, so every server gets
- * the same schedule. REQUESTS is a file as wrk.lua reads it. Connections to 127.0.0.1 are kept
- * alive; one more is opened whenever none is free. The result is one line of JSON.
+ * the same schedule.
+ *
+ *     pacer PORT REQUESTS CLIENTS
+ *
+ * A closed loop that works off a list: each request is sent once, CLIENTS are under way at a time,
+ * and the clock stops at the last answer. wrk stops at a deadline, and leaves uncounted what is
+ * under way then: with large requests among small ones, the most expensive part of the work.
+ *
+ * REQUESTS is a file as wrk.lua reads it. Connections to 127.0.0.1 are kept alive; one more is
+ * opened whenever none is free. The result is one line of JSON.
  *
  * It understands what the servers here answer: HTTP/1.1 with Content-Length, or chunked.
  */
@@ -211,16 +220,24 @@ static double percentile(double share)
     return answered ? latencies[(size_t)ceil(share * answered) - 1] * 1000 : 0;
 }
 
-int main(int count, char **arguments)
+static void exchange(double pause)  /* waits for so many seconds at most */
 {
-    if (count != 6) { fputs("pacer PORT REQUESTS RATE SECONDS SEED\n", stderr); return 2; }
-    size_t kinds, planned = 0;
-    struct request *requests = read_requests(arguments[2], &kinds);
-    double rate = atof(arguments[3]), seconds = atof(arguments[4]);
-    uint64_t state = strtoull(arguments[5], NULL, 10);
-    port = atoi(arguments[1]);
-    latencies = calloc((size_t)(rate * seconds * 2) + 1000, sizeof *latencies);
-    poller = epoll_create1(0);
+    struct timespec timeout = { .tv_sec = (time_t)pause,
+                                .tv_nsec = (long)((pause - (time_t)pause) * 1e9) };
+    struct epoll_event events[64];
+    int ready = epoll_pwait2(poller, events, 64, &timeout, NULL);
+    for (int i = 0; i < ready; i++) {
+        struct connection *c = events[i].data.ptr;
+        if (c->fd >= 0 && events[i].events & EPOLLOUT) push(c);
+        if (c->fd >= 0 && events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) pull(c);
+    }
+}
+
+/* Returns how many requests were planned. */
+static size_t follow_schedule(const struct request *requests, size_t kinds, double rate,
+                              double seconds, uint64_t state)
+{
+    size_t planned = 0;
     double started = now(), due = started - log(uniform(&state)) / rate;
     double last = started + seconds;
     for (;;) {
@@ -231,16 +248,43 @@ int main(int count, char **arguments)
         }
         int waiting = due < last;
         if (!waiting && (answered + failed >= planned || time > last + GIVE_UP_AFTER_S)) break;
-        double pause = waiting ? due - time : 0.05;
-        struct timespec timeout = { .tv_sec = (time_t)pause,
-                                    .tv_nsec = (long)((pause - (time_t)pause) * 1e9) };
-        struct epoll_event events[64];
-        int ready = epoll_pwait2(poller, events, 64, &timeout, NULL);
-        for (int i = 0; i < ready; i++) {
-            struct connection *c = events[i].data.ptr;
-            if (c->fd >= 0 && events[i].events & EPOLLOUT) push(c);
-            if (c->fd >= 0 && events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) pull(c);
-        }
+        exchange(waiting ? due - time : 0.05);
+    }
+    return planned;
+}
+
+static void work_off(const struct request *requests, size_t count, size_t clients)
+{
+    size_t planned = 0, done = 0;
+    double heard = now();
+    while (done < count && now() < heard + GIVE_UP_AFTER_S) {
+        while (planned < count && planned - answered - failed < clients)
+            begin(&requests[planned++], now());
+        exchange(0.05);
+        if (answered + failed > done) heard = now();
+        done = answered + failed;
+    }
+}
+
+int main(int count, char **arguments)
+{
+    if (count != 4 && count != 6) {
+        fputs("pacer PORT REQUESTS RATE SECONDS SEED\npacer PORT REQUESTS CLIENTS\n", stderr);
+        return 2;
+    }
+    size_t kinds, planned;
+    struct request *requests = read_requests(arguments[2], &kinds);
+    port = atoi(arguments[1]);
+    poller = epoll_create1(0);
+    double started = now();
+    if (count == 4) {
+        latencies = calloc(planned = kinds, sizeof *latencies);
+        work_off(requests, kinds, strtoul(arguments[3], NULL, 10));
+    } else {
+        double rate = atof(arguments[3]), seconds = atof(arguments[4]);
+        latencies = calloc((size_t)(rate * seconds * 2) + 1000, sizeof *latencies);
+        planned = follow_schedule(requests, kinds, rate, seconds,
+                                  strtoull(arguments[5], NULL, 10));
     }
     double took = now() - started;
     qsort(latencies, answered, sizeof *latencies, ascending);

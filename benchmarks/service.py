@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,7 +20,7 @@ from benchmarks.bare import BareWorker
 from benchmarks.candidates import BUILD, TESSERA, TRITON, start
 from benchmarks.inputs import form as form_of
 from benchmarks.inputs import jpegs, request, write_requests
-from benchmarks.load import closed_loop
+from benchmarks.load import closed_loop, work_off
 from benchmarks.servers import Server, ServerFailed, send
 
 PACKED = "application/vnd.tessera.codes"
@@ -34,7 +35,7 @@ class Plan:
 
     Attributes:
         rounds: alternations.
-        seconds: of one measurement.
+        seconds: of one measurement, where it isn't a list that is worked off.
         large_sides: of the images that the cost of a megapixel is measured with.
         large_rounds: requests of each of them.
         idle_seconds: for how long idleness is watched.
@@ -49,7 +50,7 @@ class Plan:
     contended_seconds: float = 5
 
 
-def measure(bundle: Path, threads: int, plan: Plan) -> dict[str, Any]:
+def measure(bundle: Path, threads: int, plan: Plan, pacer: Path) -> dict[str, Any]:
     """All of it, on servers started for it."""
     results: dict[str, Any] = {}
     with (
@@ -59,9 +60,9 @@ def measure(bundle: Path, threads: int, plan: Plan) -> dict[str, Any]:
         server.wait_ready()
         steps: tuple[tuple[str, Callable[[], Any]], ...] = (
             ("idle", lambda: idle(server, plan)),
-            ("operations", lambda: operations(server, bare, plan)),
+            ("operations", lambda: operations(server, bare, plan, pacer)),
             ("formats", lambda: formats(server, plan)),
-            ("mixed", lambda: mixed(server, plan)),
+            ("mixed", lambda: mixed(server, plan, pacer)),
         )
         for name, step in steps:
             print(f"Tessera alone: {name}", flush=True)
@@ -121,7 +122,7 @@ def answers(server: Server, requests: Sequence[bytes]) -> list[bytes]:
 # --- measurements --------------------------------------------------------------------------------
 
 
-def operations(server: Server, bare: BareWorker, plan: Plan) -> list[dict[str, Any]]:
+def operations(server: Server, bare: BareWorker, plan: Plan, pacer: Path) -> list[dict[str, Any]]:
     """Encoding, decoding, embedding and, where the model carries a recognizer, classifying.
 
     8 clients, one image or grid in a request, or `TOGETHER` where the title says so, beside ONNX
@@ -149,7 +150,11 @@ def operations(server: Server, bare: BareWorker, plan: Plan) -> list[dict[str, A
             groups = [files[i : i + TOGETHER] for i in range(0, len(files), TOGETHER)]
             encoding = [encode_many_request(group) for group in groups]
             asked = [classify_request(c) for c in answers(server, encoding)]
+            # The images of all clients share batches, so that many requests end together: they
+            # are counted to the end, some seconds of work.
+            encoding = list(islice(cycle(encoding), 128 if side == 64 else 16))
             kinds.append((f"encode JPEG{many}", "encode", side, encoding))
+            asked = list(islice(cycle(asked), 128))
             kinds.append((f"classify codes{many}", "recognize", side, asked))
         kinds.append(
             ("embed JPEG", "encode", side, [embed_request(j, "image/jpeg") for j in files])
@@ -157,11 +162,14 @@ def operations(server: Server, bare: BareWorker, plan: Plan) -> list[dict[str, A
     for _ in range(plan.rounds):
         for title, what, side, requests in kinds:
             path = write_requests(BUILD / "requests/operation.bin", requests)
-            layout, batch = bare.best(what, side, 0.3)
-            result = closed_loop(server, path, 8, plan.seconds)
-            result["per_second"] *= TOGETHER if title.endswith(many) else 1
+            layout, batch = bare.best(what, side, plan.seconds / 5)
+            if title.endswith(many):
+                result = work_off(server, path, pacer, 8)
+                result["per_second"] *= TOGETHER
+            else:
+                result = closed_loop(server, path, 8, plan.seconds)
             server.wait_idle()
-            limit = bare.rate(what, side, layout, batch, min(1.0, plan.seconds))
+            limit = bare.rate(what, side, layout, batch, plan.seconds / 2)
             rows.append({"title": title, "side": side, "bare_per_second": limit, **result})
     return rows
 
@@ -197,52 +205,50 @@ def formats(server: Server, plan: Plan) -> list[dict[str, Any]]:
     return rows
 
 
-def mixed(server: Server, plan: Plan) -> dict[str, Any]:
+def mixed(server: Server, plan: Plan, pacer: Path) -> dict[str, Any]:
     """Sizes 64 to 1024; encode, decode and embed together, against each of them alone.
 
-    If part i takes 1/vᵢ of the server's time for each request, a mix with shares sᵢ should do
-    1 / Σ sᵢ/vᵢ requests a second.
+    16 clients work off one list of requests that has all parts evenly spread, and the same
+    requests part by part. Each run is counted to its last answer, so both have done the same work:
+    the parts' times added up are what the mix should take. A run's end, where fewer than 16 are
+    left, comes nine times in the parts and once in the mix, which may so be a little faster.
     """
-    parts: dict[str, tuple[float, list[bytes]]] = {}
-    # Shares fall with size, so that each part takes comparable time.
-    windows: dict[str, float] = {}
-    for side, share in ((64, 16), (256, 4), (1024, 1)):
-        files = jpegs(side, 16 if side <= 256 else 4)
+    parts: dict[str, list[bytes]] = {}
+    # So many that large and small take about as long.
+    for side, count in ((64, 512), (256, 64), (1024, 8)):
+        files = jpegs(side, min(count, 48))
         codes = codes_of(server, files)
         for title, requests in (
             ("encode", [encode_request(jpeg) for jpeg in files]),
             ("decode", [decode_request(c, "image/webp") for c in codes]),
             ("embed", [embed_request(j, "image/jpeg") for j in files]),
         ):
-            parts[f"{title} {side}²"] = share, requests
-            # Few large images are answered in a second: what is cut off at the end would count.
-            windows[f"{title} {side}²"] = plan.seconds * (6 if side > 512 else 1)
-    whole = sum(share for share, _ in parts.values())
-    alone: dict[str, list[float]] = {name: [] for name in parts}
-    together: list[float] = []
-    everything = _interleaved([(int(share), requests) for share, requests in parts.values()])
+            parts[f"{title} {side}²"] = list(islice(cycle(requests), count))
+    everything = _interleaved(list(parts.values()))
     errors = 0
-    for _ in range(-(-plan.rounds // 2)):
-        for name, (_, requests) in parts.items():
-            path = write_requests(BUILD / "requests/part.bin", requests)
-            result = closed_loop(server, path, 16, windows[name])
-            errors += result["errors"]
-            alone[name].append(result["per_second"])
-            server.wait_idle()
-        path = write_requests(BUILD / "requests/mixed.bin", everything)
-        result = closed_loop(server, path, 16, 12 * plan.seconds)
+
+    def seconds(requests: Sequence[bytes]) -> tuple[float, float]:
+        """That these requests take, and the p99 of their latencies in milliseconds."""
+        nonlocal errors
+        path = write_requests(BUILD / "requests/mixed.bin", requests)
+        result = work_off(server, path, pacer, 16)
         errors += result["errors"]
-        together.append(result["per_second"])
-        server.wait_idle()
-    rates = {name: median(values) for name, values in alone.items()}
-    expected = 1 / sum(share / whole / rates[name] for name, (share, _) in parts.items())
+        return result["seconds"], result["p99_ms"]
+
+    alone: dict[str, list[float]] = {name: [] for name in parts}
+    together: list[tuple[float, float]] = []
+    for _ in range(-(-plan.rounds // 2)):
+        for name, requests in parts.items():
+            alone[name].append(seconds(requests)[0])
+        together.append(seconds(everything))
+    took = {name: median(values) for name, values in alone.items()}
     return {
-        "alone": rates,
-        "shares": {name: share / whole for name, (share, _) in parts.items()},
-        "expected": expected,
-        "measured": median(together),
+        "alone": {name: len(requests) / took[name] for name, requests in parts.items()},
+        "shares": {name: len(requests) / len(everything) for name, requests in parts.items()},
+        "expected": len(everything) / sum(took.values()),
+        "measured": len(everything) / median(taken for taken, _ in together),
         "errors": errors,
-        "p99_ms": result["p99_ms"],
+        "p99_ms": median(p99 for _, p99 in together),
     }
 
 
@@ -331,13 +337,9 @@ def _contended(rate: Callable[[], float], rounds: int) -> dict[str, float]:
 # --- details -------------------------------------------------------------------------------------
 
 
-def _interleaved(parts: Sequence[tuple[int, Sequence[bytes]]]) -> list[bytes]:
-    """One long cycle in which each part comes in proportion to its share, evenly spread."""
-    rounds = 16
-    placed = []
-    for share, requests in parts:
-        count = share * rounds
-        placed += [((i + 0.5) / count, requests[i % len(requests)]) for i in range(count)]
+def _interleaved(parts: Sequence[Sequence[bytes]]) -> list[bytes]:
+    """All of them in one list, each part evenly spread over it."""
+    placed = [((i + 0.5) / len(part), one) for part in parts for i, one in enumerate(part)]
     return [one for _, one in sorted(placed, key=lambda pair: pair[0])]
 
 

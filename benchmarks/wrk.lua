@@ -26,9 +26,10 @@ end
 function done(summary, latency, _)
    local errors = summary.errors
    print(string.format(
-      "JSON{\"requests\": %d, \"seconds\": %.6f, \"errors\": %d, \"p50_ms\": %.3f, "
-         .. "\"p99_ms\": %.3f, \"max_ms\": %.3f}",
+      "JSON{\"requests\": %d, \"answered\": %d, \"seconds\": %.6f, \"errors\": %d, "
+         .. "\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"max_ms\": %.3f}",
       summary.requests,
+      summary.requests - errors.status, -- wrk counts refusals among the requests that are done
       summary.duration / 1e6,
       errors.connect + errors.read + errors.write + errors.status + errors.timeout,
       latency:percentile(50) / 1e3,

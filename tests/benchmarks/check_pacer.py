@@ -1,4 +1,4 @@
-"""The open-loop load generator, which needs a C compiler: run by `make bench-check`."""
+"""The load generators, which need a C compiler and wrk: run by `make bench-check`."""
 
 import http.server
 import json
@@ -6,11 +6,14 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from benchmarks.inputs import form, request, write_requests
-from benchmarks.load import build_pacer
+from benchmarks.load import build_pacer, closed_loop, work_off
+from benchmarks.servers import Server
 
 
 @pytest.fixture
@@ -62,3 +65,35 @@ def test_pacer_sends_its_schedule_and_counts_errors(
     assert found["errors"] == len(asked) // 10
     assert found["answered"] == found["requests"] - found["errors"]
     assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
+
+
+def loaded(port: int) -> Server:
+    """What the load needs to know of a server that isn't a process."""
+    return cast("Server", SimpleNamespace(port=port, cpu_s=lambda: 0.0))
+
+
+def test_a_list_is_worked_off_to_its_end(
+    tmp_path: Path, counting_server: tuple[int, list[str]]
+) -> None:
+    """Each request is sent once; refusals are errors, and don't count in what was answered."""
+    port, asked = counting_server
+    forms = [form("image", b"number %d." % i) for i in range(95)]
+    path = write_requests(tmp_path / "requests.bin", [request("/", *one) for one in forms])
+    found = work_off(loaded(port), path, build_pacer(tmp_path), 8)
+    assert sorted(asked) == sorted(body.decode() for _, body in forms)
+    assert (found["requests"], found["answered"], found["errors"]) == (95, 86, 9)
+    assert found["connections"] == 8
+    assert found["per_second"] == pytest.approx(86 / found["seconds"])
+
+
+def test_a_closed_loop_counts_what_was_answered(
+    tmp_path: Path, counting_server: tuple[int, list[str]]
+) -> None:
+    """Refusals, which wrk counts among its requests, are no answers."""
+    port, _ = counting_server
+    path = write_requests(tmp_path / "requests.bin", [request("/", *form("image", b"1"))])
+    found = closed_loop(loaded(port), path, 2, 1)
+    assert found["errors"] == pytest.approx(found["requests"] / 10, abs=1)
+    assert found["per_second"] * found["seconds"] == pytest.approx(
+        found["requests"] - found["errors"]
+    )
