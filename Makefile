@@ -221,6 +221,7 @@ image-check: $(VENV)/.stamp-dev ## build both images and prove them by running t
 ## Cluster
 .PHONY: deploy-check cluster-check ray-check tokenize-check
 $(VENV)/.stamp-deploy: pyproject.toml $(VENV)/.stamp-dev
+	$(PY) $(PIP) --upgrade 'pip>=25.1'  # of which --group is new
 	$(PY) $(PIP) --group deploy
 	@touch $@
 

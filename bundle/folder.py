@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.errors import (
+    BundleError,
     BundleExists,
     FileMissing,
     GraphMissing,
@@ -98,7 +99,10 @@ def open_bundle(path: Path) -> Bundle:
         text = stream.read(MAX_MANIFEST_BYTES + 1)
     if len(text) > MAX_MANIFEST_BYTES:
         raise ManifestTooLarge(f"{path.name}: the manifest is over {MAX_MANIFEST_BYTES} bytes")
-    bundle = Bundle(path, parse_manifest(text))
+    try:
+        bundle = Bundle(path, parse_manifest(text))
+    except BundleError as error:
+        raise type(error)(f"{path.name}: {error}") from error
     for name in bundle.manifest.files:
         bundle.read(name)
     return bundle

@@ -71,7 +71,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _bundles(settings)
     try:
         models = load_models(
-            settings.models_dir, settings.default_model, device, settings.precision
+            settings.models_dir,
+            settings.default_model,
+            device,
+            settings.precision,
+            tile_pixels=settings.max_tile_pixels,
         )
     except ModelsRefused as error:
         yield Finding("models", "bad", str(error), _models_advice(settings))

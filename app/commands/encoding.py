@@ -93,7 +93,14 @@ def load_model(task: Task) -> Model:
     try:
         device = choose_device(settings.device, settings.threads)
         default = settings.default_model or task.model
-        models = load_models(settings.models_dir, default, device, settings.precision, beside=True)
+        models = load_models(
+            settings.models_dir,
+            default,
+            device,
+            settings.precision,
+            tile_pixels=settings.max_tile_pixels,
+            beside=True,
+        )
         return models.get(task.model)
     except (DeviceUnavailable, ModelsRefused, TesseraError) as error:
         raise CommandFailed(str(error), UNAVAILABLE) from error

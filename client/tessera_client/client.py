@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
@@ -153,7 +153,9 @@ class Client(Base):
 
     def models(self) -> list[dict[str, Any]]:
         """What the loaded models' manifests say."""
-        found: list[dict[str, Any]] = self._run(flows.get("/v1/models", self._policy))["data"]
+        found: list[dict[str, Any]] = self._run(
+            flows.get("/v1/models", self._policy), threading.Event()
+        )["data"]
         return found
 
     def is_ready(self) -> bool:
@@ -164,19 +166,27 @@ class Client(Base):
             return False
 
     def _all(self, made: list[Flow[_T]]) -> list[_T]:
+        given_up = threading.Event()
         if len(made) == 1:
-            return [self._run(made[0])]
-        with ThreadPoolExecutor(self._concurrency) as pool:
-            waiting = [pool.submit(self._run, flow) for flow in made]
-            try:
-                return [one.result() for one in waiting]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            return [self._run(made[0], given_up)]
+        # Not as a context manager, which would wait for all of them after the first has failed.
+        pool = ThreadPoolExecutor(self._concurrency)
+        try:
+            waiting = [pool.submit(self._run, flow, given_up) for flow in made]
+            ended, _ = wait(waiting, return_when=FIRST_EXCEPTION)
+            for one in waiting:
+                if one in ended:
+                    one.result()  # raises what has failed
+            return [one.result() for one in waiting]
+        finally:
+            given_up.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, flow: Flow[_T]) -> _T:
+    def _run(self, flow: Flow[_T], given_up: threading.Event) -> _T:
         answer: Any = None
         while True:
+            if given_up.is_set():
+                raise CancelledError
             try:
                 step = flow.send(answer)
             except StopIteration as end:
@@ -185,7 +195,7 @@ class Client(Base):
             if isinstance(step, flows.Read):
                 answer = read(step)
             elif isinstance(step, flows.Pause):
-                time.sleep(step.seconds)
+                given_up.wait(step.seconds)
                 answer = None
             else:
                 try:

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -23,6 +24,7 @@ from app.packed import MEDIA_TYPE as PACKED
 from app.recognition import main_region
 from app.sessions import GraphRefused
 from bundle import open_bundle, write_bundle
+from bundle.manifest import CODEBOOK_FILE, REQUIRED_GRAPHS
 
 NPY = "application/x-npy"
 PNG = {"content-type": "image/png"}
@@ -383,6 +385,26 @@ def test_codes_of_another_space_are_refused(service):
     """They would be nonsense here."""
     answer = service.post("/v1/classify", json=grids("0" * 64, [[1]]))
     assert (answer.status_code, answer.json()["code"]) == (409, "code_space_mismatch")
+
+
+def test_codes_of_an_older_version_are_labelled_under_the_bare_name(
+    run_app, recognizing_bundle, code_space, blue, tmp_path
+):
+    """Even where the newest version has another code space, and no recognizer."""
+    shutil.copytree(recognizing_bundle, tmp_path / "old")
+    old = open_bundle(recognizing_bundle)
+    graphs = {name: old.manifest.graphs[name] for name in REQUIRED_GRAPHS}
+    manifest = dataclasses.replace(
+        old.manifest, version="2", code_space="ab" * 32, recognizers={}, graphs=graphs
+    )
+    theirs = {file for graph in graphs.values() for file in graph.files.values()}
+    files = {name: old.read(name) for name in theirs | {CODEBOOK_FILE}}
+    write_bundle(tmp_path / "new", manifest, files)
+    with run_app(models_dir=tmp_path) as client:
+        body = grids(code_space, [[blue]])
+        for params in ({}, {"model": "tiny"}, {"model": "tiny@1"}):
+            item = item_of(client, body, **params)
+            assert item["labels"][0]["label"] == "blue"
 
 
 def test_an_array_of_codes_must_name_its_model(service):

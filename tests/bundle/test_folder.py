@@ -74,9 +74,9 @@ def test_oversized_manifest(folder):
 
 
 def test_newer_version(folder):
-    """A manifest of a newer version is refused by its number."""
+    """A manifest of a newer version is refused by the folder's name and its number."""
     edit_manifest(folder, lambda values: values.update(format_version=99))
-    with pytest.raises(VersionUnsupported, match="99"):
+    with pytest.raises(VersionUnsupported, match=f"^{folder.name}: .*99"):
         open_bundle(folder)
 
 

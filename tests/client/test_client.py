@@ -6,6 +6,9 @@ import asyncio
 import io
 import subprocess
 import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +224,31 @@ def test_client_stands_alone():
     absent = ["PIL", "app", "bundle", "training", "pydantic", "fastapi", "onnxruntime"]
     code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import tessera_client"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT / "client", check=True, timeout=60)
+
+
+def test_one_failed_batch_ends_the_wait_for_the_others(pictures):
+    """While one is refused for good, another would be asked again for two minutes."""
+    asked = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            asked.append(self.path)
+            self.send_response(401 if len(asked) == 2 else 503)
+            self.send_header("retry-after", "1")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        started = time.monotonic()
+        with Client(url, batch_images=1, concurrency=2) as client:
+            with pytest.raises(ServerError) as caught:
+                client.encode(pictures[:4])
+            assert caught.value.status == 401
+        assert time.monotonic() - started < 30
+        server.shutdown()
