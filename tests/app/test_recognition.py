@@ -395,14 +395,14 @@ def test_codes_of_an_older_version_are_labelled_under_the_bare_name(
     old = open_bundle(recognizing_bundle)
     graphs = {name: old.manifest.graphs[name] for name in REQUIRED_GRAPHS}
     manifest = dataclasses.replace(
-        old.manifest, version="2", code_space="ab" * 32, recognizers={}, graphs=graphs
+        old.manifest, version="3", code_space="ab" * 32, recognizers={}, graphs=graphs
     )
     theirs = {file for graph in graphs.values() for file in graph.files.values()}
     files = {name: old.read(name) for name in theirs | {CODEBOOK_FILE}}
     write_bundle(tmp_path / "new", manifest, files)
     with run_app(models_dir=tmp_path) as client:
         body = grids(code_space, [[blue]])
-        for params in ({}, {"model": "tiny"}, {"model": "tiny@1"}):
+        for params in ({}, {"model": "tiny"}, {"model": "tiny@2"}):
             item = item_of(client, body, **params)
             assert item["labels"][0]["label"] == "blue"
 
