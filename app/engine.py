@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from app.errors import Internal
+from app.errors import ImageTooLarge, Internal
 from app.sessions import GraphRefused, load_graph, one_line
 from app.tiles import in_tiles
 
@@ -60,6 +60,14 @@ _LARGE_RUN_PIXELS = 2**20
 _QUANTIZER_LATENTS = 512
 
 _WARM_UP_SIDES = (64, 256)
+
+# What ONNX Runtime says where there is too little memory: its arena, C++, CUDA and its arena.
+_OUT_OF_MEMORY = (
+    "Failed to allocate memory",
+    "bad_alloc",
+    "out of memory",
+    "smaller than requested bytes",
+)
 
 
 class Graphs:
@@ -268,7 +276,16 @@ class Graphs:
         run = self._sessions[graph]
         dtype = self._manifest.graphs[graph].inputs[0].dtype
         feed = np.ascontiguousarray(values, dtype=dtype)
-        outputs: list[NDArray[Any]] = run.run(None, {run.get_inputs()[0].name: feed}, options)
+        try:
+            outputs: list[NDArray[Any]] = run.run(None, {run.get_inputs()[0].name: feed}, options)
+        except Exception as error:
+            # ONNX Runtime has no class of its own for it.
+            if any(sign in str(error) for sign in _OUT_OF_MEMORY):
+                raise ImageTooLarge(
+                    "there isn't enough memory here and now for an item of this size: "
+                    "send a smaller one, or ask again later"
+                ) from error
+            raise
         return outputs
 
     def _options(self, pixels: int) -> Any:

@@ -129,7 +129,7 @@ class TooManyImages(LimitExceeded):
 
 
 class ImageTooLarge(LimitExceeded):
-    """An image has more pixels than TESSERA_MAX_PIXELS."""
+    """An image has more pixels than TESSERA_MAX_PIXELS, or than there is memory for."""
 
     code, status, title = "image_too_large", 413, "Image too large"
 

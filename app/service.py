@@ -303,7 +303,7 @@ class Service:
                 if now - ran > _CANARY_AFTER_S and model not in self._canaries:
                     self._canaries.add(model)
                     canary = self._spawn(self._canary(model))
-                    canary.add_done_callback(lambda _, model=model: self._canaries.discard(model))
+                    canary.add_done_callback(partial(self._canary_ended, model))
             self.metrics.ready.set(self._reason() is None)
 
     async def _canary(self, model: Model) -> None:
@@ -315,6 +315,9 @@ class Service:
                 await self.batcher.submit_prepared(work)
         except Exception as error:  # noqa: BLE001  (whatever it is, readiness will show it)
             _log.warning("the canary of %s failed: %s", model.id, type(error).__name__)
+
+    def _canary_ended(self, model: Model, _: asyncio.Task[None]) -> None:
+        self._canaries.discard(model)
 
     def _depth(self) -> int:
         return self._batcher.depth if self._batcher is not None else 0

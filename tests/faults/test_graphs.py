@@ -34,9 +34,16 @@ def together(server, files):
     return [item.get("codes") or item["error"] for item in answer.json()["data"]]
 
 
-@pytest.mark.parametrize("kind", ["raise", "nan", "tebibytes"])
-def test_a_poisoned_item_harms_no_other(server, examples, poisoned, kind):
-    """In one batch with it, the others are answered right; it fails alone, with 500."""
+@pytest.mark.parametrize(
+    ("kind", "code", "status"),
+    [
+        ("raise", "internal", 500),
+        ("nan", "internal", 500),
+        ("tebibytes", "image_too_large", 413),
+    ],
+)
+def test_a_poisoned_item_harms_no_other(server, examples, poisoned, kind, code, status):
+    """In one batch with it, the others are answered right; it fails alone."""
     good = [example for example in examples if len(example[1]) == 2]  # 16 × 16
     files = [file for file, _ in good]
     files.insert(3, poisoned(kind))
@@ -47,11 +54,11 @@ def test_a_poisoned_item_harms_no_other(server, examples, poisoned, kind):
         answers = together(server, files)
         assert busy.result().status_code == 200
     error = answers.pop(3)
-    assert (error["code"], error["status"]) == ("internal", 500)
+    assert (error["code"], error["status"]) == (code, status)
     assert answers == [codes for _, codes in good]
     assert server.metric("tessera_batch_items_count") - before < len(files)
     alone = server.post("/v1/encode", poisoned(kind))
-    assert (alone.status_code, alone.json()["code"]) == (500, "internal")
+    assert (alone.status_code, alone.json()["code"]) == (status, code)
     assert "onnx" not in alone.text.lower()
     assert server.get("/readyz").status_code == 200
 
