@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle import Bundle, BundleError, open_bundle
-from training.checkpoint import CheckpointError, load_checkpoint
+from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from training.config import Config, ConfigError
 from training.configfile import from_dict
 from training.data import Pixels
@@ -158,28 +158,29 @@ def open_codec(path: Path, precision: str = "fp32", threads: int = 0) -> Codec:
 
     Raises:
         BundleError: the folder is not a sound bundle, or lacks the precision.
-        CheckpointError: the file is not a checkpoint of this version, or another
-            precision than fp32 is wanted of it.
+        CheckpointError: the file is not a checkpoint of this version or is a plain
+            autoencoder's, or another precision than fp32 is wanted of it.
     """
     if path.is_dir():
         return BundleCodec(open_bundle(path), precision, threads)
     if precision != "fp32":
         raise CheckpointError(f"a checkpoint runs in fp32; {precision} needs an exported bundle")
-    return CheckpointCodec(tokenizer_of(path))
+    return CheckpointCodec(tokenizer_of(load_checkpoint(path)))
 
 
-def tokenizer_of(path: Path) -> Tokenizer:
+def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
     """The model of a checkpoint with its averaged weights, on the CPU and ready to run.
 
     Raises:
-        CheckpointError: not a checkpoint of this version, or its weights don't fit it.
+        CheckpointError: a plain autoencoder, which has no codes, or its weights don't fit it.
     """
-    checkpoint = load_checkpoint(path)
+    if checkpoint.config.quantizer.kind == "none":
+        raise CheckpointError("a plain autoencoder (quantizer.kind = none) has no codes")
     model = Tokenizer(checkpoint.config)
     try:
         model.load_state_dict(checkpoint.averaged)
     except RuntimeError as error:
-        raise CheckpointError(f"the weights in {path} don't fit its configuration") from error
+        raise CheckpointError("the checkpoint's weights don't fit its configuration") from error
     model.eval().requires_grad_(requires_grad=False)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model

@@ -9,9 +9,10 @@ training, of `python -m training.learn_embedder`, is judged in its bundle.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from rich.console import Console
 from torch import Tensor
 
 from bundle import BundleError, open_bundle
-from training.checkpoint import CheckpointError
+from training.checkpoint import CheckpointError, load_checkpoint
 from training.codec import CheckpointCodec, Codes, encode_images, tokenizer_of
 from training.contexts import context_vectors, context_words
 from training.copies import Search, held_out, prepare_search, read_photographs
@@ -197,6 +198,15 @@ def table_row(row: Comparison) -> str:
     return f"| {' | '.join([*cells, f'{row.seconds:.0f}'])} |"
 
 
+def table(
+    fits: Mapping[str, Callable[[], Callable[[Tensor], Tensor]]], material: Material
+) -> Iterator[str]:
+    """Lines of the Markdown table, each as soon as its candidate is judged."""
+    yield table_head()
+    for name, fit in fits.items():
+        yield table_row(compare(name, fit, material))
+
+
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line; see `--help`."""
     parser = argparse.ArgumentParser(
@@ -230,25 +240,25 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     console = Console(stderr=True)
     try:
-        model = tokenizer_of(options.checkpoint)
+        model = tokenizer_of(load_checkpoint(options.checkpoint))
         paths, photographs = read_photographs(options.data)
         labelled = read_labelled(options.labelled)
         bundles = {path: embedder_of_bundle(path, model) for path in options.bundle}
         console.print(f"encoding {len(photographs)} photographs and the labelled images")
         material = prepare(model, photographs, held_out(paths), labelled)
-    except (BundleError, CheckpointError, DataError) as error:
+        fits: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {**candidates(material)}
+        for path, embedder in bundles.items():
+            fits[f"of {path}"] = partial(lambda made: made, embedder)
+        # Opened before the long part: its table should have a place to go.
+        file = options.out.open("w", encoding="utf-8") if options.out else None
+        with file or contextlib.nullcontext():
+            for line in table(fits, material):
+                print(line, flush=True)
+                if file is not None:
+                    print(line, file=file, flush=True)
+    except (BundleError, CheckpointError, DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    lines = [table_head()]
-    print(lines[0], flush=True)
-    fits: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {**candidates(material)}
-    for path, embedder in bundles.items():
-        fits[f"of {path}"] = partial(lambda made: made, embedder)
-    for name, fit in fits.items():
-        lines.append(table_row(compare(name, fit, material)))
-        print(lines[-1], flush=True)
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
 
 

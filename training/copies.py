@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.codec import Codec, Codes, encode_images
-from training.data import DataError, Pixels, find_images, in_validation, read_image
+from training.data import (
+    DataError,
+    Pixels,
+    decoded,
+    find_images,
+    in_validation,
+    reduced,
+    tell_broken,
+)
 from training.edits import EDITS, random_edit
-from training.embedder import apply_to_grids, reduced
+from training.embedder import apply_to_grids
 
 # Codes along one side of the copies that are learnt from.
 COPY_SIDE = 14
@@ -74,13 +83,13 @@ def read_photographs(folders: Sequence[Path], largest: int = 0) -> tuple[list[Pa
     Raises:
         DataError: a folder is missing, or nothing in them can be read.
     """
+    folder = find_images(folders)
+    broken = list(folder.broken)
     paths, images = [], []
-    for path in find_images(folders).paths:
-        try:
-            images.append(reduced(read_image(path), largest) if largest else read_image(path))
-            paths.append(path)
-        except OSError as error:
-            print(f"unreadable, passed over: {path} ({error})", file=sys.stderr)
+    for path, image in decoded(folder.paths, broken):
+        paths.append(path)
+        images.append(reduced(image, largest) if largest else image)
+    tell_broken(broken, partial(print, file=sys.stderr))
     if not images:
         raise DataError("not one image could be decoded")
     return paths, images

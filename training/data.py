@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ Pixels = NDArray[np.uint8]
 # What Pillow reads and people keep photographs in. Other files in the folder are passed over
 # without a word; a file that is named like an image but can't be read is reported.
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"})
+# Broken files that are named one by one.
+_NAMED = 20
 
 
 class DataError(ValueError):
@@ -99,6 +101,44 @@ def read_image(path: Path) -> Pixels:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on broken files
         raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def decoded(paths: Iterable[Path], broken: list[Broken]) -> Iterator[tuple[Path, Pixels]]:
+    """Each image with its path, one at a time.
+
+    Args:
+        paths: of the files.
+        broken: those that can't be decoded are added to this and passed over.
+    """
+    for path in paths:
+        try:
+            yield path, read_image(path)
+        except OSError as error:
+            broken.append(Broken(path, str(error)))
+
+
+def tell_broken(broken: Sequence[Broken], tell: Callable[[str], object]) -> None:
+    """Names files that were passed over, a line each; of very many, the first 20."""
+    for one in broken[:_NAMED]:
+        tell(f"unreadable, passed over: {one.path} ({one.reason})")
+    if len(broken) > _NAMED:
+        tell(f"… and {len(broken) - _NAMED} more")
+
+
+def reduced(image: Pixels, side: int) -> Pixels:
+    """The image, reduced if its short side is longer than `side` pixels: uint8 `[h, w, 3]`."""
+    height, width = image.shape[:2]
+    scale = side / min(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def evenly(length: int, count: int) -> list[int]:
+    """At most `count` indices below `length`, evenly spread and always the same."""
+    count = min(length, count)
+    return [i * length // count for i in range(count)]
 
 
 def in_validation(path: Path, fraction: float) -> bool:

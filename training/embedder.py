@@ -15,19 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from training.codec import CheckpointCodec, Codes, encode_images
 from training.contexts import context_vectors, context_words
-from training.data import Pixels
+from training.data import Pixels, evenly, reduced
 from training.descriptions import PooledVectors
 from training.model import Tokenizer
 
 # Enough photographs for the statistics below; more take longer and change little.
 _FIT_IMAGES = 1500
 # Larger photographs are reduced to this short side before they are encoded for fitting.
-_FIT_SIDE = 256
+FIT_SIDE = 256
 _BATCH_CODES = 1 << 16
 
 
@@ -138,8 +137,7 @@ def fitting_grids(model: Tokenizer, images: Sequence[Pixels]) -> list[Codes]:
     """
     if not images:
         raise ValueError("no photographs to fit the embedder to")
-    count = min(len(images), _FIT_IMAGES)
-    chosen = [reduced(images[i * len(images) // count], _FIT_SIDE) for i in range(count)]
+    chosen = [reduced(images[i], FIT_SIDE) for i in evenly(len(images), _FIT_IMAGES)]
     return encode_images(CheckpointCodec(model), chosen)
 
 
@@ -157,13 +155,3 @@ def apply_to_grids(module: Callable[[Tensor], Tensor], grids: Sequence[Codes]) -
                 made = module(torch.from_numpy(np.stack([grids[i] for i in part])))
                 rows.update(zip(part, made, strict=True))
         return torch.stack([rows[i] for i in range(len(grids))])
-
-
-def reduced(image: Pixels, side: int) -> Pixels:
-    """The image, reduced if its short side is longer than `side` pixels: uint8 `[h, w, 3]`."""
-    height, width = image.shape[:2]
-    scale = side / min(height, width)
-    if scale >= 1:
-        return image
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))

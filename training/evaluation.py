@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from training.baselines import PeerCodec, decode_file, encode_within, peer_codecs
 from training.codec import CheckpointCodec, Codec
-from training.data import Broken, DataError, Pixels, find_images, read_image
+from training.data import DataError, Pixels, decoded, evenly, find_images, read_image
 from training.embedder import fit_embedder
 from training.metrics import CodeCounter, CodeUsage, ms_ssim, psnr, ssim
 from training.probe import ProbeResult, probe_baselines, probe_codec, read_labelled
@@ -173,12 +173,8 @@ def evaluate(
     kept: list[Path] = []
     used = CodeCounter(codec.codebook_size)
     codes_total = 0
-    for path in track(found.paths, "images", console=console, disable=not console.is_terminal):
-        try:
-            image = read_image(path)
-        except OSError as error:
-            broken.append(Broken(path, str(error)))
-            continue
+    files = track(found.paths, "images", console=console, disable=not console.is_terminal)
+    for path, image in decoded(files, broken):
         codes = codec.encode_image(image)
         height, width = image.shape[:2]
         used.add(torch.from_numpy(codes))
@@ -196,8 +192,8 @@ def evaluate(
     for peer in peer_codecs() if chosen else ():
         title = f"{peer.name} at equal bytes"
         quiet = not console.is_terminal
-        files = track(chosen, title, console=console, disable=quiet)
-        peers.append(_at_equal_bytes(peer, [(kept[i], results[i]) for i in files]))
+        tried = track(chosen, title, console=console, disable=quiet)
+        peers.append(_at_equal_bytes(peer, [(kept[i], results[i]) for i in tried]))
         curve += _curve(peer, [kept[i] for i in evenly(len(kept), min(curve_images, peer_images))])
 
     rows: list[ProbeResult] = []
@@ -268,12 +264,6 @@ def mean_quality(qualities: Sequence[Quality]) -> Quality:
 def packed_bytes(codec: Codec, codes: int) -> int:
     """Bytes of that many codes, packed without gaps and without any header."""
     return -(-codes * codec.bits // 8)
-
-
-def evenly(length: int, count: int) -> list[int]:
-    """At most `count` indices below `length`, evenly spread and always the same."""
-    count = min(length, count)
-    return [i * length // count for i in range(count)]
 
 
 def _at_equal_bytes(peer: PeerCodec, images: list[tuple[Path, ImageResult]]) -> PeerResult:

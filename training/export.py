@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from bundle import Bundle, BundleError, Graph, Manifest, write_bundle
 from bundle.manifest import CODEBOOK_FILE
 from training.amend import MODEL_CARD_FILE, graph_file
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from training.data import DataError, find_images, read_image
-from training.embedder import fit_embedder
+from training.codec import tokenizer_of
+from training.data import DataError, Folder, Pixels, decoded, find_images, reduced, tell_broken
+from training.embedder import FIT_SIDE, fit_embedder
 from training.graphs import (
     DecoderGraph,
     EncoderGraph,
@@ -37,15 +39,17 @@ from training.graphs import (
 )
 from training.model import Tokenizer, code_space_of
 from training.model_card import model_card
-from training.parity import Parity, ParityError, Pixels, Proof, check
+from training.parity import Parity, ParityError, Proof, check
 from training.precision import calibration_batches, to_int8
-from training.provenance import read_data_description, read_metrics
+from training.provenance import read_data_description, read_metrics, stated_version
 
 # Enough for stable ranges and shares; more makes export slower and changes nothing.
 _CALIBRATION_IMAGES = 32
 _CALIBRATION_SIDE = 160
 _PARITY_IMAGES = 24
 _EMBEDDER_IMAGES = 2000
+# Read as they are; the others are for the embedder's statistics, which need them no larger.
+_WHOLE_IMAGES = 64
 
 
 @dataclass(frozen=True)
@@ -139,17 +143,14 @@ def export(
 
     Raises:
         ParityError: a graph is outside its budget; nothing was written.
-        CheckpointError: the checkpoint is of a plain autoencoder, which has no codes.
+        CheckpointError: the checkpoint is of a plain autoencoder, which has no codes, or its
+            weights don't fit its configuration.
         BundleError: the target can't be written.
     """
     config = checkpoint.config
-    if config.quantizer.kind == "none":
-        raise CheckpointError("a plain autoencoder (quantizer.kind = none) has no codes to export")
-    model = Tokenizer(config)
-    model.load_state_dict(checkpoint.averaged)
-    model.eval()
+    model = tokenizer_of(checkpoint)
     stride = config.network.stride
-    embedder = fit_embedder(model, images[:_EMBEDDER_IMAGES])
+    embedder = fit_embedder(model, images)
     with torch.no_grad():
         embedding_size = embedder(torch.zeros(1, 1, 1, dtype=torch.int64)).shape[1]
     made = make_graphs(model, embedder, embedding_size, images)
@@ -191,6 +192,29 @@ def export(
     files[CODEBOOK_FILE] = _npy(codebook)
     files[MODEL_CARD_FILE] = model_card(manifest).encode()
     return write_bundle(out, manifest, files)
+
+
+def sample(folder: Folder) -> list[Pixels]:
+    """An even choice of a folder's images, in random order that is always the same.
+
+    The first 64 are whole; the others are reduced to the size at which embedders are
+    fitted, so that photographs of any size fit into memory. Unreadable ones are named and
+    passed over.
+
+    Raises:
+        DataError: none can be decoded.
+    """
+    # Every k-th: a folder is often sorted by source, and all sources should be in.
+    paths = folder.paths[:: max(1, len(folder.paths) // _EMBEDDER_IMAGES)]
+    order = np.random.default_rng(0).permutation(len(paths))[:_EMBEDDER_IMAGES]
+    broken = list(folder.broken)
+    images: list[Pixels] = []
+    for _, image in decoded((paths[i] for i in order), broken):
+        images.append(image if len(images) < _WHOLE_IMAGES else reduced(image, FIT_SIDE))
+    tell_broken(broken, partial(print, file=sys.stderr))
+    if not images:
+        raise DataError("not one image could be decoded")
+    return images
 
 
 def odd_sizes(images: list[Pixels]) -> list[Pixels]:
@@ -264,16 +288,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
         checkpoint = load_checkpoint(options.checkpoint)
-        folder = find_images(options.data)
-        # Every k-th: a folder is often sorted by source, and all sources should be in.
-        every = max(1, len(folder.paths) // _EMBEDDER_IMAGES)
-        images = [read_image(path) for path in folder.paths[::every]]
-        order = np.random.default_rng(0).permutation(len(images))
+        version = stated_version(options.version)
         bundle = export(
             checkpoint,
-            [images[i] for i in order],
+            sample(find_images(options.data)),
             options.out,
-            version=options.version,
+            version=version,
             data=read_data_description(options.describe) if options.describe else (),
             metrics=dict(read_metrics(argument) for argument in options.metrics),
         )

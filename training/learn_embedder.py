@@ -36,6 +36,7 @@ from training.graphs import Shape, export_graph, run, session_of
 from training.parity import ParityError, check, prove_embedder
 from training.probe import Labelled, probe, read_labelled
 from training.progress import bar
+from training.provenance import stated_version
 from training.storage import rounded, store_in_bytes
 
 # Numbers of a code's vector in the network's table.
@@ -271,7 +272,8 @@ def main(arguments: list[str] | None = None) -> int:
     recipe = Recipe(steps=options.steps, seed=options.seed)
     try:
         bundle = open_bundle(options.bundle)
-        version = options.version or next_version(bundle.manifest.version)
+        given = options.version or next_version(bundle.manifest.version)
+        version = stated_version(given)
         labelled = read_labelled(options.labelled) if options.labelled else None
         learnt = learn(
             bundle, options.data, recipe=recipe, copies=options.copies, cache=options.cache,

@@ -17,12 +17,13 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from training.codec import pad_to_stride
+from training.data import Pixels
 from training.graphs import run
+from training.metrics import psnr
 from training.model import Tokenizer, to_float
-
-Pixels = NDArray[np.uint8]
 
 
 class ParityError(ValueError):
@@ -90,7 +91,8 @@ class Proof:
 
     def __init__(self, model: Tokenizer, embedder: nn.Module, images: list[Pixels]) -> None:
         self._model, self._embedder = model, embedder
-        self._images = [pad_to_stride(image, model.config.network.stride) for image in images]
+        stride = model.config.network.stride
+        self._images = [pad_to_stride(image, stride)[None] for image in images]
         with torch.no_grad():
             self._latents = [
                 model.encoder(to_float(torch.from_numpy(p))).numpy() for p in self._images
@@ -240,18 +242,10 @@ def prove_embedder(
     return Parity(images=len(batches), embedding_cosine=float(np.min(cosines)))
 
 
-def pad_to_stride(pixels: Pixels, stride: int) -> Pixels:
-    """As the service pads: edge pixels repeated right and below, to multiples of the stride.
-
-    uint8 `[h, w, 3]` → `[1, h', w', 3]`.
-    """
-    bottom, right = (-side % stride for side in pixels.shape[:2])
-    return np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="edge")[None]
-
-
 def _mean_psnr(made: list[Pixels], wanted: list[Pixels]) -> float:
-    def one(a: Pixels, b: Pixels) -> float:
-        error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
-        return float(10 * np.log10(255**2 / max(error, 1e-6)))
+    pairs = zip(made, wanted, strict=True)
+    return float(np.mean([psnr(_unit(a), _unit(b)).item() for a, b in pairs]))
 
-    return float(np.mean([one(a, b) for a, b in zip(made, wanted, strict=True)]))
+
+def _unit(pixels: Pixels) -> Tensor:
+    return torch.tensor(pixels, dtype=torch.float64) / 255

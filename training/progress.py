@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from training.config import Config
-from training.data import Folder, read_image
+from training.data import Broken, Folder, decoded, evenly, tell_broken
 from training.metrics import CodeCounter, psnr
 from training.model import Tokenizer, to_float
 
@@ -96,18 +96,20 @@ def validate(
     step: int,
     device: torch.device,
 ) -> None:
-    """Whole held-out images, cropped to multiples of the stride, through the averaged weights."""
+    """Held-out images, cropped to multiples of the stride, through the averaged weights.
+
+    An even choice of them, the same at every step of a run.
+    """
     counter = CodeCounter(model.config.quantizer.size)
     values, stride = [], model.config.network.stride
-    for index, path in enumerate(folder.paths[:_VALIDATION_IMAGES]):
-        try:
-            pixels = torch.from_numpy(read_image(path).copy())
-        except OSError:
-            continue
+    # Spread over the folders: the first ones in order of their paths may be of one kind.
+    chosen = [folder.paths[i] for i in evenly(len(folder.paths), _VALIDATION_IMAGES)]
+    broken: list[Broken] = []
+    for index, (_, pixels) in enumerate(decoded(chosen, broken)):
         height, width = (side // stride * stride for side in pixels.shape[:2])
         if min(height, width) == 0:
             continue
-        wanted = to_float(pixels[None, :height, :width].to(device))
+        wanted = to_float(torch.from_numpy(pixels)[None, :height, :width].to(device))
         output = model(wanted)
         made = output.reconstruction.clamp(-1, 1)
         counter.add(output.quantized.codes)
@@ -115,6 +117,7 @@ def validate(
         if index < _PICTURES:
             pair = torch.cat([wanted, made], dim=3)[0]
             board.add_image(f"original and reconstruction/{index}", (pair + 1) / 2, step)
+    tell_broken(broken, console.print)
     if not values:
         return
     usage = counter.usage()
@@ -132,10 +135,7 @@ def tell_data(console: Console, folder: Folder, training: Folder, validation: Fo
         f"{len(folder.paths)} images: {len(training.paths)} to train on, "
         f"{len(validation.paths)} held out; {len(folder.broken)} unreadable"
     )
-    for broken in folder.broken[:20]:
-        console.print(f"unreadable, passed over: {broken.path} ({broken.reason})")
-    if len(folder.broken) > 20:
-        console.print(f"… and {len(folder.broken) - 20} more")
+    tell_broken(folder.broken, console.print)
 
 
 def progress(

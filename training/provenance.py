@@ -8,7 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bundle.manifest import NAME
 from training.data import DataError
+
+
+def stated_version(text: str) -> str:
+    """The version that was asked for, before the hours after which a manifest would refuse it.
+
+    Raises:
+        DataError: no manifest may hold it.
+    """
+    if not NAME.fullmatch(text):
+        raise DataError(f"--version must match {NAME.pattern}, and {text!r} doesn't")
+    return text
 
 
 def read_data_description(path: Path) -> tuple[Mapping[str, Any], ...]:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 
 from bundle import Bundle, BundleError, open_bundle, write_bundle
@@ -24,7 +23,7 @@ from bundle.manifest import CODEBOOK_FILE, NAME
 from training.calibration import Logits, probabilities
 from training.classification import Classification, classify
 from training.codec import BundleCodec, encode_images
-from training.data import DataError, Pixels
+from training.data import DataError, Pixels, reduced
 from training.parity import ParityError
 from training.place import choose_place
 from training.probe import Labelled, read_labelled
@@ -45,19 +44,6 @@ from training.views import Views, encode_views
 
 _PARITY_IMAGES = 24
 _EXAMPLES = 16
-
-
-def reduced(images: list[Pixels], side: int) -> list[Pixels]:
-    """Images whose short side is longer than `side` pixels, reduced to it."""
-    made = []
-    for image in images:
-        height, width = image.shape[:2]
-        scale = side / min(height, width)
-        if scale < 1:
-            size = (round(width * scale), round(height * scale))
-            image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
-        made.append(image)
-    return made
 
 
 def examples(
@@ -159,8 +145,8 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
     labelled = read_labelled(options.data)
     labelled = dataclasses.replace(
         labelled,
-        train=reduced(list(labelled.train), options.side),
-        test=reduced(list(labelled.test), options.side),
+        train=[reduced(image, options.side) for image in labelled.train],
+        test=[reduced(image, options.side) for image in labelled.test],
     )
     recipe = Recipe(epochs=options.epochs, seed=options.seed, bf16=options.bf16)
     layout = Layout()

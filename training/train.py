@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.config import Config, ConfigError, OptimizerConfig
 from training.configfile import load_config, override
-from training.data import Crops, DataError, find_images, split
+from training.data import Crops, DataError, find_images, split, tell_broken
 from training.losses import Losses
 from training.metrics import CodeCounter
 from training.model import Tokenizer, to_float
@@ -147,8 +147,7 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
                 break
     if board is not None:
         board.close()
-    for broken in crops.broken:
-        console.print(f"unreadable, passed over: {broken.path} ({broken.reason})")
+    tell_broken(crops.broken, console.print)
     return last
 
 

@@ -15,9 +15,9 @@ from rich.console import Console
 from training.baselines import PeerCodec, decode_file, encode_within, peer_codecs
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.codec import CheckpointCodec, embed_codes, encode_images, open_codec, pad_to_stride
-from training.data import find_images, read_image
+from training.data import evenly, find_images, read_image
 from training.evaluate import main
-from training.evaluation import Evaluation, evaluate, evenly, mean_quality, measure, packed_bytes
+from training.evaluation import Evaluation, evaluate, mean_quality, measure, packed_bytes
 from training.metrics import CodeCounter
 from training.model import Tokenizer
 from training.pictures import Pair, contact_sheet, pairs

@@ -11,11 +11,12 @@ import torch
 
 from bundle import open_bundle
 from training.checkpoint import CheckpointError, load_checkpoint
+from training.codec import pad_to_stride
 from training.data import DataError, find_images, read_image
 from training.export import export, main, odd_sizes
 from training.graphs import run, session_of
 from training.model import Tokenizer, code_space_of
-from training.parity import BUDGETS, Parity, ParityError, Proof, check, pad_to_stride
+from training.parity import BUDGETS, Parity, ParityError, Proof, check
 from training.place import Place
 from training.provenance import read_metrics
 from training.train import train
@@ -191,10 +192,10 @@ def test_padding():
     """Padding repeats the last row and column, up to the next multiple of the stride."""
     image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
     padded = pad_to_stride(image, 4)
-    assert padded.shape == (1, 8, 8, 3)
-    assert np.array_equal(padded[0, :5, :7], image)
-    assert (padded[0, 5:, :7] == image[-1]).all()
-    assert (padded[0, :5, 7:] == image[:, -1:]).all()
+    assert padded.shape == (8, 8, 3)
+    assert np.array_equal(padded[:5, :7], image)
+    assert (padded[5:, :7] == image[-1]).all()
+    assert (padded[:5, 7:] == image[:, -1:]).all()
 
 
 def test_plain_autoencoder_has_no_codes(trained, images, tmp_path):

@@ -18,10 +18,11 @@ from training.calibration import (
     reliability,
 )
 from training.classification import classify
+from training.data import reduced
 from training.graphs import session_of
 from training.parity import prove_recognizer
 from training.recognition import CodeSource, Recipe, score, train
-from training.recognize import main, reduced
+from training.recognize import main
 from training.recognizer import Layout, Recognizer, finished, known_vectors
 from training.recognizer_bundle import learn, split_by_class
 from training.storage import rounded
@@ -269,8 +270,8 @@ def test_views_are_encoded_once_and_read_afterwards(tmp_path):
 
 def test_large_images_are_reduced_and_small_ones_left():
     """By their short side; the proportions stay."""
-    made = reduced([np.zeros((100, 300, 3), np.uint8), np.zeros((20, 10, 3), np.uint8)], 50)
-    assert [image.shape for image in made] == [(50, 150, 3), (20, 10, 3)]
+    assert reduced(np.zeros((100, 300, 3), np.uint8), 50).shape == (50, 150, 3)
+    assert reduced(np.zeros((20, 10, 3), np.uint8), 50).shape == (20, 10, 3)
 
 
 def test_every_class_is_on_both_sides_of_the_split():
