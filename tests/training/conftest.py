@@ -1,9 +1,12 @@
 """A tiny model for the tests of training: small enough to train in seconds."""
 
 import dataclasses
+import io
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from training.config import Config
 from training.configfile import load_config
@@ -21,6 +24,15 @@ def tiny() -> Config:
             config.run, bf16=False, log_every=4, validate_every=6, checkpoint_every=4
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def cut_jpeg() -> bytes:
+    """Half of a JPEG: its header can be read, and its pixels can't."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(buffer, "JPEG")
+    return buffer.getvalue()[: len(buffer.getvalue()) // 2]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -388,6 +388,31 @@ def test_a_checkpoint_with_other_weights_is_one_clear_line(checkpoint, few, tmp_
     assert "don't fit" in refused([path, "--data", few], capsys)
 
 
+@pytest.mark.parametrize("more", [[], ["--labelled", "."]], ids=["alone", "labelled"])
+def test_a_plain_autoencoder_is_one_clear_line(more, tiny, few, tmp_path, capsys):
+    """It has no codes to measure: figures of a codebook that isn't used would mean nothing."""
+    quantizer = dataclasses.replace(tiny.quantizer, kind="none")
+    config = dataclasses.replace(tiny, quantizer=quantizer)
+    weights = Tokenizer(config).state_dict()
+    path = tmp_path / "plain.pt"
+    save_checkpoint(path, Checkpoint(config, 12, weights, weights, {}, {}))
+    assert "plain autoencoder" in refused([path, "--data", few, *more], capsys)
+
+
+def test_an_output_that_cannot_be_written_is_one_clear_line(checkpoint, few, tmp_path, capsys):
+    """A file stands where the folder should be."""
+    (tmp_path / "taken").write_text("a file")
+    arguments = [checkpoint, "--data", few, "--peers", "0", "--out", tmp_path / "taken"]
+    assert "taken" in refused(arguments, capsys)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.load`:DeprecationWarning")
+def test_an_lpips_network_that_is_not_there_is_one_clear_line(checkpoint, few, capsys):
+    """Its file is named."""
+    error = refused([checkpoint, "--data", few, "--lpips", "absent.pt"], capsys)
+    assert "absent.pt is not a readable TorchScript file" in error
+
+
 def test_a_folder_that_is_no_bundle_is_one_clear_line(few, tmp_path, capsys):
     """A folder is taken for a bundle."""
     assert "manifest.json" in refused([tmp_path, "--data", few], capsys)

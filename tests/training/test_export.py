@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -10,10 +11,10 @@ import pytest
 import torch
 
 from bundle import open_bundle
-from training.checkpoint import CheckpointError, load_checkpoint
+from training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from training.codec import pad_to_stride
-from training.data import DataError, find_images, read_image
-from training.export import export, main, odd_sizes
+from training.data import DataError, find_images, read_image, reduced
+from training.export import export, main, odd_sizes, sample
 from training.graphs import run, session_of
 from training.model import Tokenizer, code_space_of
 from training.parity import BUDGETS, Parity, ParityError, Proof, check
@@ -213,6 +214,41 @@ def test_command_line_errors(tmp_path, photos, capsys):
     error = capsys.readouterr().err
     assert "no checkpoint" in error
     assert error.count("\n") == 1
+
+
+def test_a_version_that_no_manifest_may_hold_is_refused(trained, tmp_path, photos, capsys):
+    """Before the work, in one line."""
+    checkpoint = tmp_path / "last.pt"
+    save_checkpoint(checkpoint, trained)
+    arguments = ["--data", str(photos), "--out", str(tmp_path / "mine"), "--version", "V 2"]
+    assert main([str(checkpoint), *arguments]) == 2
+    assert capsys.readouterr().err.startswith("error: --version must match")
+
+
+def test_unreadable_images_are_named_and_passed_over(photos, cut_jpeg, tmp_path, capsys):
+    """One with a broken header, one with broken pixels; the others are the sample."""
+    shutil.copytree(photos, tmp_path / "data")
+    (tmp_path / "data" / "header.png").write_bytes(b"not an image at all")
+    (tmp_path / "data" / "pixels.jpg").write_bytes(cut_jpeg)
+    found = find_images([tmp_path / "data"])
+    assert len(found.paths) == 9  # the header of the second is fine
+    assert len(sample(found)) == 8
+    named = [line.split(" (")[0] for line in capsys.readouterr().err.splitlines()]
+    folder = tmp_path / "data"
+    assert named == [f"unreadable, passed over: {folder / n}" for n in ("header.png", "pixels.jpg")]
+
+
+def test_no_more_images_are_kept_whole_than_are_needed_so(photos, monkeypatch):
+    """The others are as small as an embedder is fitted to; order and choice stay the same."""
+    found = find_images([photos])
+    whole = sample(found)
+    monkeypatch.setattr("training.export._WHOLE_IMAGES", 3)
+    monkeypatch.setattr("training.export.FIT_SIDE", 32)
+    few = sample(found)
+    for a, b in zip(whole[:3], few[:3], strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(whole[3:], few[3:], strict=True):
+        np.testing.assert_array_equal(reduced(a, 32), b)
 
 
 def test_metrics_of_an_evaluation(tmp_path):

@@ -16,7 +16,7 @@ from training.contrastive import (
     info_nce,
     learn_features,
 )
-from training.copies import COPY_SIDE, Search, held_out, random_copies
+from training.copies import COPY_SIDE, Search, held_out, random_copies, read_photographs
 from training.data import find_images, read_image
 from training.edits import EDITS, random_edit
 from training.embedder import apply_to_grids
@@ -157,6 +157,20 @@ def test_random_copies_are_kept_and_differ(images, tiny_bundle, tmp_path):
     np.save(file, made + 1)
     np.testing.assert_array_equal(random_copies(codec, images, 3, seed=0, cache=tmp_path), made + 1)
     np.testing.assert_array_equal(random_copies(codec, images, 3, seed=0), made)
+
+
+def test_unreadable_photographs_are_named(folder, cut_jpeg, tmp_path, capsys):
+    """A broken header is, as broken pixels are; neither is fatal."""
+    shutil.copytree(folder, tmp_path / "data")
+    (tmp_path / "data" / "header.png").write_bytes(b"not an image at all")
+    (tmp_path / "data" / "pixels.jpg").write_bytes(cut_jpeg)
+    paths, images = read_photographs([tmp_path / "data"], 64)
+    assert len(paths) == len(images) == 24
+    assert max(min(image.shape[:2]) for image in images) == 64
+    named = capsys.readouterr().err
+    assert named.count("\n") == 2
+    assert "header.png" in named
+    assert "pixels.jpg" in named
 
 
 def test_a_search_counts_what_it_finds():

@@ -345,7 +345,9 @@ def test_pixels_and_reconstructions_are_compared(tiny_bundle, folder, tmp_path):
     assert all(0 <= peer["top1"] <= 1 for peer in peers)
 
 
-@pytest.mark.parametrize("fault", ["no test", "one class", "no bundle", "name", "other space"])
+@pytest.mark.parametrize(
+    "fault", ["no test", "one class", "no bundle", "name", "device", "other space"]
+)
 def test_what_cannot_be_learnt_from_is_one_line(fault, tiny_bundle, folder, tmp_path, capsys):
     """Exit code 2, one line that names the fault, nothing written."""
     data = shutil.copytree(folder, tmp_path / "data")
@@ -361,6 +363,8 @@ def test_what_cannot_be_learnt_from_is_one_line(fault, tiny_bundle, folder, tmp_
         bundle = tmp_path / "absent"
     elif fault == "name":
         more = ["--out", str(out), "--name", "Not A Name"]
+    elif fault == "device":
+        more = ["--out", str(out), "--name", "x", "--device", "gpu"]
     else:
         text = (out / "manifest.json").read_text()
         space = open_bundle(out).manifest.code_space
