@@ -160,7 +160,7 @@ test("another recognizer is chosen; one without a map offers none", async () => 
   assert.ok(await page.isHidden("#map-note"));
   const command = page.locator("#commands details", { hasText: "Codes to labels" });
   await command.locator("summary").click();
-  assert.match(await command.locator("code").innerText(), /v1\/classify\?model=tiny&recognizer=tones'/);
+  assert.match(await command.locator("code").innerText(), /v1\/classify\?model=tiny@2&recognizer=tones'/);
 });
 
 test("a refusal is said, and the next picture is classified", async () => {
