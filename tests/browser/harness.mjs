@@ -56,10 +56,12 @@ export async function freePort() {
   return port;
 }
 
-/** Starts the service with the tiny model alone, or with that of `bundle`; `stop` ends it. */
-export async function serve(environment = {}, bundle = "bundles/tiny") {
+/** Starts the service with the tiny model, or with those of `bundles`; `stop` ends it. */
+export async function serve(environment = {}, ...bundles) {
   const models = await mkdtemp(join(tmpdir(), "tessera-browser-"));
-  await cp(join(DATA, bundle), join(models, "tiny"), { recursive: true });
+  for (const bundle of bundles.length ? bundles : ["bundles/tiny"]) {
+    await cp(join(DATA, bundle), join(models, bundle.replace("/", "-")), { recursive: true });
+  }
   const port = await freePort();
   const address = `http://127.0.0.1:${port}/`;
   const service = spawn(PYTHON, ["-m", "app", "serve"], {
