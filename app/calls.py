@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+# Codes or numbers from which on making JSON of them leaves the event loop: about a millisecond.
+HEAVY_NUMBERS = 50_000
+
 # Bodies up to this size are taken apart on the event loop: faster than changing threads.
 _SMALL_BODY_BYTES = 64 * 1024
 

@@ -75,7 +75,7 @@ class Gate:
             async with asyncio.timeout(self._service.settings.request_timeout_s):
                 if scope["path"] not in _OPEN and not is_playground(scope["path"]):
                     key = headers.get(b"authorization")
-                    self._service.check_key(key.decode("latin-1") if key is not None else None)
+                    self._service.keys.check(key.decode("latin-1") if key is not None else None)
                 await self._app(scope, receive, send_with_headers)
         except TesseraError as error:
             failure = error

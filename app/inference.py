@@ -18,7 +18,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from app.bodies import JSON
-from app.calls import Call
+from app.calls import HEAVY_NUMBERS, Call
 from app.dialects import described
 from app.errors import (
     CodeSpaceMismatch,
@@ -58,8 +58,6 @@ if TYPE_CHECKING:
 
 PROTOCOL = "Open Inference Protocol"
 
-# Numbers from which on making JSON of them leaves the event loop: about a millisecond.
-_HEAVY_NUMBERS = 50_000
 _FLOATS = {"FP16": np.float16, "FP32": np.float32}
 
 _KEYED: dict[str, Any] = {"statuses": (401, 503), "codes": ("unauthorized", "not_ready")}
@@ -206,7 +204,7 @@ async def model_infer(request: Request, name: str, version: str | None = None) -
         },
     }
     numbers = sum(array.size for array in outputs.values())
-    return await call.reply(write_inference, asked, head, tensors, heavy=numbers > _HEAVY_NUMBERS)
+    return await call.reply(write_inference, asked, head, tensors, heavy=numbers > HEAVY_NUMBERS)
 
 
 async def _run(call: Call, target: Target, inputs: Inputs) -> dict[str, NDArray[Any]]:

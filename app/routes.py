@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from app import openapi
 from app.bodies import JSON, NPY
-from app.calls import Call
+from app.calls import HEAVY_NUMBERS, Call
 from app.codes import CodeGrid
 from app.describe import describe_model
 from app.errors import CardNotFound, InvalidParameter, NotFound, Unauthorized
@@ -37,9 +37,7 @@ _CARD = "MODEL_CARD.md"
 if TYPE_CHECKING:
     from app.service import Service
 
-# Codes or numbers from which on making JSON of them leaves the event loop: about a millisecond.
-_HEAVY_NUMBERS = 50_000
-# Items from which on making labels of scores does.
+# Items from which on making labels of scores leaves the event loop: about half a millisecond.
 _MANY_LABELLED = 16
 
 ModelName = Annotated[str | None, Query(description=openapi.MODEL, examples=["photo-f8"])]
@@ -66,7 +64,7 @@ async def encode(
     with call.admit(len(uploads)):
         items = await call.runner(chosen).encode(uploads, intake)
         numbers = sum(i.value.codes.size for i in items if isinstance(i.value, CodeGrid))
-        return await call.reply(codes_reply, form, chosen, items, heavy=numbers > _HEAVY_NUMBERS)
+        return await call.reply(codes_reply, form, chosen, items, heavy=numbers > HEAVY_NUMBERS)
 
 
 @router.post("/v1/decode", **openapi.DECODE)
@@ -167,7 +165,7 @@ async def list_models(request: Request) -> Response:
 async def reload_models(request: Request) -> Response:
     """Load the models folder anew and serve it, if all of it is good. Needs keys to be set."""
     service = request.app.state.service
-    if not service.has_keys:
+    if not service.keys:
         raise Unauthorized("reloading over HTTP needs TESSERA_API_KEYS to be set; or send SIGHUP")
     try:
         models = await service.reload()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import hashlib
-import hmac
 import logging
 import time
 import weakref
@@ -20,9 +18,9 @@ from app.batching import Batcher, Work
 from app.bodies import Limits
 from app.device import DeviceUnavailable, choose_device, usable_cpus
 from app.engine import BATCH_PIXELS
-from app.errors import NotReady, Overloaded, Unauthorized
+from app.errors import NotReady, Overloaded
+from app.keys import Keys
 from app.models import Model, Models, ModelsRefused, load_models
-from app.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +58,7 @@ class Service:
 
     Attributes:
         limits: of one request.
+        keys: that requests may carry; reloading reads them anew.
         draining: True from the first signal to stop.
     """
 
@@ -78,7 +77,7 @@ class Service:
         self._ran: dict[Model, float] = {}
         self._canaries: set[Model] = set()
         self._held_bytes = 0
-        self._keys = _read_keys(settings)
+        self.keys = Keys(settings)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reloading = asyncio.Lock()
         for name, meaning, value in (
@@ -125,26 +124,6 @@ class Service:
         self.metrics.ready.set(reason is None)
         if reason is not None:
             raise NotReady(reason)
-
-    def check_key(self, authorization: str | None) -> None:
-        """Pass a request that carries a valid key, or any if none are configured.
-
-        Raises:
-            Unauthorized: no valid key.
-        """
-        if not self._keys:
-            return
-        scheme, _, key = (authorization or "").partition(" ")
-        digest = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
-        # Every key is compared, each in constant time, so that timing tells nothing of any.
-        matches = [hmac.compare_digest(digest, known) for known in self._keys]
-        if scheme.lower() != "bearer" or not any(matches):
-            raise Unauthorized("send a valid key as `Authorization: Bearer <key>`")
-
-    @property
-    def has_keys(self) -> bool:
-        """Whether requests need a key."""
-        return bool(self._keys)
 
     def hold(self, count: int) -> None:
         """Count body bytes as held in memory; negative when they are let go.
@@ -198,10 +177,10 @@ class Service:
     async def _reload(self) -> Models:
         if self._device is None or self._models is None or self.draining:
             raise NotReady("the service is not ready")
-        keys = _read_keys(self.settings)
+        keys = Keys(self.settings)
         loaded = await asyncio.to_thread(self._load_models, self._device)
         self._adopt(loaded)
-        self._keys = keys
+        self.keys = keys
         return loaded
 
     async def _load(self) -> None:
@@ -364,22 +343,3 @@ class Service:
 def _return_free_memory() -> None:
     with suppress(OSError, AttributeError):  # no other C library has it
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _read_keys(settings: Settings) -> tuple[bytes, ...]:
-    """SHA-256 of every key: of equal length, and no key itself stays in memory here."""
-    keys = [key.get_secret_value() for key in settings.api_keys]
-    if settings.api_keys_file is not None:
-        try:
-            lines = settings.api_keys_file.read_text("utf-8").splitlines()
-        except OSError as error:
-            raise SettingsError(
-                f"TESSERA_API_KEYS_FILE: can't be read: {error.strerror}"
-            ) from error
-        except UnicodeDecodeError as error:
-            raise SettingsError("TESSERA_API_KEYS_FILE: is not text in UTF-8") from error
-        keys += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        if not keys:
-            # An emptied file must not open the service to everyone.
-            raise SettingsError("TESSERA_API_KEYS_FILE: holds no key")
-    return tuple(hashlib.sha256(key.encode()).digest() for key in keys)
