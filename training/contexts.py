@@ -6,7 +6,7 @@ do (docs/log.md, "which embedder").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.codec import Codes
+
+# Numbers of a block of rows of the K×K matrix that are held at a time, in a few arrays of 4 bytes
+# each: all rows up to 4,096 codes.
+_BLOCK = 1 << 24
+# Pairs of neighbours that are counted at a time.
+_PAIRS = 1 << 22
 
 
 def context_vectors(grids: Sequence[Codes], size: int, width: int, radius: int = 2) -> Tensor:
@@ -34,34 +40,76 @@ def context_vectors(grids: Sequence[Codes], size: int, width: int, radius: int =
     Returns:
         float32 `[K, m]`, of unit length; zeros for a code that never occurs.
     """
-    counts = torch.zeros(size * size)
+    single = torch.zeros(size)
+    for one, _ in _pairs(grids, radius):
+        single += torch.bincount(one, minlength=size)
+    context = single.clamp_min(1e-9) ** 0.75
+    context = context / context.sum()
+    step = max(1, _BLOCK // size)
+    blocks = [
+        _information(grids, radius, single, context, range(first, min(first + step, size)))
+        for first in range(0, size, step)
+    ]
+    # Dense where that is small; a matrix of 16,384 codes is mostly zeros.
+    information = (
+        blocks[0] if len(blocks) == 1 else torch.cat([b.to_sparse() for b in blocks]).coalesce()
+    )
+    torch.manual_seed(0)  # of the randomised decomposition
+    width = min(width, size)
+    left_axes, strengths, _ = torch.svd_lowrank(information, min(width + 16, size), niter=4)
+    return F.normalize((left_axes * strengths.sqrt())[:, :width])
+
+
+def _pairs(grids: Sequence[Codes], radius: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Codes and what they are beside, int64 `[pairs]` each, the pairs of many grids at a time.
+
+    Every pair of neighbours comes in both directions.
+    """
     offsets = [
         (down, across)
         for down in range(radius + 1)
         for across in range(-radius, radius + 1)
         if (down, across) > (0, 0)
     ]
-    for grid in grids:
+    one: list[Codes] = []
+    other: list[Codes] = []
+    gathered = 0
+    for index, grid in enumerate(grids):
         rows, columns = grid.shape
-        pairs = []
         for down, across in offsets:
             left, right = max(0, -across), max(0, across)
-            here = grid[: max(0, rows - down), left : max(left, columns - right)]
-            there = grid[down:, right : max(right, columns - left)]
-            pairs.append((here * size + there).ravel())
-        flat = torch.from_numpy(np.concatenate(pairs))
-        counts.index_add_(0, flat, torch.ones(len(flat)))
-    joint = counts.reshape(size, size)
-    joint = joint + joint.T
-    single = joint.sum(dim=1)
-    context = single.clamp_min(1e-9) ** 0.75
-    context = context / context.sum()
-    expected = single[:, None] * context[None]
-    information = torch.where(joint > 0, (joint / expected.clamp_min(1e-9)).log(), 0.0).relu()
-    torch.manual_seed(0)  # of the randomised decomposition
-    width = min(width, size)
-    left_axes, strengths, _ = torch.svd_lowrank(information, min(width + 16, size), niter=4)
-    return F.normalize((left_axes * strengths.sqrt())[:, :width])
+            here = grid[: max(0, rows - down), left : max(left, columns - right)].ravel()
+            there = grid[down:, right : max(right, columns - left)].ravel()
+            one += [here, there]
+            other += [there, here]
+            gathered += 2 * len(here)
+        if gathered >= _PAIRS or index + 1 == len(grids):
+            yield torch.from_numpy(np.concatenate(one)), torch.from_numpy(np.concatenate(other))
+            one, other, gathered = [], [], 0
+
+
+def _information(
+    grids: Sequence[Codes], radius: int, single: Tensor, context: Tensor, codes: range
+) -> Tensor:
+    """Rows of the matrix of positive pointwise mutual information: float32 `[len(codes), K]`.
+
+    Args:
+        grids: of codes.
+        radius: reach of the surroundings.
+        single: float32 `[K]`, how often a code has a neighbour.
+        context: float32 `[K]`, shares of the neighbours, to the power 0.75.
+        codes: whose rows are wanted.
+    """
+    size, rows = len(single), len(codes)
+    joint = torch.zeros(rows * size)
+    for one, other in _pairs(grids, radius):
+        places = (one - codes.start) * size + other
+        if rows < size:
+            places = places[(one >= codes.start) & (one < codes.stop)]
+        joint += torch.bincount(places, minlength=rows * size)
+    joint = joint.reshape(rows, size)
+    expected = single[codes.start : codes.stop, None] * context[None]
+    return torch.where(joint > 0, (joint / expected.clamp_min(1e-9)).log(), 0.0).relu()
 
 
 def context_words(vectors: Tensor, count: int, softness: float = 0.1) -> Tensor:
