@@ -5,6 +5,7 @@ Both are a `Codec`, so that what measures a model need not know where it comes f
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -112,6 +113,10 @@ class BundleCodec(Codec):
     Graphs that don't come in the wanted precision (an embedder has no need of
     int8) are taken in fp32.
 
+    Attributes:
+        fingerprint: SHA-256 of the files that make its codes, encoder and quantizer. The code
+            space doesn't tell: it stays the same when only the encoder is another.
+
     Raises:
         BundleError: no graph of it comes in that precision.
     """
@@ -121,15 +126,14 @@ class BundleCodec(Codec):
         names = ("encoder", "quantizer", "decoder", "embedder")
         if not any(precision in bundle.precisions(name) for name in names):
             raise BundleError(f"{bundle.path.name} has no graph in precision {precision!r}")
-        self._sessions = {
-            name: session_of(
-                bundle.read_graph(
-                    name, precision if precision in bundle.precisions(name) else "fp32"
-                ),
-                threads,
+        graphs = {
+            name: bundle.read_graph(
+                name, precision if precision in bundle.precisions(name) else "fp32"
             )
             for name in names
         }
+        self._sessions = {name: session_of(graph, threads) for name, graph in graphs.items()}
+        self.fingerprint = hashlib.sha256(graphs["encoder"] + graphs["quantizer"]).hexdigest()
         self.name, self.runtime = manifest.name, f"ONNX Runtime {precision}"
         self.stride, self.codebook_size = manifest.stride, manifest.codebook_size
         self.config = _config_of(manifest.training)

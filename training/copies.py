@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.codec import Codec, Codes, encode_images
+from training.codec import BundleCodec, Codec, Codes, encode_images
 from training.data import (
     DataError,
     Pixels,
@@ -28,7 +28,7 @@ from training.data import (
     reduced,
     tell_broken,
 )
-from training.edits import EDITS, random_edit
+from training.edits import EDITS, Reach, random_edit
 from training.embedder import apply_to_grids
 
 # Codes along one side of the copies that are learnt from.
@@ -124,13 +124,12 @@ def prepare_search(
 
 
 def random_copies(
-    codec: Codec,
+    codec: BundleCodec,
     photographs: Sequence[Pixels],
     count: int,
     *,
     seed: int,
     cache: Path | None = None,
-    key: str = "",
     tell: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.uint16]:
     """Codes of random edits of photographs, or those of the last time from a file.
@@ -140,14 +139,13 @@ def random_copies(
         photographs: uint8 `[h, w, 3]` of any sizes.
         count: copies of each.
         seed: of the edits.
-        cache: folder to keep the codes in.
-        key: what the codes depend on besides photographs and edits: the code space.
+        cache: folder to keep the codes in, each set named after all that it depends on.
         tell: told how many photographs are done.
 
     Returns:
         `[photographs, count, COPY_SIDE, COPY_SIDE]`.
     """
-    digest = hashlib.sha256(f"{key} {codec.runtime} {count} {seed} {COPY_SIDE}".encode())
+    digest = hashlib.sha256(f"{codec.fingerprint} {count} {seed} {COPY_SIDE} {Reach()}".encode())
     for photograph in photographs:
         digest.update(str(photograph.shape).encode() + photograph.tobytes())
     file = cache / f"copies-{digest.hexdigest()[:16]}.npy" if cache else None

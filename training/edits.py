@@ -8,23 +8,52 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from training.data import Pixels
 
-# How far a random edit goes. The smallest cut shows this share of the image's area, …
-_SMALLEST_CUT = 0.2
-# … one side is at most this factor longer than the other, …
-_ASPECT = 4 / 3
-# … and brightness, contrast and saturation are multiplied by 1 ± these.
-_LIGHT = ((ImageEnhance.Brightness, 0.4), (ImageEnhance.Contrast, 0.4), (ImageEnhance.Color, 0.5))
+_LIGHT = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 _RESAMPLING = (
     Image.Resampling.BILINEAR,
     Image.Resampling.BICUBIC,
     Image.Resampling.LANCZOS,
 )
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far random edits go.
+
+    Attributes:
+        smallest_cut: share of the image's area that a cut shows at least.
+        aspect: one side of it is at most this factor longer than the other.
+        mirrored: share of the copies that are.
+        lit: share of the copies that are in another light.
+        light: then brightness, contrast and saturation are multiplied by 1 ± these, …
+        tinted: … and in this share of them …
+        tint: … each channel by 1 ± this.
+        grey: share of the copies without colours.
+        blurred: share of the copies that are blurred.
+        blur: then by a Gaussian whose deviation lies between these, pixels.
+        recompressed: share of the copies that were a JPEG.
+        quality: then of a quality from the first up to below the second.
+    """
+
+    smallest_cut: float = 0.2
+    aspect: float = 4 / 3
+    mirrored: float = 0.5
+    lit: float = 0.8
+    light: tuple[float, float, float] = (0.4, 0.4, 0.5)
+    tinted: float = 0.5
+    tint: float = 0.15
+    grey: float = 0.12
+    blurred: float = 0.25
+    blur: tuple[float, float] = (0.3, 1.2)
+    recompressed: float = 0.4
+    quality: tuple[int, int] = (20, 90)
 
 
 def _jpeg(image: Pixels) -> Pixels:
@@ -61,7 +90,12 @@ EDITS: dict[str, Callable[[Pixels], Pixels]] = {
 }
 
 
-def random_edit(image: Pixels, side: int, random: np.random.Generator) -> Pixels:
+def random_edit(
+    image: Pixels,
+    side: int,
+    random: np.random.Generator,
+    reach: Reach = Reach(),
+) -> Pixels:
     """A cut of an image, mirrored or not, in another light, blurred, compressed again.
 
     The edits of contrastive learning (Chen et al. 2020, "A simple framework for
@@ -71,6 +105,7 @@ def random_edit(image: Pixels, side: int, random: np.random.Generator) -> Pixels
         image: uint8 `[h, w, 3]`.
         side: of what is returned, pixels.
         random: decides on everything.
+        reach: how far the edits go.
 
     Returns:
         uint8 `[side, side, 3]`.
@@ -78,35 +113,37 @@ def random_edit(image: Pixels, side: int, random: np.random.Generator) -> Pixels
     edited = Image.fromarray(image).resize(
         (side, side),
         _RESAMPLING[random.integers(len(_RESAMPLING))],
-        box=_cut(image.shape[1], image.shape[0], random),
+        box=_cut(image.shape[1], image.shape[0], random, reach),
     )
-    if random.random() < 0.5:
+    if random.random() < reach.mirrored:
         edited = edited.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if random.random() < 0.8:
+    if random.random() < reach.lit:
         for index in random.permutation(len(_LIGHT)):
-            enhance, reach = _LIGHT[index]
-            edited = enhance(edited).enhance(random.uniform(1 - reach, 1 + reach))
-        if random.random() < 0.5:
-            tinted = np.asarray(edited) * random.uniform(0.85, 1.15, 3)
+            most = reach.light[index]
+            edited = _LIGHT[index](edited).enhance(random.uniform(1 - most, 1 + most))
+        if random.random() < reach.tinted:
+            tinted = np.asarray(edited) * random.uniform(1 - reach.tint, 1 + reach.tint, 3)
             edited = Image.fromarray(np.clip(tinted, 0, 255).astype(np.uint8))
-    if random.random() < 0.12:
+    if random.random() < reach.grey:
         edited = edited.convert("L").convert("RGB")
-    if random.random() < 0.25:
-        edited = edited.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.2)))
-    if random.random() < 0.4:
-        edited = _recompressed(edited, int(random.integers(20, 90)))
+    if random.random() < reach.blurred:
+        edited = edited.filter(ImageFilter.GaussianBlur(random.uniform(*reach.blur)))
+    if random.random() < reach.recompressed:
+        edited = _recompressed(edited, int(random.integers(*reach.quality)))
     return np.asarray(edited)
 
 
-def _cut(width: int, height: int, random: np.random.Generator) -> tuple[int, int, int, int]:
+def _cut(
+    width: int, height: int, random: np.random.Generator, reach: Reach
+) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of a random part; a square where ten tries don't fit in.
 
     Tried again rather than cut to fit, which would favour large parts: with those,
     nearest neighbours came out worse (docs/log.md).
     """
     for _ in range(10):
-        area = width * height * random.uniform(_SMALLEST_CUT, 1.0)
-        aspect = np.exp(random.uniform(-1, 1) * np.log(_ASPECT))
+        area = width * height * random.uniform(reach.smallest_cut, 1.0)
+        aspect = np.exp(random.uniform(-1, 1) * np.log(reach.aspect))
         across, down = (max(1, round(np.sqrt(side))) for side in (area * aspect, area / aspect))
         if across <= width and down <= height:
             break

@@ -113,7 +113,7 @@ def learn(
     with bar(console, "edited copies", len(others)) as progress:
         views = random_copies(
             BundleCodec(bundle, fast), others, copies,
-            seed=recipe.seed, cache=cache, key=bundle.manifest.code_space, tell=progress,
+            seed=recipe.seed, cache=cache, tell=progress,
         )  # fmt: skip
     started, losses = time.monotonic(), deque[float](maxlen=100)
     with bar(console, "learning", recipe.steps) as progress:

@@ -220,7 +220,6 @@ def _views(
             options.views,
             seed=options.seed,
             cache=options.cache,
-            key=bundle.manifest.code_space,
             tell=tell,
         )
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from training.codec import Codec, Codes, encode_images
+from training.codec import BundleCodec, Codes, encode_images
 from training.data import Pixels
 
 # The first views of an image are itself and its mirror image, as they will be met.
@@ -107,14 +107,13 @@ class Views:
 
 
 def encode_views(
-    plain: Codec,
-    edited: Codec,
+    plain: BundleCodec,
+    edited: BundleCodec,
     images: Sequence[Pixels],
     count: int,
     *,
     seed: int,
     cache: Path | None = None,
-    key: str = "",
     tell: Callable[[int], None] = lambda _: None,
 ) -> Views:
     """Encodes views of images, or reads them where that was done before.
@@ -126,13 +125,12 @@ def encode_views(
         images: uint8 `[h, w, 3]` of any sizes.
         count: views of each image.
         seed: of the edits.
-        cache: folder to keep the codes in.
-        key: what the codes depend on besides images, seed and edits: the code space.
+        cache: folder to keep the codes in, each set named after all that it depends on.
         tell: told after each view how many are done.
     """
     stride = plain.stride
     shapes = [(-(-i.shape[0] // stride), -(-i.shape[1] // stride)) for i in images]
-    digest = hashlib.sha256(f"{key} {seed} {Edits()} {plain.runtime} {edited.runtime}".encode())
+    digest = hashlib.sha256(f"{plain.fingerprint} {edited.fingerprint} {seed} {Edits()}".encode())
     for image in images:
         digest.update(str(image.shape).encode() + image.tobytes())
     folder = cache / digest.hexdigest()[:16] if cache else None

@@ -18,7 +18,7 @@ from training.contrastive import (
 )
 from training.copies import COPY_SIDE, Search, held_out, random_copies, read_photographs
 from training.data import find_images, read_image
-from training.edits import EDITS, random_edit
+from training.edits import EDITS, Reach, random_edit
 from training.embedder import apply_to_grids
 from training.graphs import run, session_of
 from training.learn_embedder import finished, main
@@ -157,6 +157,21 @@ def test_random_copies_are_kept_and_differ(images, tiny_bundle, tmp_path):
     np.save(file, made + 1)
     np.testing.assert_array_equal(random_copies(codec, images, 3, seed=0, cache=tmp_path), made + 1)
     np.testing.assert_array_equal(random_copies(codec, images, 3, seed=0), made)
+
+
+def test_copies_of_another_encoder_or_of_other_edits_are_not_read(
+    images, tiny_bundle, tmp_path, monkeypatch
+):
+    """The code space is the same in both precisions; what is kept has a name for each."""
+    bundle = open_bundle(tiny_bundle)
+    exact, fast = BundleCodec(bundle), BundleCodec(bundle, "int8")
+    assert exact.fingerprint == BundleCodec(bundle).fingerprint != fast.fingerprint
+    random_copies(exact, images, 1, seed=0, cache=tmp_path)
+    random_copies(fast, images, 1, seed=0, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr("training.copies.Reach", lambda: Reach(grey=1.0))
+    random_copies(exact, images, 1, seed=0, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_unreadable_photographs_are_named(folder, cut_jpeg, tmp_path, capsys):

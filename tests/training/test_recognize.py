@@ -239,8 +239,10 @@ def test_views_are_the_image_its_mirror_image_and_edits():
 class Counting:
     """A codec whose code is a patch's red, and which counts what it encodes."""
 
-    stride, runtime = 8, "counting"
-    encoded = 0
+    stride, encoded = 8, 0
+
+    def __init__(self, fingerprint="one encoder"):
+        self.fingerprint = fingerprint
 
     def encode(self, pixels):
         self.encoded += len(pixels)
@@ -266,6 +268,9 @@ def test_views_are_encoded_once_and_read_afterwards(tmp_path):
     assert codec.encoded == 9
     grids(codec, 3, seed=1)
     assert codec.encoded == 18
+    other = Counting("another encoder of the same code space")
+    grids(other, 2)
+    assert other.encoded == 6
 
 
 def test_large_images_are_reduced_and_small_ones_left():
