@@ -132,7 +132,7 @@ def test_bombs_are_answered_at_once_and_in_little_memory(server, refused, name):
         refused(reply, expected)
     else:  # one honest picture beside the ballast: it may be decoded, in as little
         assert reply.status in {200, 422}
-        assert reply.seconds < 3
+        assert reply.seconds < 10
         assert reply.grown < KEPT
 
 
@@ -145,7 +145,7 @@ def test_many_bombs_at_once_are_no_worse(server, refused):
         for n in range(64)
     )
     reply = server.post("/v1/encode", files + b"--b--\r\n", "multipart/form-data; boundary=b")
-    refused(reply, TOO_LARGE, seconds=5, grown=KEPT * len(os.sched_getaffinity(0)))
+    refused(reply, TOO_LARGE, seconds=15, grown=KEPT * len(os.sched_getaffinity(0)))
 
 
 def test_what_libtiff_has_to_say_is_not_written(server):

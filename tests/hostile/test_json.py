@@ -68,7 +68,7 @@ def test_a_hundred_thousand_images_are_refused_by_their_number(server, refused):
     refused(server.post("/v1/encode", body, "application/json"), "too_many_images")
     body = grids(server, *[{"codes": [[1]]}] * 100_000)
     # 2.4 MB of JSON objects take a third of a second to parse.
-    refused(server.post("/v1/decode", body, "application/json"), "too_many_images", seconds=9)
+    refused(server.post("/v1/decode", body, "application/json"), "too_many_images", seconds=30)
     body = json.dumps({"model": "tiny", "input": ["A"] * 100_000}).encode()
     refused(server.post("/v1/embeddings", body, "application/json"), "too_many_images")
 
@@ -184,7 +184,7 @@ def test_tensors_that_lie_are_refused(server, tensor):
         body = json.dumps({"inputs": [{"name": name} | tensor]}).replace("Infinity", "1e400")
         reply = server.post("/v2/models/tiny/infer", body.encode(), "application/json")
         assert 400 <= reply.status < 500
-        assert reply.seconds < 3
+        assert reply.seconds < 10
         assert b"Traceback" not in reply.body
 
 
