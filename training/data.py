@@ -166,7 +166,10 @@ def split(folder: Folder, fraction: float) -> tuple[Folder, Folder]:
 
 
 class Crops:
-    """Random square crops at the images' own scale, every pixel about equally likely.
+    """Random square crops at the images' own scale.
+
+    An image is chosen by its area and a place in it evenly, so that all places a crop fits
+    into are about equally likely; pixels nearer to an edge than a crop's side are in fewer.
 
     Args:
         folder: images to crop from; those smaller than a crop are enlarged to it.

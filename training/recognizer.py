@@ -194,7 +194,7 @@ def known_vectors(codebook: Tensor, context: Tensor | None) -> Tensor:
 
     Args:
         codebook: float32 `[K, d]`.
-        context: float32 `[K, m]` of `training.embedder.context_vectors`.
+        context: float32 `[K, m]` of `training.contexts.context_vectors`.
 
     Returns:
         float32 `[K, d + m]`, both parts of unit variance.
