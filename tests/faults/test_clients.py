@@ -18,15 +18,16 @@ _ESTABLISHED = 1
 @pytest.fixture(scope="module")
 def server(serve, poisonable, examples):
     """One that takes small bodies, with every pool of threads already grown."""
-    with serve(models_dir=poisonable, max_body_bytes=_BODY_LIMIT) as server:
+    settings = {"max_body_bytes": _BODY_LIMIT, "request_timeout_s": 110}
+    with serve(models_dir=poisonable, **settings) as server:
         warm(server, examples)
         yield server
 
 
 @pytest.fixture(scope="module")
 def impatient(serve, examples):
-    """One with little patience."""
-    with serve(client_timeout_s=1, request_timeout_s=3) as server:
+    """One with little patience, and enough of it for requests of ours on a slow machine."""
+    with serve(client_timeout_s=2, request_timeout_s=8) as server:
         warm(server, examples)
         yield server
 
@@ -127,9 +128,8 @@ def test_clients_that_vanish_while_waiting(server, connect, examples, poisoned, 
     """Their images are never run: the counter of items in runs shows those of others alone."""
     ran = server.metric("tessera_batch_items_sum")
     with ThreadPoolExecutor(2) as pool:
-        busy = pool.submit(server.post, "/v1/encode", poisoned("busy", 20))
-        wait_for(lambda: server.metric("tessera_queue_items") == 1)
-        time.sleep(0.1)  # until it has begun to run
+        busy = pool.submit(server.post, "/v1/encode", poisoned("busy", 150))
+        server.wait_until_running()
         file, codes = examples[1]
         gone = [connect(server) for _ in range(24)]
         for connection in gone:
@@ -179,7 +179,7 @@ def bear_with_slow_clients(server, connect, examples):
     served = 0
     started = time.monotonic()
     while left := [connection for connection in left if is_open(connection)]:
-        assert time.monotonic() - started < 30, (
+        assert time.monotonic() - started < 90, (
             f"still there: {[everyone.index(one) for one in left]}"
         )
         for connection in left:
@@ -193,16 +193,14 @@ def bear_with_slow_clients(server, connect, examples):
                     read_now(connection, 100)
                 elif connection in askers and served % 8 == 0:
                     connection.sendall(big)  # asks for more, and reads nothing
-        asked = time.monotonic()
         file, codes = examples[served % 4]
-        assert server.codes(file) == codes
-        assert time.monotonic() - asked < 5
+        assert server.codes(file) == codes  # within 8 s, or it would be answered with 504
         served += 1
         time.sleep(0.03)
     for connection in everyone:
         connection.close()
-    # 1 s for headers and readers, 3 s for a request.
-    assert 1 < time.monotonic() - started < 15
+    # 2 s for headers and readers, 8 s for a request.
+    assert 2 < time.monotonic() - started < 60
     assert served > 5
 
 
@@ -222,10 +220,15 @@ def is_open(connection):
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED
 
 
-def test_a_patient_reader_gets_all_of_its_answer(impatient, connect):
+def test_a_patient_reader_gets_all_of_its_answer(serve, connect):
     """Slow, but faster than the least rate: cut off by nothing, however long it takes."""
-    whole = impatient.get("/docs/swagger-ui-bundle.js").content
-    with connect(impatient, 64 * 1024) as connection:
+    with serve(client_timeout_s=4) as server:
+        read_patiently(server, connect)
+
+
+def read_patiently(server, connect):
+    whole = server.get("/docs/swagger-ui-bundle.js").content
+    with connect(server, 64 * 1024) as connection:
         connection.sendall(
             b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
         )
@@ -233,12 +236,12 @@ def test_a_patient_reader_gets_all_of_its_answer(impatient, connect):
         started = time.monotonic()
         while part := connection.recv(16 * 1024):
             received += part
-            time.sleep(0.03)
-        assert time.monotonic() - started > 1.5
+            time.sleep(6 * len(part) / len(whole))
+        assert time.monotonic() - started > 5
     assert received.endswith(whole)
 
 
-def test_a_vanished_client_of_a_kept_connection_leaves_no_trace(server):
+def test_a_vanished_client_of_a_kept_connection_leaves_no_trace(server, wait_for):
     """Idle connections of clients that closed them are closed here."""
     before = server.files()
     clients = [httpx.Client() for _ in range(10)]
@@ -247,7 +250,4 @@ def test_a_vanished_client_of_a_kept_connection_leaves_no_trace(server):
     assert server.files() == before + 10
     for client in clients:
         client.close()
-    deadline = time.monotonic() + 5
-    while server.files() != before:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(lambda: server.files() == before)

@@ -60,7 +60,8 @@ class Reloads:
 
 @pytest.fixture
 def server(serve, folder):
-    with serve(models_dir=folder, default_model="tiny", api_keys="k", threads=2) as server:
+    settings = {"default_model": "tiny", "api_keys": "k", "threads": 2, "request_timeout_s": 110}
+    with serve(models_dir=folder, **settings) as server:
         yield server
 
 
@@ -138,7 +139,7 @@ def test_a_request_finishes_with_a_model_that_is_gone(server, reload, folder, po
     reload.by_request()
     png = {"content-type": "image/png"} | KEY
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(server.post, "/v1/encode?model=other", poisoned("busy", 40), png)
+        running = pool.submit(server.post, "/v1/encode?model=other", poisoned("busy", 200), png)
         wait_for(lambda: server.metric("tessera_queue_items") == 1)
         shutil.rmtree(folder / "other")
         reload.by_request()
@@ -176,5 +177,5 @@ def test_reloads_leave_nothing_behind(server, reload, folder, wait_for):
         shutil.rmtree(folder / "z")
     # A model left behind would have four threads, and there were ten; the pool that loads them
     # may have grown by a few.
-    wait_for(lambda: server.threads() <= threads + 6 and server.files() <= files + 2, 5)
+    wait_for(lambda: server.threads() <= threads + 6 and server.files() <= files + 2)
     wait_for(lambda: server.memory() - memory < 8 * 2**20)
