@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import threading
 import time
+from statistics import median
 
+import pytest
 from PIL import Image
 
 _SIDE = 1500
@@ -18,9 +20,11 @@ def large():
     return file.getvalue()
 
 
+@pytest.mark.timeout(600)
 def test_large_images_do_not_starve_small_ones(serve, examples):
     """With 64 clients that send nothing but large ones, small ones don't wait for theirs."""
     statuses = []
+    large_waits = []
     stop = threading.Event()
     file = large()
     with serve(max_pixels=_SIDE**2, request_timeout_s=120) as server:
@@ -28,11 +32,14 @@ def test_large_images_do_not_starve_small_ones(serve, examples):
         def flood():
             connection = server.connection()
             while not stop.is_set():
+                started = time.monotonic()
                 connection.request("POST", "/v1/encode", file, {"content-type": "image/png"})
                 answer = connection.getresponse()
                 answer.read()
                 statuses.append(answer.status)
-                if answer.status == 429:
+                if answer.status == 200:
+                    large_waits.append(time.monotonic() - started)
+                elif answer.status == 429:
                     time.sleep(0.02)
             connection.close()
 
@@ -40,7 +47,8 @@ def test_large_images_do_not_starve_small_ones(serve, examples):
         for thread in threads:
             thread.start()
         try:
-            time.sleep(0.5)
+            while not large_waits:  # then the others wait
+                time.sleep(0.02)
             waits = []
             for small, codes in examples[:8]:
                 started = time.monotonic()
@@ -52,6 +60,6 @@ def test_large_images_do_not_starve_small_ones(serve, examples):
             for thread in threads:
                 thread.join()
     assert set(statuses) == {200, 429}
-    # Large ones wait for tens of seconds here; a small one for the runs and decodes of one
-    # large one each that are going on.
-    assert max(waits) < 10
+    # Large ones wait for one another; a small one for the runs and decodes of one large one each
+    # that are going on. How long that is depends on the machine, and half of them may be unlucky.
+    assert median(waits) < max(large_waits) / 4

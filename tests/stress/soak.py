@@ -37,6 +37,9 @@ from tests.stress.wire import Client, Lost, request
 # queue filling up.
 _MOST_IN_FLIGHT = 32
 
+# On a slow machine what is to happen may take longer than was planned.
+_MORE_S = 120
+
 _RSS_MIB_PER_MINUTE = 1.0
 _FILES_PER_MINUTE = 0.1
 _THREADS_PER_MINUTE = 0.05
@@ -55,6 +58,7 @@ class Plan:
         reload_every_s: seconds between reloads.
         sample_every_s: seconds between samples.
         warm_up_minutes: before slopes are taken; no slopes if it is not below `minutes`.
+        enough: requests go on after `minutes`, for two more at most, until it holds.
         seed: of all chance.
     """
 
@@ -65,6 +69,7 @@ class Plan:
     reload_every_s: float = 150.0
     sample_every_s: float = 5.0
     warm_up_minutes: float = 10.0
+    enough: Callable[[Tally], bool] = lambda _: True
     seed: int = 1
 
 
@@ -150,15 +155,20 @@ async def _soak(plan: Plan, server: Serving, models: Path) -> tuple[Tally, dict[
     for task in beside:
         task.cancel()
     await asyncio.gather(*beside, return_exceptions=True)
-    await asyncio.sleep(1)
-    after = await _counted(client)
+    # Whoever vanished may not have been missed yet.
+    for scrapes in range(1, 61):
+        await asyncio.sleep(1)
+        after = await _counted(client)
+        # A scrape counts those before it, and not itself.
+        ended = after["requests"] - before["requests"] - scrapes
+        if not after["queue"] and ended >= tally.sent - _uploads(tally):
+            break
     client.close()
     await asyncio.sleep(0.5)
     tally.samples.append(server.holdings())
     return tally, {
         "queue": after["queue"],
-        # The last of the two scrapes counts the first, and not itself.
-        "requests": after["requests"] - before["requests"] - 1,
+        "requests": ended,
         "server errors": after["server errors"] - before["server errors"],
     }
 
@@ -204,7 +214,9 @@ async def _send(plan: Plan, client: Client, traffic: _Traffic, tally: Tally) -> 
 
     async with asyncio.TaskGroup() as group:
         due = time.monotonic()
-        while (due := due + chance.expovariate(plan.rate)) < end:
+        while (due := due + chance.expovariate(plan.rate)) < end or (
+            due < end + _MORE_S and not plan.enough(tally)
+        ):
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             await places.acquire()
             # A schedule that slipped is not made up for: that would be a burst, not a soak.
@@ -359,10 +371,14 @@ def _ended(tally: Tally, left: dict[str, float]) -> tuple[str, bool]:
 
     Of a client that vanishes in its upload the server may never have seen the end of the head.
     """
-    uploads = tally.faults["vanished in its upload"]
+    uploads = _uploads(tally)
     lowest = tally.sent - uploads
     kept = lowest <= left["requests"] <= tally.sent
     return f"{left['requests']:,.0f}, sent {tally.sent:,}, {uploads} of them cut short", kept
+
+
+def _uploads(tally: Tally) -> int:
+    return tally.faults["vanished in its upload"]
 
 
 def _some(faults: list[str]) -> str:
