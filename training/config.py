@@ -273,6 +273,16 @@ class Config:
         )
 
 
+def require_at_least(least: int, **options: int) -> None:
+    """Holds options of a command line, `name=value`, to the least that makes sense.
+
+    Raises:
+        ConfigError: naming the first that is less.
+    """
+    for name, value in options.items():
+        _require(value >= least, f"--{name} must be at least {least}, not {value}")
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import copy
 import io
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,9 +38,9 @@ from training.graphs import (
 )
 from training.model import Tokenizer, code_space_of
 from training.model_card import model_card
-from training.parity import Parity, ParityError, Proof, check
+from training.parity import Parity, ParityError, Proof, check, odd_sizes
 from training.precision import calibration_batches, to_int8
-from training.provenance import read_data_description, read_metrics, stated_version
+from training.provenance import git_commit, read_data_description, read_metrics, stated_version
 
 # Enough for stable ranges and shares; more makes export slower and changes nothing.
 _CALIBRATION_IMAGES = 32
@@ -178,7 +177,7 @@ def export(
         data=data,
         training={
             "configuration": config.to_dict(),
-            "git_commit": _git_commit(),
+            "git_commit": git_commit(),
             "steps": checkpoint.step,
             "torch": torch.__version__,
             **checkpoint.facts,
@@ -217,33 +216,10 @@ def sample(folder: Folder) -> list[Pixels]:
     return images
 
 
-def odd_sizes(images: list[Pixels]) -> list[Pixels]:
-    """The images cut to sizes that are no multiple of any stride, as real ones seldom are."""
-    cut = []
-    for index, image in enumerate(images):
-        height, width = image.shape[:2]
-        cut.append(image[: max(1, height - 1 - index % 7), : max(1, width - 3 - index % 5)])
-    return cut
-
-
 def _npy(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def _git_commit() -> str:
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607  (whichever git the user runs)
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return answer.stdout.strip()
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:

@@ -27,6 +27,7 @@ from bundle import Bundle, BundleError, Manifest, open_bundle
 from bundle import Tensor as Port
 from training.amend import amend_bundle
 from training.codec import BundleCodec, Codec, Codes, encode_images
+from training.config import require_at_least
 from training.contexts import context_vectors
 from training.contrastive import GridFeatures, PooledFeatures, Recipe, learn_features
 from training.copies import held_out, prepare_search, random_copies, read_photographs
@@ -271,6 +272,9 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     recipe = Recipe(steps=options.steps, seed=options.seed)
     try:
+        require_at_least(0, seed=options.seed)
+        require_at_least(1, steps=options.steps)
+        require_at_least(2, copies=options.copies)
         bundle = open_bundle(options.bundle)
         given = options.version or next_version(bundle.manifest.version)
         version = stated_version(given)

@@ -1,8 +1,9 @@
-"""What goes into a bundle besides the model: its data's sources and the figures measured."""
+"""What goes into a bundle besides the model: version, code, data and the figures measured."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,3 +66,18 @@ def read_metrics(argument: str) -> tuple[str, Mapping[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"--metrics takes NAME=FILE, a metrics.json: {argument!r}") from error
     return name, {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}
+
+
+def git_commit() -> str:
+    """Of the code that runs; `unknown` where it is no checkout or there is no git."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607  (whichever git the user runs)
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return answer.stdout.strip()

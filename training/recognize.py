@@ -23,6 +23,7 @@ from bundle.manifest import CODEBOOK_FILE, NAME
 from training.calibration import Logits, probabilities
 from training.classification import Classification, classify
 from training.codec import BundleCodec, encode_images
+from training.config import require_at_least
 from training.data import DataError, Pixels, reduced
 from training.parity import ParityError
 from training.place import choose_place
@@ -133,9 +134,13 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
     """What the command does; see `parse_arguments` for the options.
 
     Raises:
-        DataError, BundleError, ParityError: nothing was written into the bundle.
+        ConfigError, DataError, BundleError, ParityError: nothing was written into the bundle.
     """
     name: str = options.name
+    require_at_least(1, epochs=options.epochs, views=options.views, side=options.side)
+    require_at_least(0, seed=options.seed)
+    if not 0 <= options.held_out < 1:
+        raise DataError(f"--held-out must be in [0, 1), not {options.held_out}")
     if not NAME.fullmatch(name):
         raise DataError(f"a name must match {NAME.pattern}, and {name!r} doesn't; give --name")
     bundle = open_bundle(options.bundle)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from training.config import Config, ConfigError
+from training.config import Config, ConfigError, require_at_least
 from training.configfile import load_config, override
 from training.losses import Losses
 from training.model import Tokenizer
@@ -88,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     try:
+        require_at_least(1, repeats=options.repeats)
         config = override(load_config(options.config), options.set)
         device = choose_place(options.device).device
         losses = Losses(config.loss, config.quantizer).to(device)

@@ -14,10 +14,10 @@ from bundle import open_bundle
 from training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from training.codec import pad_to_stride
 from training.data import DataError, find_images, read_image, reduced
-from training.export import export, main, odd_sizes, sample
+from training.export import export, main, sample
 from training.graphs import run, session_of
 from training.model import Tokenizer, code_space_of
-from training.parity import BUDGETS, Parity, ParityError, Proof, check
+from training.parity import BUDGETS, Parity, ParityError, Proof, check, odd_sizes
 from training.place import Place
 from training.provenance import read_metrics
 from training.train import train

@@ -218,14 +218,18 @@ def test_too_few_photographs_is_one_line(tmp_path, tiny_bundle, photos, capsys):
     ("arguments", "message"),
     [
         (["absent", "--data", "."], "error: absent: there is no such folder"),
+        (["{bundle}", "--data", ".", "--seed", "-1"], "error: --seed must be at least 0, not -1"),
+        (["{bundle}", "--data", ".", "--steps", "0"], "error: --steps must be at least 1, not 0"),
+        (["{bundle}", "--data", ".", "--copies", "0"], "error: --copies must be at least 2, not 0"),
+        (["{bundle}", "--data", ".", "--version", "V 2"], "error: --version must match"),
         (["{bundle}", "--data", "absent"], "error: absent is not a folder"),
         (["{bundle}", "--data", ".", "--labelled", "absent"], "error: absent has no folder train/"),
     ],
 )
-def test_what_is_missing_is_one_line(
+def test_what_is_missing_or_impossible_is_one_line(
     arguments, message, tiny_bundle, capsys, monkeypatch, tmp_path
 ):
-    """Each says what is missing, and nothing else."""
+    """Each says what it is, and nothing else."""
     monkeypatch.chdir(tmp_path)
     assert main([a.format(bundle=tiny_bundle) for a in arguments]) == 2
     assert capsys.readouterr().err.startswith(message)

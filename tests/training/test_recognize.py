@@ -351,6 +351,19 @@ def test_pixels_and_reconstructions_are_compared(tiny_bundle, folder, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("option", "value"),
+    [("--epochs", "0"), ("--views", "0"), ("--side", "-5"), ("--seed", "-1"), ("--held-out", "1")],
+)
+def test_an_impossible_option_is_one_line(option, value, tiny_bundle, folder, tmp_path, capsys):
+    """It is named with its value."""
+    out = ["--out", str(tmp_path / "out"), "--name", "x"]
+    assert command(tiny_bundle, folder, tmp_path, *out, option, value) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {option} must be ")
+    assert error.endswith(f"not {float(value) if option == '--held-out' else value}\n")
+
+
+@pytest.mark.parametrize(
     "fault", ["no test", "one class", "no bundle", "name", "device", "other space"]
 )
 def test_what_cannot_be_learnt_from_is_one_line(fault, tiny_bundle, folder, tmp_path, capsys):

@@ -17,6 +17,7 @@ def test_multiply_adds_grow_with_the_area(tiny):
     ("arguments", "words"),
     [
         (["photo-f9"], "no preset"),
+        (["tiny", "--repeats", "0"], "--repeats must be at least 1, not 0"),
         (["tiny", "--device", "gpu"], "auto, cpu, cuda or cuda:N"),
         (["tiny", "--set", "loss.lpips=1.0", "--set", "loss.lpips_weights=absent.pt"], "absent.pt"),
     ],
