@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from training.config import Config
 from training.data import Broken, Folder, decoded, evenly, tell_broken
+from training.learner import Taken
 from training.metrics import CodeCounter, psnr
 from training.model import Tokenizer, to_float
 
@@ -57,20 +57,16 @@ class Stopwatch:
 
 
 def figures_of(
-    loss: Tensor,
-    terms: dict[str, Tensor],
-    norm: Tensor,
-    used: CodeCounter,
-    optimizer: torch.optim.Optimizer,
+    taken: Taken, used: CodeCounter, optimizer: torch.optim.Optimizer
 ) -> dict[str, float]:
     """The figures of a step, named as TensorBoard groups them; `used` counts since the last."""
     usage = used.usage()
-    numbers = {"loss/total": loss.item()}
-    numbers |= {f"loss/{name}": value.item() for name, value in terms.items()}
+    numbers = {"loss/total": taken.loss.item()}
+    numbers |= {f"loss/{name}": value.item() for name, value in taken.terms.items()}
     numbers |= {
         "codes/used": usage.used,
         "codes/perplexity": usage.perplexity,
-        "optimizer/gradient_norm": float(norm),
+        "optimizer/gradient_norm": float(taken.norm),
         "optimizer/learning_rate": float(optimizer.param_groups[0]["lr"]),
     }
     return numbers

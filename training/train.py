@@ -7,9 +7,7 @@ so that the result is that of one process with the same batch, up to rounding.
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,23 +15,16 @@ from typing import Any
 import torch
 import torch.distributed
 from rich.console import Console
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from training.config import Config, ConfigError, OptimizerConfig
+from training.config import Config, ConfigError
 from training.configfile import load_config, override
 from training.data import Crops, DataError, find_images, split, tell_broken
-from training.losses import Losses
+from training.learner import Learner, TrainingDiverged
 from training.metrics import CodeCounter
-from training.model import Tokenizer, to_float
 from training.place import Place, choose_place, keep_freed_memory, stop_signal
 from training.progress import Stopwatch, figures_of, log, progress, tell_data, validate
-
-
-class TrainingDiverged(ArithmeticError):
-    """Loss or gradient is no longer a number; the last good checkpoint is kept."""
 
 
 def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
@@ -76,71 +67,47 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
         cache_gib=config.data.cache_gib / place.processes,
     )
 
-    torch.manual_seed(config.run.seed)
-    model = Tokenizer(config).to(place.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
-    optimizer = _make_optimizer(model, config.optimizer)
-    last = out / "last.pt"
-    first_step, steps = 0, config.optimizer.steps
+    last, steps = out / "last.pt", config.optimizer.steps
+    resumed = _resumable(last, config) if last.exists() else None
+    first_step = 0
     facts: dict[str, Any] = {"images_seen": 0, "seconds": 0.0, "images": len(folder.paths)}
-    if last.exists():
-        first_step, facts = _resume(last, config, model, averaged, optimizer)
+    if resumed is not None:
+        first_step, facts = resumed.step, resumed.facts
         console.print(f"resuming {last} at step {first_step}")
-    if config.run.compile:
-        model.encoder.compile()
-        model.decoder.compile()
-    forward: nn.Module = DistributedDataParallel(model) if place.processes > 1 else model
-    losses = Losses(config.loss, config.quantizer).to(place.device)
+    learner = Learner(config, place, resumed)
     board = SummaryWriter(str(out / "tensorboard")) if place.rank == 0 else None
-
-    def checkpoint(step: int) -> None:
-        if place.rank == 0:
-            facts["seconds"] = watch.seconds()
-            state = Checkpoint(
-                config,
-                step,
-                model.state_dict(),
-                averaged.state_dict(),
-                optimizer.state_dict(),
-                facts,
-            )
-            save_checkpoint(last, state)
-
     batches = crops.batches(first_step, steps, config.optimizer.batch, place.rank, place.processes)
     used = CodeCounter(config.quantizer.size)
     watch = Stopwatch(facts["seconds"])
     with stop_signal(place) as stopping, progress(console, config, first_step) as advance:
-        for step, pixels in enumerate(batches, first_step):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config.optimizer, step)
-            images = to_float(torch.from_numpy(pixels).to(place.device))
-            images = images.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(place.device.type, torch.bfloat16, enabled=config.run.bf16):
-                output = forward(images, step)
-            loss, terms = losses(output, images)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip)
-            _refuse_nan(loss, norm, step, last)
-            optimizer.step()
-            _average(averaged, model, config.optimizer.weight_ema, step)
-
-            done = step + 1
+        for done, pixels in enumerate(batches, first_step + 1):
+            try:
+                taken = learner.step(done - 1, pixels)
+            except TrainingDiverged as error:
+                kept = f"the last good checkpoint is {last}" if last.exists() else "none is kept"
+                raise TrainingDiverged(
+                    f"{error}; {kept}. A lower optimizer.learning_rate or optimizer.clip "
+                    "usually helps"
+                ) from error
             watch.step()
             facts["images_seen"] += config.optimizer.batch
-            used.add(output.quantized.codes)
+            used.add(taken.codes)
             if done % config.run.log_every == 0:
-                figures = figures_of(loss, terms, norm, used, optimizer)
+                figures = figures_of(taken, used, learner.optimizer)
                 figures["speed/images_per_second"] = config.optimizer.batch * watch.pace()
                 log(console, board, figures, done)
                 used = CodeCounter(config.quantizer.size)
             if done % config.run.validate_every == 0 and board is not None:
                 with watch.aside():
-                    validate(averaged, validation_images, board, console, done, place.device)
+                    validate(
+                        learner.averaged, validation_images, board, console, done, place.device
+                    )
             stop = stopping()
-            if done % config.run.checkpoint_every == 0 or done == steps or stop:
+            wanted = done % config.run.checkpoint_every == 0 or done == steps or stop
+            if wanted and place.rank == 0:
                 with watch.aside():
-                    checkpoint(done)
+                    facts["seconds"] = watch.seconds()
+                    save_checkpoint(last, learner.checkpoint(done, facts))
             advance(done)
             if stop:
                 console.print(f"stopped by a signal after step {done}; the same command resumes")
@@ -151,32 +118,7 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
     return last
 
 
-def learning_rate(config: OptimizerConfig, step: int) -> float:
-    """Linear warm-up, then a cosine down to `final_learning_rate` × the peak at the last step."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    span = max(1, config.steps - config.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, (step - config.warmup_steps) / span)))
-    floor = config.final_learning_rate
-    return config.learning_rate * (floor + (1 - floor) * cosine)
-
-
-def _make_optimizer(model: Tokenizer, config: OptimizerConfig) -> torch.optim.AdamW:
-    kernels = [p for p in model.parameters() if p.ndim == 4]
-    others = [p for p in model.parameters() if p.ndim != 4]
-    return torch.optim.AdamW(
-        [
-            {"params": kernels, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-        betas=config.betas,
-    )
-
-
-def _resume(
-    path: Path, config: Config, model: Tokenizer, averaged: Tokenizer, optimizer: torch.optim.AdamW
-) -> tuple[int, dict[str, Any]]:
+def _resumable(path: Path, config: Config) -> Checkpoint:
     state = load_checkpoint(path)
     # How long and how fast may change on the way; what is learnt from what may not.
     run = dataclasses.replace(config.run, seed=state.config.run.seed)
@@ -190,33 +132,7 @@ def _resume(
             f"{path} has done {state.step} steps, more than optimizer.steps "
             f"({config.optimizer.steps}); choose another --out, or at least as many"
         )
-    model.load_state_dict(state.model)
-    averaged.load_state_dict(state.averaged)
-    optimizer.load_state_dict(state.optimizer)
-    return state.step, state.facts
-
-
-@torch.no_grad()
-def _average(averaged: Tokenizer, model: Tokenizer, decay: float, step: int) -> None:
-    """Moves the average by one step; early on it forgets faster, or it would stay at the start."""
-    decay = min(decay, (1 + step) / (10 + step))
-    targets, sources = averaged.state_dict(), model.state_dict()
-    for name, target in targets.items():
-        if target.is_floating_point() and not name.startswith("quantizer."):
-            target.lerp_(sources[name], 1 - decay)
-        else:
-            target.copy_(sources[name])
-
-
-def _refuse_nan(loss: Tensor, norm: Tensor, step: int, last: Path) -> None:
-    # One look at both, since on CUDA each waits for the step. A gradient of NaN with a sound
-    # loss would reach the weights, and the averaged ones, a step before the loss shows it.
-    if not torch.isfinite(torch.stack([loss.detach(), norm])).all():
-        kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint"
-        raise TrainingDiverged(
-            f"at step {step} the loss became {loss.item()}, the gradient's norm {norm.item()}; "
-            f"{kept}. A lower optimizer.learning_rate or optimizer.clip usually helps"
-        )
+    return state
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:

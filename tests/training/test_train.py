@@ -13,10 +13,11 @@ import torch
 
 from training.checkpoint import CheckpointError, load_checkpoint
 from training.config import ConfigError, OptimizerConfig, QuantizerConfig
+from training.learner import TrainingDiverged, learning_rate
 from training.losses import Losses
 from training.place import Place, choose_place
 from training.quantizer import Quantizer
-from training.train import TrainingDiverged, learning_rate, main, train
+from training.train import main, train
 
 CPU = Place(torch.device("cpu"))
 
@@ -48,7 +49,7 @@ def test_resuming_equals_not_having_stopped(tiny, photos, tmp_path, monkeypatch)
             os.kill(os.getpid(), signal.SIGTERM)
         return learning_rate(config, step)
 
-    monkeypatch.setattr("training.train.learning_rate", interrupt)
+    monkeypatch.setattr("training.learner.learning_rate", interrupt)
     last = train(tiny, [photos], tmp_path / "broken", CPU)
     assert load_checkpoint(last).step == 6
     resumed = weights(train(tiny, [photos], tmp_path / "broken", CPU))
