@@ -1,14 +1,14 @@
 """Training a recognizer: what is done to the grids, the loop, and when it stops.
 
-What is learnt from is a `Source`: grids of codes, or, for comparison, pixels. All
-that happens to a grid here happens to its looked-up vectors, so that both get the same.
+What is learnt from is a `Source` (`training.recognition_source`): grids of codes, or, for
+comparison, pixels. All that happens to a grid here happens to its looked-up vectors, so
+that both get the same.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.calibration import Labels, Logits, negative_log_likelihood
-from training.codec import Codes
+from training.calibration import Logits, negative_log_likelihood
+from training.recognition_source import Source
 from training.recognizer import Network
-from training.views import PLAIN_VIEWS, Views
+from training.views import PLAIN_VIEWS
 
 # Grids that are scored together when nothing is learnt, in places of the grid.
 _BATCH_PLACES = 1 << 14
@@ -65,48 +65,6 @@ class Recipe:
     patience: int = 20
     seed: int = 0
     bf16: bool = True
-
-
-class Source(ABC):
-    """Images to learn from, each in several views.
-
-    Attributes:
-        views: how many of each image; the first `PLAIN_VIEWS` are the image and its mirror image.
-        labels: int64 `[images]`, a class of each.
-    """
-
-    views: int
-    labels: Labels
-
-    @abstractmethod
-    def shape(self, image: int, view: int) -> tuple[int, int]:
-        """`(rows, columns)` of the grid that one view of one image gives."""
-
-    @abstractmethod
-    def batch(self, images: Sequence[int], views: Sequence[int]) -> Tensor:
-        """Views of several images for a network's `look_up`, cut to the smallest among them."""
-
-
-class CodeSource(Source):
-    """Grids of codes.
-
-    Args:
-        codes: of every view of the images.
-        labels: int64 `[images]`.
-    """
-
-    def __init__(self, codes: Views, labels: Labels) -> None:
-        self.views, self.labels, self._codes = codes.count, labels, codes
-
-    def shape(self, image: int, view: int) -> tuple[int, int]:  # noqa: ARG002  (all the same)
-        """`(rows, columns)`."""
-        return self._codes.shapes[image]
-
-    def batch(self, images: Sequence[int], views: Sequence[int]) -> Tensor:
-        """int64 `[len(images), rows, columns]`."""
-        grids = [self._codes.grid(i, v) for i, v in zip(images, views, strict=True)]
-        rows, columns = (min(g.shape[axis] for g in grids) for axis in (0, 1))
-        return torch.from_numpy(np.stack([_middle(g, rows, columns) for g in grids]))
 
 
 @dataclass(frozen=True)
@@ -314,8 +272,3 @@ def _move(average: nn.Module, network: nn.Module, decay: float) -> None:
             kept.lerp_(current, 1 - decay)
         else:
             kept.copy_(current)
-
-
-def _middle(grid: Codes, rows: int, columns: int) -> Codes:
-    top, left = (grid.shape[0] - rows) // 2, (grid.shape[1] - columns) // 2
-    return grid[top : top + rows, left : left + columns]

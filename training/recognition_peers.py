@@ -21,8 +21,9 @@ from training.codec import Codec, decode_grids, embed_codes, encode_images, pad_
 from training.data import Pixels
 from training.model import to_float
 from training.probe import Labelled, probe
-from training.recognition import Recipe, Source, score, train
+from training.recognition import Recipe, score, train
 from training.recognition_report import Peer
+from training.recognition_source import Source, middle
 from training.recognizer import Layout, Network
 from training.views import Views, view_of
 
@@ -84,7 +85,7 @@ class PixelSource(Source):
             min(pixels.shape[axis] for pixels in made) // self._stride * self._stride
             for axis in (0, 1)
         )
-        return torch.from_numpy(np.stack([_middle(pixels, height, width) for pixels in made]))
+        return torch.from_numpy(np.stack([middle(pixels, height, width) for pixels in made]))
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,3 @@ def _accuracy(
     source = PixelSource([pictures], labelled.test_labels, codec.stride)
     logits = score(network, source, np.arange(len(pictures)))
     return float((logits.argmax(axis=1) == labelled.test_labels).mean())
-
-
-def _middle(pixels: Pixels, height: int, width: int) -> Pixels:
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    return pixels[top : top + height, left : left + width]

@@ -22,7 +22,8 @@ from training.data import DataError
 from training.graphs import Shape, export_graph, session_of
 from training.parity import check, prove_recognizer
 from training.progress import bar
-from training.recognition import CodeSource, Epoch, Recipe, Trained, same_shapes, score, train
+from training.recognition import Epoch, Recipe, Trained, same_shapes, score, train
+from training.recognition_source import CodeSource
 from training.recognizer import Layout, Recognizer, finished, known_vectors
 from training.storage import store_in_bytes
 from training.views import Views

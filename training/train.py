@@ -84,7 +84,9 @@ def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:
             try:
                 taken = learner.step(done - 1, pixels)
             except TrainingDiverged as error:
-                kept = f"the last good checkpoint is {last}" if last.exists() else "none is kept"
+                kept = "there is no checkpoint"
+                if last.exists():
+                    kept = f"the last good checkpoint is {last}"
                 raise TrainingDiverged(
                     f"{error}; {kept}. A lower optimizer.learning_rate or optimizer.clip "
                     "usually helps"

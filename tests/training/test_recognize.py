@@ -21,7 +21,8 @@ from training.classification import classify
 from training.data import reduced
 from training.graphs import session_of
 from training.parity import prove_recognizer
-from training.recognition import CodeSource, Recipe, score, train
+from training.recognition import Recipe, score, train
+from training.recognition_source import CodeSource
 from training.recognize import main
 from training.recognizer import Layout, Recognizer, finished, known_vectors
 from training.recognizer_bundle import learn, split_by_class
