@@ -222,7 +222,8 @@ def unharmed(server, picture, codes):
     assert answer.status == 200
     assert json.loads(answer.body)["data"][0]["codes"] == codes
     assert server.failures() == []
-    assert server.memory("VmRSS") < before + KEPT
+    # Attacks that were decoded side by side may each have left something.
+    assert server.memory("VmRSS") < before + 2 * KEPT
 
 
 @pytest.fixture(autouse=True, scope="module")
