@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.config import LossConfig
+from training.config import DataConfig, LossConfig
 from training.configfile import load_config
 from training.data import find_images, read_image
 from training.losses import Losses, gradient_l1, multiscale_l1
@@ -79,7 +79,7 @@ def test_loss_terms_are_weighted_sums(tiny):
     """The total is the sum of the logged terms times their weights; β is on the commitment."""
     torch.manual_seed(0)
     weights = LossConfig(mse=2.0, l1=0.5, multiscale=0.25, gradient=0.125, ms_ssim=0.1)
-    config = dataclasses.replace(tiny, loss=weights)
+    config = dataclasses.replace(tiny, loss=weights, data=DataConfig(crop=64))
     pixels = torch.rand(2, 3, 64, 64) * 2 - 1
     total, terms = Losses(weights, config.quantizer)(Tokenizer(config)(pixels), pixels)
     wanted = sum(
