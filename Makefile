@@ -191,13 +191,13 @@ lock: $(VENV)/.stamp ## regenerate requirements/ from pyproject.toml
 bench-setup: $(VENV)/.stamp-dev ## install the servers that Tessera is compared with
 	$(PY) -m benchmarks setup
 
-bench: bench-setup ## compare speed, quick: 12 minutes, writes benchmarks/RESULTS.md
+bench: bench-setup ## compare speed, quick: 10 minutes, writes benchmarks/RESULTS.md
 	$(PY) -m benchmarks quick $(ARGS)
 
 bench-full: bench-setup ## the same with more rounds and larger images: 45 minutes
 	$(PY) -m benchmarks full $(ARGS)
 
-bench-check: $(VENV)/.stamp-dev ## test the load generator; needs a C compiler
+bench-check: $(VENV)/.stamp-dev ## test the load generator; needs a C compiler and wrk
 	$(PY) -m pytest tests/benchmarks/check_pacer.py
 
 bench-gpu: $(GPU_VENV)/.stamp-serve ## everything about an NVIDIA GPU, within 8 minutes

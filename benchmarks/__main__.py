@@ -23,7 +23,7 @@ _RAW = BUILD / "results.json"
 _FORM = 2
 
 COMPARE = {
-    "quick": compare.Plan(rounds=4, seconds=1, open_seconds=3, retries=0),
+    "quick": compare.Plan(seconds=1, open_seconds=3, retries=0),
     "full": compare.Plan(rounds=7, seconds=3, open_seconds=10, open_rounds=3, retries=2),
 }
 SERVICE = {
