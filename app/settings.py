@@ -93,7 +93,7 @@ class Settings(BaseModel):
         description="most pixels stacked for one run; 0: 65,536 on a CPU, 4,194,304 on CUDA",
     )
     max_tile_pixels: int = Field(
-        default=4_194_304,
+        default=4_665_600,
         ge=262_144,
         description="larger images run in tiles of so many pixels, which bounds memory; the codes "
         "are the same",

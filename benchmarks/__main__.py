@@ -23,7 +23,7 @@ _RAW = BUILD / "results.json"
 _FORM = 2
 
 COMPARE = {
-    "quick": compare.Plan(seconds=1, open_seconds=3, retries=0),
+    "quick": compare.Plan(seconds=1, open_seconds=2.5, retries=0),
     "full": compare.Plan(rounds=7, seconds=3, open_seconds=10, open_rounds=3, retries=2),
 }
 SERVICE = {
@@ -31,9 +31,9 @@ SERVICE = {
         rounds=1,
         seconds=1,
         large_sides=(64, 256, 512, 1024, 2048, 4096),
-        large_rounds=1,
-        idle_seconds=5,
-        contended_seconds=3,
+        large_rounds=2,
+        idle_seconds=4,
+        contended_seconds=2,
     ),
     "full": service.Plan(),
 }

@@ -215,7 +215,7 @@ def mixed(server: Server, plan: Plan, pacer: Path) -> dict[str, Any]:
     """
     parts: dict[str, list[bytes]] = {}
     # So many that large and small take about as long.
-    for side, count in ((64, 512), (256, 64), (1024, 8)):
+    for side, count in ((64, 384), (256, 48), (1024, 6)):
         files = jpegs(side, min(count, 48))
         codes = codes_of(server, files)
         for title, requests in (
