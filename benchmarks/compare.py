@@ -100,7 +100,9 @@ def compare(
                             "side": side,
                             "layout": layout,
                             "batch": batch,
-                            "per_second": worker.rate("encode", side, layout, batch, plan.seconds / 2),
+                            "per_second": worker.rate(
+                                "encode", side, layout, batch, plan.seconds / 2
+                            ),
                         }
                     )
                 for clients in plan.clients:
