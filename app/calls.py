@@ -17,7 +17,8 @@ from app.bodies import (
     read_uploads,
 )
 from app.errors import MalformedRequest
-from app.operations import Intake, Runner
+from app.intake import Intake
+from app.operations import Runner
 from app.resizing import Fit, parse_size
 
 if TYPE_CHECKING:

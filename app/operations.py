@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from app.batching import Heavy, Work
-from app.bodies import pixels_of
+from app.batching import Work
 from app.codes import CodeGrid, grid_shape
 from app.errors import Internal, TesseraError
-from app.resizing import Fit, crop, pad_to_multiple
+from app.intake import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, prepared
+from app.resizing import crop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -29,17 +29,10 @@ if TYPE_CHECKING:
     from app.batching import Batcher, Done
     from app.bodies import Upload
     from app.exchange import Exchange
-    from app.imagefiles import ImageFile
+    from app.intake import Intake
     from app.models import Model
 
 _T = TypeVar("_T")
-
-# Images up to this size are decoded as they come: in a millisecond or two.
-_LIGHT_PIXELS = 2**18
-# A JPEG file up to this size, in bytes and in pixels, is decoded on the event loop, if it is alone
-# in its request: that takes 0.1 ms, and changing threads for it four times as long.
-_TINY_BYTES = 8 * 1024
-_TINY_PIXELS = 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +77,6 @@ class Recognition:
     maps: NDArray[np.float32] | None
     width: int
     height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Intake:
-    """How images become model input.
-
-    Attributes:
-        max_pixels: of an image as stored.
-        size: `(width, height)` to resize to; None keeps the image's own.
-        fit: how `size` is filled.
-    """
-
-    max_pixels: int
-    size: tuple[int, int] | None
-    fit: Fit
 
 
 class Runner:
@@ -237,9 +215,9 @@ class Runner:
         self, operation: str, upload: Upload, intake: Intake
     ) -> tuple[NDArray[np.uint8], Any]:
         """The image as it went in, and what the operation made of it."""
-        tiny = self._exchange.images == 1 and _is_small_jpeg(upload)
-        most = _TINY_PIXELS if tiny else _LIGHT_PIXELS
-        prepare = partial(_prepare, self._model, operation, upload, intake, most)
+        tiny = self._exchange.images == 1 and is_small_jpeg(upload)
+        most = TINY_PIXELS if tiny else LIGHT_PIXELS
+        prepare = partial(prepared, self._model, operation, upload, intake, most)
         done = await self._batcher.submit(prepare, at_once=tiny)
         self._note(done)
         height, width, _ = done.aside.shape
@@ -295,34 +273,3 @@ class Runner:
         ):
             self._exchange.staged(stage, end - seconds, end)
             end -= seconds
-
-
-def _is_small_jpeg(upload: Upload) -> bool:
-    content = upload.content
-    return (
-        isinstance(content, bytes)
-        and len(content) <= _TINY_BYTES
-        and content.startswith(b"\xff\xd8")
-    )
-
-
-def _prepare(
-    model: Model, operation: str, upload: Upload, intake: Intake, light_pixels: int
-) -> Work | Heavy:
-    opened = upload.open(intake.max_pixels)
-    finish = partial(_decode, model, operation, opened, intake)
-    if isinstance(opened, np.ndarray):
-        cost = math.prod(opened.shape[:2])
-    else:
-        cost = opened.width * opened.height
-    weight = math.prod(intake.size) if intake.size else cost
-    return finish() if max(cost, weight) <= light_pixels else Heavy(weight, cost, finish)
-
-
-def _decode(
-    model: Model, operation: str, opened: ImageFile | NDArray[np.uint8], intake: Intake
-) -> Work:
-    pixels = pixels_of(opened, intake.size, intake.fit)
-    padded = pad_to_multiple(pixels, model.manifest.stride)
-    height, width, _ = padded.shape
-    return Work((model, operation, padded.shape), padded, height * width, aside=pixels)

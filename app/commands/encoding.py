@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from app.codes import CodeGrid
     from app.commands.shardfiles import Form
     from app.commands.sources import Stored
+    from app.intake import Intake
     from app.models import Model
-    from app.operations import Intake
     from app.settings import Settings
 
 # Images that are decoded, queued or running at once, in units of a full batch of ordinary ones:

@@ -72,7 +72,7 @@ def tokenize(
     from app.commands.encoding import Task
     from app.commands.shards import locked
     from app.errors import TesseraError
-    from app.operations import Intake
+    from app.intake import Intake
     from app.resizing import parse_size
 
     settings = local_settings(models_dir=models_dir, device=device, precision=precision)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import operations
+from app import intake
 
 ANY = {"content-type": "application/octet-stream"}
 
@@ -19,11 +19,11 @@ def decoded_in(client, monkeypatch):
     """Names of the threads that decode; the service runs in this process."""
     names = []
 
-    def noted(opened, size, fit, decode=operations.pixels_of):
+    def noted(opened, size, fit, decode=intake.pixels_of):
         names.append(threading.current_thread().name)
         return decode(opened, size, fit)
 
-    monkeypatch.setattr(operations, "pixels_of", noted)
+    monkeypatch.setattr(intake, "pixels_of", noted)
     return names
 
 
