@@ -211,7 +211,10 @@ class ModelFacts(Schema):
 class ModelList(Schema):
     """The loaded models."""
 
-    default: str = Field(description="for requests that name none")
+    default: str = Field(
+        description="for requests that name none: its name, or its id where the name alone means "
+        "a newer version"
+    )
     data: list[ModelFacts]
 
 

@@ -59,7 +59,8 @@ class Settings(BaseModel):
     )
     default_model: str | None = Field(
         default=None,
-        description="model for requests that name none; needed where several are loaded",
+        description="model for requests that name none: name, or name@version; needed where "
+        "several are loaded and none is photo-f8",
     )
     device: Annotated[str, Field(pattern=_DEVICE.pattern.join(("^(", ")$")))] = Field(
         default="auto",
