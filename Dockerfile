@@ -54,7 +54,8 @@ FROM ${BASE} AS code
 WORKDIR /srv/tessera
 COPY bundle bundle
 COPY app app
-RUN python -m compileall -q --invalidation-mode unchecked-hash app bundle
+COPY imaging imaging
+RUN python -m compileall -q --invalidation-mode unchecked-hash app bundle imaging
 
 # ------------------------------------------------------------------ the images
 FROM service AS gpu

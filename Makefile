@@ -100,8 +100,8 @@ test: $(VENV)/.stamp-dev ## the test suite; ARGS="-k codes" picks
 # Short versions of both are part of `test`.
 MINUTES ?= 30
 stress: $(VENV)/.stamp-dev ## overload, then a soak of MINUTES, on a machine of its own: docs/stress.md
-	$(PY) -m tests.stress overload
-	$(PY) -m tests.stress soak --minutes $(MINUTES)
+	$(PY) -m tests.system.stress overload
+	$(PY) -m tests.system.stress soak --minutes $(MINUTES)
 
 lint: $(VENV)/.stamp-dev ## format and lint, changing nothing
 	$(VENV)/bin/ruff format --check .
@@ -128,7 +128,7 @@ $(FUZZ_VENV)/.stamp-fuzz: requirements/cpu.txt $(FUZZ_VENV)/.stamp
 .PHONY: nasty fuzz fuzz-api audit
 nasty: $(VENV)/.stamp-dev ## every file of the folder NASTY: codes or a refusal
 	@test -d "$(NASTY)" || { echo "name a folder of image files: make nasty NASTY=DIR" >&2; exit 1; }
-	NASTY="$(abspath $(NASTY))" $(PY) -m pytest tests/hostile/check_nasty.py -q -s $(ARGS)
+	NASTY="$(abspath $(NASTY))" $(PY) -m pytest tests/system/hostile/check_nasty.py -q -s $(ARGS)
 
 fuzz: $(FUZZ_VENV)/.stamp-fuzz ## fuzz the readers; ARGS="image --minutes 20", NASTY=DIR for seeds
 	$(FUZZ_VENV)/bin/python tests/fuzz/fuzz.py $(SEEDS) $(ARGS)
@@ -231,11 +231,11 @@ deploy-check: $(VENV)/.stamp-deploy ## check deploy/ with kubectl, Kubernetes' s
 # DATA names a folder of photographs; without it, those of the tests are taken forty times.
 DATA ?=
 ray-check: $(RAY_VENV)/.stamp-ray ## tokenize on a Ray cluster with a node killed: equal to one machine
-	$(RAY_VENV)/bin/python tests/cluster/ray_check.py $(DATA) $(ARGS)
+	$(RAY_VENV)/bin/python tests/system/cluster/ray_check.py $(DATA) $(ARGS)
 
 tokenize-check: $(VENV)/.stamp-dev ## tokenize DATA=DIR with kills at random moments: equal bytes
-	$(PY) tests/stress/tokenize_kills.py $(DATA) $(ARGS)
+	$(PY) tests/system/stress/tokenize_kills.py $(DATA) $(ARGS)
 
 cluster-check: $(VENV)/.stamp-dev ## two replicas behind nginx under load: one drained, one killed
-	$(PY) tests/cluster/run.py $(ARGS)
-	$(PY) tests/cluster/run.py --once $(ARGS)
+	$(PY) tests/system/cluster/run.py $(ARGS)
+	$(PY) tests/system/cluster/run.py --once $(ARGS)

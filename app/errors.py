@@ -26,8 +26,8 @@ The tree::
     ├── NotReady              503 not_ready           (Retry-After)
     └── DeadlineExceeded      504 deadline_exceeded
 
-Code anywhere raises these and never builds a response: `app.gate` catches them
-and answers in the dialect of the route (`app.dialects`), `application/problem+json`
+Code anywhere raises these and never builds a response: `app.server.middleware` catches them
+and answers in the dialect of the route (`app.api.compat.errors`), `application/problem+json`
 (RFC 9457) unless a protocol has its own.
 A `detail` says what to do and never repeats what the client sent.
 """

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image, _imaging
 
+from app.codecs.npy import read_npy
 from app.errors import (
     ImageCorrupt,
     ImageTooLarge,
@@ -25,9 +26,8 @@ from app.errors import (
     TesseraError,
     TooManyImages,
 )
-from app.imagefiles import ImageFile, open_image_file
-from app.npy import read_npy
-from app.resizing import MAX_SIDE, Fit, resize_image, whole_size
+from imaging.headers import ImageFile, open_image_file
+from imaging.resize import MAX_SIDE, Fit, resize_image, whole_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

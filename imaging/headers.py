@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.errors import ImageCorrupt, MalformedRequest, UnsupportedMediaType
-from app.jpeg import read_jpeg
-from app.tiff import read_exif_orientation, read_first_page
+from imaging.jpeg import read_jpeg
+from imaging.tiff import read_exif_orientation, read_first_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable

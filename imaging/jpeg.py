@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.errors import ImageCorrupt
-from app.tiff import read_exif_orientation
+from imaging.tiff import read_exif_orientation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -41,8 +41,9 @@ def test_service_starts_where_nothing_of_training_is_installed() -> None:
     absent = ["torch", "onnx", "onnxscript", "training", "sklearn", "tensorboard", "scipy"]
     _python(
         f"import sys; sys.modules.update(dict.fromkeys({absent}));"
-        "import app.cli, app.server; from app.settings import Settings;"
-        "app.server.create_app(Settings()).openapi()"
+        "import app.cli.main, app.server.process; from app.server.app import create_app;"
+        "from app.settings import Settings;"
+        "app.server.process.create_app(Settings()).openapi()"
     )
 
 
@@ -54,7 +55,7 @@ def test_bundle_needs_no_installed_package() -> None:
 def test_service_sends_no_usage_data() -> None:
     """ONNX Runtime 1.29+ uploads some unless this is set when it is first imported."""
     printed = _python(
-        "import os; os.environ.pop('ORT_DISABLE_TELEMETRY', None); import app.engine;"
+        "import os; os.environ.pop('ORT_DISABLE_TELEMETRY', None); import app.runtime.engine;"
         "print(os.environ.get('ORT_DISABLE_TELEMETRY'))"
     )
     assert printed == "1"

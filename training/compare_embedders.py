@@ -24,12 +24,17 @@ from rich.console import Console
 from torch import Tensor
 
 from bundle import BundleError, open_bundle
-from training.checkpoint import CheckpointError, load_checkpoint
-from training.codec import CheckpointCodec, Codes, encode_images, tokenizer_of
-from training.contexts import context_vectors, context_words
-from training.copies import Search, held_out, prepare_search, read_photographs
-from training.data import DataError, Pixels
-from training.descriptions import (
+from training.data.augmentation import EDITS
+from training.data.dataset import DataError, Pixels
+from training.embedding.cooccurrence import context_vectors, context_words
+from training.embedding.embedder import (
+    Embedder,
+    Whitening,
+    apply_to_grids,
+    embedder_of_grids,
+    fit_projection,
+)
+from training.embedding.grid_features import (
     BagOfCodes,
     Concatenated,
     DecoderFeatures,
@@ -37,17 +42,17 @@ from training.descriptions import (
     PooledVectors,
     patch_words,
 )
-from training.edits import EDITS
-from training.embedder import (
-    Embedder,
-    Whitening,
-    apply_to_grids,
-    embedder_of_grids,
-    fit_projection,
+from training.embedding.retrieval_benchmark import (
+    Search,
+    held_out,
+    prepare_search,
+    read_photographs,
 )
-from training.graphs import run, session_of
-from training.model import Tokenizer, code_space_of
-from training.probe import Labelled, ProbeResult, probe, read_labelled
+from training.evaluation.linear_probe import Labelled, ProbeResult, probe, read_labelled
+from training.onnx_export.codec import CheckpointCodec, Codes, encode_images, tokenizer_of
+from training.onnx_export.graphs import run, session_of
+from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
+from training.tokenizer.model import Tokenizer, code_space_of
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`python -m training.evaluate BUNDLE_OR_CHECKPOINT --data DIR`: every number that matters.
 
 Writes `metrics.json`, `metrics.md`, one self-contained `report.html` and a
-`contact-sheet.webp`. What is measured, and how, is in `training.evaluation`.
+`contact-sheet.webp`. What is measured, and how, is in `training.evaluation.rate_distortion`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 from rich.console import Console
 
 from bundle import BundleError
-from training.checkpoint import CheckpointError
-from training.codec import open_codec
-from training.config import ConfigError
-from training.data import DataError
-from training.evaluation import Evaluation, evaluate
-from training.losses import load_lpips
-from training.pictures import Pair, contact_sheet, pairs
-from training.report import to_html, to_markdown
+from training.data.dataset import DataError
+from training.evaluation.figures import Pair, contact_sheet, pairs
+from training.evaluation.rate_distortion import Evaluation, evaluate
+from training.evaluation.report import to_html, to_markdown
+from training.onnx_export.codec import open_codec
+from training.tokenizer.checkpoint import CheckpointError
+from training.tokenizer.config import ConfigError
+from training.tokenizer.losses import load_lpips
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:

@@ -23,12 +23,18 @@ from torch import nn
 
 from bundle import Bundle, BundleError, Graph, Manifest, write_bundle
 from bundle.manifest import CODEBOOK_FILE
-from training.amend import MODEL_CARD_FILE, graph_file
-from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from training.codec import tokenizer_of
-from training.data import DataError, Folder, Pixels, decoded, find_images, reduced, tell_broken
-from training.embedder import FIT_SIDE, fit_embedder
-from training.graphs import (
+from training.data.dataset import (
+    DataError,
+    Folder,
+    Pixels,
+    decoded,
+    find_images,
+    reduced,
+    tell_broken,
+)
+from training.embedding.embedder import FIT_SIDE, fit_embedder
+from training.onnx_export.codec import tokenizer_of
+from training.onnx_export.graphs import (
     DecoderGraph,
     EncoderGraph,
     QuantizerGraph,
@@ -36,11 +42,18 @@ from training.graphs import (
     graph_shapes,
     session_of,
 )
-from training.model import Tokenizer, code_space_of
-from training.model_card import model_card
-from training.parity import Parity, ParityError, Proof, check, odd_sizes
-from training.precision import calibration_batches, to_int8
-from training.provenance import git_commit, read_data_description, read_metrics, stated_version
+from training.onnx_export.model_card import model_card
+from training.onnx_export.parity import Parity, ParityError, Proof, check, odd_sizes
+from training.onnx_export.provenance import (
+    git_commit,
+    read_data_description,
+    read_metrics,
+    stated_version,
+)
+from training.onnx_export.quantize import calibration_batches, to_int8
+from training.onnx_export.replace_graph import MODEL_CARD_FILE, graph_file
+from training.tokenizer.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from training.tokenizer.model import Tokenizer, code_space_of
 
 # Enough for stable ranges and shares; more makes export slower and changes nothing.
 _CALIBRATION_IMAGES = 32

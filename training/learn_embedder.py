@@ -25,20 +25,25 @@ from torch import Tensor
 
 from bundle import Bundle, BundleError, Manifest, open_bundle
 from bundle import Tensor as Port
-from training.amend import amend_bundle
-from training.codec import BundleCodec, Codec, Codes, encode_images
-from training.config import require_at_least
-from training.contexts import context_vectors
-from training.contrastive import GridFeatures, PooledFeatures, Recipe, learn_features
-from training.copies import held_out, prepare_search, random_copies, read_photographs
-from training.data import DataError
-from training.embedder import Embedder, Whitening, apply_to_grids, fit_projection
-from training.graphs import Shape, export_graph, run, session_of
-from training.parity import ParityError, check, prove_embedder
-from training.probe import Labelled, probe, read_labelled
-from training.progress import bar
-from training.provenance import stated_version
-from training.storage import rounded, store_in_bytes
+from training.data.dataset import DataError
+from training.embedding.contrastive import GridFeatures, PooledFeatures, Recipe, learn_features
+from training.embedding.cooccurrence import context_vectors
+from training.embedding.embedder import Embedder, Whitening, apply_to_grids, fit_projection
+from training.embedding.retrieval_benchmark import (
+    held_out,
+    prepare_search,
+    random_copies,
+    read_photographs,
+)
+from training.evaluation.linear_probe import Labelled, probe, read_labelled
+from training.onnx_export.codec import BundleCodec, Codec, Codes, encode_images
+from training.onnx_export.graphs import Shape, export_graph, run, session_of
+from training.onnx_export.parity import ParityError, check, prove_embedder
+from training.onnx_export.provenance import stated_version
+from training.onnx_export.replace_graph import amend_bundle
+from training.onnx_export.weight_storage import rounded, store_in_bytes
+from training.tokenizer.config import require_at_least
+from training.tokenizer.progress import bar
 
 # Numbers of a code's vector in the network's table.
 _TABLE = 64

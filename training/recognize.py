@@ -20,20 +20,13 @@ from rich.console import Console
 
 from bundle import Bundle, BundleError, open_bundle, write_bundle
 from bundle.manifest import CODEBOOK_FILE, NAME
-from training.calibration import Logits, probabilities
-from training.classification import Classification, classify
-from training.codec import BundleCodec, encode_images
-from training.config import require_at_least
-from training.data import DataError, Pixels, reduced
-from training.parity import ParityError
-from training.place import choose_place
-from training.probe import Labelled, read_labelled
-from training.progress import bar
-from training.recognition import Recipe
-from training.recognition_peers import Setting, compare
-from training.recognition_report import Example, Peer, Report, to_html, to_markdown
-from training.recognizer import Layout
-from training.recognizer_bundle import (
+from training.data.dataset import DataError, Pixels, reduced
+from training.evaluation.linear_probe import Labelled, read_labelled
+from training.onnx_export.codec import BundleCodec, encode_images
+from training.onnx_export.parity import ParityError
+from training.recognition.augmented_views import Views, encode_views
+from training.recognition.baselines import Setting, compare
+from training.recognition.bundle import (
     Learnt,
     learn,
     refuse_taken,
@@ -41,7 +34,14 @@ from training.recognizer_bundle import (
     split_by_class,
     write,
 )
-from training.views import Views, encode_views
+from training.recognition.calibration import Logits, probabilities
+from training.recognition.metrics import Classification, classify
+from training.recognition.network import Layout
+from training.recognition.report import Example, Peer, Report, to_html, to_markdown
+from training.recognition.trainer import Recipe
+from training.tokenizer.config import require_at_least
+from training.tokenizer.distributed import choose_place
+from training.tokenizer.progress import bar
 
 _PARITY_IMAGES = 24
 _EXAMPLES = 16

@@ -15,11 +15,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from training.config import Config, ConfigError, require_at_least
-from training.configfile import load_config, override
-from training.losses import Losses
-from training.model import Tokenizer
-from training.place import choose_place, keep_freed_memory
+from training.tokenizer.config import Config, ConfigError, require_at_least
+from training.tokenizer.config_file import load_config, override
+from training.tokenizer.distributed import choose_place, keep_freed_memory
+from training.tokenizer.losses import Losses
+from training.tokenizer.model import Tokenizer
 
 
 def forward_macs(model: Tokenizer, crop: int) -> int:

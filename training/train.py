@@ -17,14 +17,19 @@ import torch.distributed
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
-from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from training.config import Config, ConfigError
-from training.configfile import load_config, override
-from training.data import Crops, DataError, find_images, split, tell_broken
-from training.learner import Learner, TrainingDiverged
-from training.metrics import CodeCounter
-from training.place import Place, choose_place, keep_freed_memory, stop_signal
-from training.progress import Stopwatch, figures_of, log, progress, tell_data, validate
+from training.data.dataset import Crops, DataError, find_images, split, tell_broken
+from training.data.metrics import CodeCounter
+from training.tokenizer.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
+from training.tokenizer.config import Config, ConfigError
+from training.tokenizer.config_file import load_config, override
+from training.tokenizer.distributed import Place, choose_place, keep_freed_memory, stop_signal
+from training.tokenizer.progress import Stopwatch, figures_of, log, progress, tell_data, validate
+from training.tokenizer.trainer import Learner, TrainingDiverged
 
 
 def train(config: Config, data: list[Path], out: Path, place: Place) -> Path:

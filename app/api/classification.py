@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from app.api.responses import entry_of, head, json_response
 from app.errors import InvalidParameter, TesseraError
-from app.replies import entry_of, head, json_response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from starlette.responses import Response
 
-    from app.models import Model
-    from app.operations import Item, Recognition
+    from app.runtime.registry import Model
+    from app.service.runner import Item, Recognition
 
 # What a map must reach, of its highest value, to belong to the main region.
 _REGION_THRESHOLD = 0.5

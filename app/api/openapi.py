@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
-from app import errors, protocols, schemas
-from app.bodies import CODE_BODIES, IMAGE_BODIES, JSON, MULTIPART, NPY, RAW_IMAGES
-from app.packed import MEDIA_TYPE as PACKED
-from app.problems import MEDIA_TYPE as PROBLEM
-from app.replies import PICTURES, ZIP
+from app import errors
+from app.api import schemas
+from app.api.compat import schemas as protocols
+from app.api.parsing import CODE_BODIES, IMAGE_BODIES, JSON, MULTIPART, NPY, RAW_IMAGES
+from app.api.problems import MEDIA_TYPE as PROBLEM
+from app.api.responses import PICTURES, ZIP
+from app.codecs.tess import MEDIA_TYPE as PACKED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from app.codes import CodeGrid, check_count, grid_from_rows, grids_from_npy
+from app.api.multipart import plain_name, read_files
+from app.codecs.grids import CodeGrid, check_count, grid_from_rows, grids_from_npy
+from app.codecs.npy import read_npy
+from app.codecs.tess import MEDIA_TYPE as PACKED
+from app.codecs.tess import unpack_codes
 from app.errors import (
     BodyTooLarge,
     CodesInvalid,
@@ -19,12 +23,8 @@ from app.errors import (
     TooManyImages,
     UnsupportedMediaType,
 )
-from app.images import decode_opened, open_image, read_npy_images
-from app.multipart import plain_name, read_files
-from app.npy import read_npy
-from app.packed import MEDIA_TYPE as PACKED
-from app.packed import unpack_codes
-from app.resizing import Fit, resize
+from imaging.decode import decode_opened, open_image, read_npy_images
+from imaging.resize import Fit, resize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from starlette.requests import Request
 
-    from app.imagefiles import ImageFile
-    from app.models import Model, Models
+    from app.runtime.registry import Model, Models
+    from imaging.headers import ImageFile
 
 JSON = "application/json"
 NPY = "application/x-npy"

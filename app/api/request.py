@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 
-from app.bodies import (
+from app.api.parsing import (
     RAW_IMAGES,
     holds_codes,
     media_type,
@@ -17,9 +17,9 @@ from app.bodies import (
     read_uploads,
 )
 from app.errors import MalformedRequest
-from app.intake import Intake
-from app.operations import Runner
-from app.resizing import Fit, parse_size
+from app.service.preprocessing import Intake
+from app.service.runner import Runner
+from imaging.resize import Fit, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from app.batching import Batcher
-    from app.bodies import Codes, Upload
-    from app.exchange import Exchange
-    from app.models import Model, Models
-    from app.service import Service
+    from app.api.parsing import Codes, Upload
+    from app.batching.batcher import Batcher
+    from app.observability.request_context import Exchange
+    from app.runtime.registry import Model, Models
+    from app.service.lifecycle import Service
 
 _T = TypeVar("_T")
 

@@ -16,24 +16,24 @@ import numpy as np
 import orjson
 from starlette.responses import Response
 
-from app.bodies import JSON, NPY
-from app.codes import grid_shape, grids_to_npy
+from app.api.negotiation import choose
+from app.api.parsing import JSON, NPY
+from app.api.problems import item_problem
+from app.codecs.grids import grid_shape, grids_to_npy
+from app.codecs.npy import write_npy
+from app.codecs.tess import MEDIA_TYPE as PACKED
+from app.codecs.tess import CodeFile, pack_codes
 from app.errors import NotAcceptable, TesseraError
-from app.images import MediaType, encode_image
-from app.negotiation import choose
-from app.npy import write_npy
-from app.operations import Item, Reconstruction
-from app.packed import MEDIA_TYPE as PACKED
-from app.packed import CodeFile, pack_codes
-from app.problems import item_problem
+from app.service.runner import Item, Reconstruction
+from imaging.decode import MediaType, encode_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from app.codes import CodeGrid
-    from app.models import Model
+    from app.codecs.grids import CodeGrid
+    from app.runtime.registry import Model
 
 ZIP = "application/zip"
 PICTURES: tuple[MediaType, ...] = ("image/png", "image/webp", "image/jpeg")

@@ -1,4 +1,4 @@
-"""The HTTP API. What each route promises in detail is in `app.openapi` and docs/openapi.json."""
+"""The HTTP API. What each route promises in detail is in `app.api.openapi`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from app import openapi
-from app.bodies import JSON, NPY
-from app.calls import HEAVY_NUMBERS, Call
-from app.codes import CodeGrid
-from app.describe import describe_model
-from app.errors import CardNotFound, InvalidParameter, NotFound, Unauthorized
-from app.models import ModelsRefused
-from app.negotiation import choose
-from app.npy import write_npy
-from app.recognition import Question, labels_reply
-from app.replies import (
+from app.api import openapi
+from app.api.classification import Question, labels_reply
+from app.api.model_info import describe_model
+from app.api.negotiation import choose
+from app.api.parsing import JSON, NPY
+from app.api.request import HEAVY_NUMBERS, Call
+from app.api.responses import (
     CODE_FORMS,
     VECTOR_FORMS,
     codes_reply,
@@ -27,15 +23,19 @@ from app.replies import (
     reconstructions_reply,
     vectors_reply,
 )
-from app.resizing import Fit
+from app.codecs.grids import CodeGrid
+from app.codecs.npy import write_npy
+from app.errors import CardNotFound, InvalidParameter, NotFound, Unauthorized
+from app.runtime.registry import ModelsRefused
 from app.settings import SettingsError
 from bundle import BundleError
+from imaging.resize import Fit
 
 MARKDOWN = "text/markdown"
 _CARD = "MODEL_CARD.md"
 
 if TYPE_CHECKING:
-    from app.service import Service
+    from app.service.lifecycle import Service
 
 # Items from which on making labels of scores leaves the event loop: about half a millisecond.
 _MANY_LABELLED = 16

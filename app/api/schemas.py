@@ -1,7 +1,7 @@
 """Request and response bodies as the OpenAPI document describes them.
 
-Answers are built as plain values (`app.replies`): validating a megabyte of codes on the way out
-would cost more than computing them. Tests hold the answers to these schemas.
+Answers are built as plain values (`app.api.responses`): validating a megabyte of codes on the
+way out would cost more than computing them. Tests hold the answers to these schemas.
 """
 
 from __future__ import annotations

@@ -31,10 +31,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from app.batching.fair_pool import FairPool
+from app.batching.fair_queue import FairQueue
+from app.batching.throughput import Load
 from app.errors import Internal, NotReady, Overloaded
-from app.fair_pool import FairPool
-from app.fair_queue import FairQueue
-from app.load import Load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence

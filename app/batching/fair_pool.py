@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from app.fair_queue import FairQueue
+from app.batching.fair_queue import FairQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +21,9 @@ class FairPool(ThreadPoolExecutor):
     """Threads that take calls of about one weight in order, and weights by turns.
 
     Calls of a power of two of weight stand in one line, and the lines are served by fair queuing
-    (`app.fair_queue`). So a call waits for those that run, for those of its own line, and for as
-    much weight of each other line as stands before it in its own: not for a hundred large images
-    that came before it.
+    (`app.batching.fair_queue`). So a call waits for those that run, for those of its own line,
+    and for as much weight of each other line as stands before it in its own: not for a hundred
+    large images that came before it.
 
     Args:
         threads: how many.

@@ -1,1 +1,1 @@
-"""The commands of `tessera`, by concept."""
+"""The `tessera` command: the service, and its operations on files."""

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnxruntime
 
-from app.device import Device, DeviceUnavailable, choose_device, usable_cpus
-from app.engine import Graphs
-from app.images import decode_image
-from app.models import Model, ModelsRefused, load_models
-from app.resizing import pad_to_multiple
-from app.sessions import GraphRefused, choose_precision
+from app.runtime.device import Device, DeviceUnavailable, choose_device, usable_cpus
+from app.runtime.engine import Graphs
+from app.runtime.registry import Model, ModelsRefused, load_models
+from app.runtime.sessions import GraphRefused, choose_precision
 from bundle import BundleError, open_bundle
+from imaging.decode import decode_image
+from imaging.resize import pad_to_multiple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from app.sessions import Precision
+    from app.runtime.sessions import Precision
     from app.settings import Settings
 
 _SAMPLES = Path(__file__).parents[1] / "playground" / "static" / "samples"

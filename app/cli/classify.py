@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from app.bodies import JSON, NPY, Upload
-from app.commands.failures import MISUSED, CommandFailed
-from app.commands.files import PIPE, write_file
-from app.commands.options import (
+from app.api.parsing import JSON, NPY, Upload
+from app.cli.failures import MISUSED, CommandFailed
+from app.cli.files import PIPE, write_file
+from app.cli.options import (
     AsJson,
     Device,
     Fit,
@@ -27,7 +27,7 @@ from app.commands.options import (
     Url,
     client_for,
 )
-from app.commands.sending import (
+from app.cli.sending import (
     check_items,
     code_type_of,
     model_for,
@@ -35,15 +35,15 @@ from app.commands.sending import (
     read_all,
     send_pictures_or_codes,
 )
+from app.codecs.npy import read_npy
 from app.errors import TesseraError
-from app.images import MediaType, encode_image
-from app.npy import read_npy
-from app.resizing import parse_size
+from imaging.decode import MediaType, encode_image
+from imaging.resize import parse_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from app.commands.clients import Client
+    from app.cli.client import Client
 
 _MAP_TYPES: dict[str, MediaType] = {
     ".png": "image/png",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import orjson
 
-from app.commands.failures import REFUSED, UNAVAILABLE, CommandFailed
+from app.cli.failures import REFUSED, UNAVAILABLE, CommandFailed
 from app.errors import NotReady
 from app.settings import Settings, SettingsError, read_settings
 
@@ -142,7 +142,7 @@ class LocalClient:
 
     async def _start(self) -> None:
         # Late: what a remote service answers needs none of it, and it takes half a second.
-        from app.main import create_app
+        from app.server.app import create_app
 
         def fail(reason: str) -> None:
             self._failed = reason

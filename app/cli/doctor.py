@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from app.commands.clients import local_settings
-from app.commands.failures import REFUSED, UNAVAILABLE, CommandFailed
-from app.commands.options import AsJson, Device, Key, ModelsDir, Precision, Url, client_for
+from app.cli.client import local_settings
+from app.cli.failures import REFUSED, UNAVAILABLE, CommandFailed
+from app.cli.options import AsJson, Device, Key, ModelsDir, Precision, Url, client_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from app.commands.checks import Finding
+    from app.cli.checks import Finding
 
 _MARKS = {"ok": "[green]ok  [/]", "note": "[cyan]note[/]", "bad": "[red]bad [/]"}
 
@@ -62,7 +62,7 @@ def doctor(
 
 
 def _here(models_dir: Path | None, device: str | None, precision: str | None) -> Iterator[Finding]:
-    from app.commands.checks import examine
+    from app.cli.checks import examine
 
     return examine(local_settings(models_dir=models_dir, device=device, precision=precision))
 
@@ -70,7 +70,7 @@ def _here(models_dir: Path | None, device: str | None, precision: str | None) ->
 def _there(
     url: str, key: str | None, models_dir: Path | None, device: str | None, precision: str | None
 ) -> Iterator[Finding]:
-    from app.commands.remote_checks import examine_service
+    from app.cli.remote_checks import examine_service
 
     with client_for(url, key, models_dir, device, precision) as client:
         yield from examine_service(client)

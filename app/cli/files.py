@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.commands.failures import MISUSED, CommandFailed
+from app.cli.failures import MISUSED, CommandFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from app.commands.failures import CommandFailed
-from app.commands.files import read_file
-from app.commands.options import AsJson, Device, Key, ModelsDir, Precision, Url, client_for
+from app.cli.failures import CommandFailed
+from app.cli.files import read_file
+from app.cli.options import AsJson, Device, Key, ModelsDir, Precision, Url, client_for
+from app.codecs.tess import unpack_codes
 from app.errors import TesseraError
-from app.packed import unpack_codes
 
 _ANY = 2**32  # no limits: nothing is decoded, and a file is its owner's
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
-from app.commands.classify import classify
-from app.commands.describe import info, models
-from app.commands.doctor import doctor
-from app.commands.failures import CommandFailed
-from app.commands.pictures import decode, embed, encode
-from app.commands.serve import serve, with_setting_flags
-from app.commands.tokenize import tokenize
+from app.cli.classify import classify
+from app.cli.doctor import doctor
+from app.cli.failures import CommandFailed
+from app.cli.info import info, models
+from app.cli.pictures import decode, embed, encode
+from app.cli.serve import serve, with_setting_flags
+from app.cli.tokenize.command import tokenize
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def openapi(
     file: Annotated[Path | None, typer.Argument(help="write it there instead of printing")] = None,
 ) -> None:
     """Print the OpenAPI document, as docs/openapi.json holds it."""
-    from app.main import create_app
+    from app.server.app import create_app
 
     text = orjson.dumps(
         create_app(Settings()).openapi(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: without the program's name; None takes those of the process.
 
     Raises:
-        SystemExit: always, with the exit code (`app.commands.failures`).
+        SystemExit: always, with the exit code (`app.cli.failures`).
     """
     try:
         app(arguments, prog_name="tessera")

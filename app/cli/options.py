@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.clients import (
+from app.cli.client import (
     KEY_VARIABLE,
     URL_VARIABLE,
     LocalClient,
     RemoteClient,
     local_settings,
 )
-from app.commands.failures import MISUSED, CommandFailed
+from app.cli.failures import MISUSED, CommandFailed
 
 if TYPE_CHECKING:
-    from app.commands.clients import Client
+    from app.cli.client import Client
 
 _HERE = "In this process"
 _THERE = "Against a running service"

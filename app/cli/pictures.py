@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import orjson
 import typer
 
-from app.bodies import JSON, NPY
-from app.commands.failures import MISUSED, CommandFailed
-from app.commands.files import PIPE, read_file, write_file
-from app.commands.options import (
+from app.api.parsing import JSON, NPY
+from app.cli.failures import MISUSED, CommandFailed
+from app.cli.files import PIPE, read_file, write_file
+from app.cli.options import (
     AsJson,
     Device,
     Fit,
@@ -24,7 +24,7 @@ from app.commands.options import (
     Url,
     client_for,
 )
-from app.commands.sending import (
+from app.cli.sending import (
     check_items,
     code_type_of,
     model_for,
@@ -33,7 +33,7 @@ from app.commands.sending import (
     send_pictures_or_codes,
     shown,
 )
-from app.packed import MEDIA_TYPE as PACKED
+from app.codecs.tess import MEDIA_TYPE as PACKED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -194,7 +194,7 @@ def _media_type(asked: str | None, output: Path, types: Mapping[str, str], other
 
 
 def _names_in(content: bytes, code_type: str) -> dict[int, str | None]:
-    from app.packed import unpack_codes
+    from app.codecs.tess import unpack_codes
 
     if code_type == PACKED:
         file = unpack_codes(content, max_images=2**32, max_pixels=2**32)

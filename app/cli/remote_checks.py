@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from app.commands.checks import Finding
-from app.commands.clients import Refused
-from app.commands.failures import CommandFailed
-from app.images import decode_image, encode_image
+from app.cli.checks import Finding
+from app.cli.client import Refused
+from app.cli.failures import CommandFailed
+from imaging.decode import decode_image, encode_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from app.commands.clients import Answer, Client
+    from app.cli.client import Answer, Client
 
 _SAMPLE = Path(__file__).parents[1] / "playground" / "static" / "samples" / "otter.webp"
 _SIZE = 256, 192

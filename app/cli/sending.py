@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from app.bodies import JSON, NPY
-from app.commands.failures import MISUSED, REFUSED, CommandFailed
-from app.commands.files import PIPE, multipart, read_file
-from app.packed import MEDIA_TYPE as PACKED
+from app.api.parsing import JSON, NPY
+from app.cli.failures import MISUSED, REFUSED, CommandFailed
+from app.cli.files import PIPE, multipart, read_file
+from app.codecs.tess import MEDIA_TYPE as PACKED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from app.commands.clients import Client
+    from app.cli.client import Client
 
 _ITEM = re.compile(r"item (\d+): ")
 

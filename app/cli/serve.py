@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.failures import MISUSED, CommandFailed
+from app.cli.failures import MISUSED, CommandFailed
 from app.settings import PREFIX, Settings, SettingsError, read_settings
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def serve(**flags: str | None) -> None:
 
     Each flag is also an environment variable, TESSERA_ and its name in capitals; the flag wins.
     """
-    from app.server import serve as run
+    from app.server.process import serve as run
 
     given = {PREFIX + name.upper(): value for name, value in flags.items() if value is not None}
     try:

@@ -1,4 +1,4 @@
-"""Code grids ↔ JSON rows and `.npy` arrays. The packed binary format is `app.packed`.
+"""Code grids ↔ JSON rows and `.npy` arrays. The packed binary format is `app.codecs.tess`.
 
 Everything that comes in is untrusted: shapes, ranges and sizes are checked before anything is
 allocated by them, and what is returned holds only codes that the codebook has.
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.codecs.npy import read_npy, write_npy
 from app.errors import (
     CodesInvalid,
     ImageTooLarge,
     NotAcceptable,
     TooManyImages,
 )
-from app.npy import read_npy, write_npy
-from app.resizing import MAX_SIDE
+from imaging.resize import MAX_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from app.codes import CodeGrid, check_count, check_size, out_of_range
+from app.codecs.grids import CodeGrid, check_count, check_size, out_of_range
 from app.errors import MalformedRequest
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from app.patience import wait_at_most
+from app.observability.timeout import wait_at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from app.telemetry import STAGES, request_id
+from app.observability.metrics import STAGES, request_id
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

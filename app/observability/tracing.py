@@ -13,7 +13,7 @@ import time
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from app.patience import wait_at_most
+from app.observability.timeout import wait_at_most
 from app.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
-    from app.exchange import Exchange
+    from app.observability.request_context import Exchange
 
 _FLUSH_S = 2.0
 

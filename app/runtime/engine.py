@@ -1,7 +1,7 @@
 """A bundle's graphs on a device: warmed up, held to the manifest, run.
 
-Sessions are called from several threads at once (`app.batching`); ONNX Runtime allows that, and
-nothing else here changes once it is made.
+Sessions are called from several threads at once (`app.batching.batcher`); ONNX Runtime
+allows that, and nothing else here changes once it is made.
 
 **A batch gives what its items give alone, bit for bit**, on a CPU and in the same precision: a
 promise of the service, so images that happen to arrive together can't change each other's codes.
@@ -32,16 +32,16 @@ import numpy as np
 import onnxruntime
 
 from app.errors import ImageTooLarge, Internal
-from app.sessions import GraphRefused, load_graph, one_line
-from app.tiles import in_tiles
+from app.runtime.sessions import GraphRefused, load_graph, one_line
+from app.runtime.tiling import in_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from app.device import Device
-    from app.sessions import Precision
+    from app.runtime.device import Device
+    from app.runtime.sessions import Precision
     from bundle import Bundle
 
 # Pixels of one run: on a CPU as measured above; on CUDA what fills a GPU of the last years.

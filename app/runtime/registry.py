@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.engine import TILE_PIXELS, Graphs
 from app.errors import CodeSpaceMismatch, ModelNotFound, RecognizerNotFound
-from app.sessions import GraphRefused, Precision, choose_precision
+from app.runtime.engine import TILE_PIXELS, Graphs
+from app.runtime.sessions import GraphRefused, Precision, choose_precision
 from bundle import Bundle, BundleError, Manifest, Recognizer, open_bundle
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from app.device import Device
+    from app.runtime.device import Device
 
 # The model that the project ships: the default wherever it is among several.
 _SHIPPED = "photo-f8"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from app.device import Device, session
+from app.runtime.device import Device, session
 from bundle import Bundle, Tensor
 
 Precision = Literal["fp32", "fp16", "int8"]

@@ -13,17 +13,18 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
-from app import __version__, openapi
-from app.dialects import refusal
-from app.docs import add_docs
-from app.embeddings import router as embeddings_router
-from app.gate import Gate
-from app.inference import router as inference_router
+from app import __version__
+from app.api import openapi
+from app.api.compat.errors import refusal
+from app.api.compat.oip import router as inference_router
+from app.api.compat.openai import router as embeddings_router
+from app.api.docs import add_docs
+from app.api.problems import from_framework, from_validation
+from app.api.routes import metrics_reply, router
+from app.observability.metrics import Metrics
 from app.playground import add_playground
-from app.problems import from_framework, from_validation
-from app.routes import metrics_reply, router
-from app.service import Service
-from app.telemetry import Metrics
+from app.server.middleware import Gate
+from app.service.lifecycle import Service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from app.observability.tracing import Tracing
     from app.settings import Settings
-    from app.tracing import Tracing
 
 
 def create_app(

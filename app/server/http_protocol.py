@@ -11,10 +11,10 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.api.problems import problem
 from app.errors import MalformedRequest
-from app.gate import SECURITY_HEADERS
-from app.problems import problem
-from app.telemetry import request_id
+from app.observability.metrics import request_id
+from app.server.middleware import SECURITY_HEADERS
 
 # Of a request, all that isn't its body: nginx allows 32 KiB, Apache 8 KiB a line.
 MAX_FRAMING_BYTES = 64 * 1024

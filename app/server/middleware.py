@@ -10,17 +10,17 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from app.dialects import refusal
+from app.api.compat.errors import refusal
 from app.errors import DeadlineExceeded, Internal, NotReady, TesseraError
-from app.exchange import Exchange
+from app.observability.request_context import Exchange
 from app.playground import is_playground
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from app.service import Service
-    from app.telemetry import Metrics
-    from app.tracing import Tracing
+    from app.observability.metrics import Metrics
+    from app.observability.tracing import Tracing
+    from app.service.lifecycle import Service
 
 _log = logging.getLogger("tessera.request")
 _crash = logging.getLogger("tessera.crash")

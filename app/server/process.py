@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.framing import BoundedFraming
-from app.main import create_app, create_metrics_app
-from app.patience import wait_at_most
-from app.telemetry import configure_logging
-from app.tracing import tracing_from
+from app.observability.metrics import configure_logging
+from app.observability.timeout import wait_at_most
+from app.observability.tracing import tracing_from
+from app.server.app import create_app, create_metrics_app
+from app.server.http_protocol import BoundedFraming
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -176,7 +176,7 @@ class Protocol(BoundedFraming):
 
     uvicorn bounds the pause between two requests, and nothing else: a client that sends a byte a
     minute, or reads none of its answer, would hold its connection and our memory for good. The
-    time of a request's body is part of the request's own (`app.gate`).
+    time of a request's body is part of the request's own (`app.server.middleware`).
     """
 
     _timer: asyncio.TimerHandle | None = None

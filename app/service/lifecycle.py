@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.batching import Batcher, Work
-from app.bodies import Limits
-from app.device import DeviceUnavailable, choose_device, usable_cpus
-from app.engine import BATCH_PIXELS
+from app.api.parsing import Limits
+from app.batching.batcher import Batcher, Work
 from app.errors import NotReady, Overloaded
-from app.keys import Keys
-from app.models import Model, Models, ModelsRefused, load_models
+from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
+from app.runtime.engine import BATCH_PIXELS
+from app.runtime.registry import Model, Models, ModelsRefused, load_models
+from app.server.authentication import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from app.device import Device
+    from app.observability.metrics import Metrics
+    from app.runtime.device import Device
     from app.settings import Settings
-    from app.telemetry import Metrics
 
 _log = logging.getLogger(__name__)
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.batching import Heavy, Work
-from app.bodies import pixels_of
-from app.resizing import Fit, pad_to_multiple
+from app.api.parsing import pixels_of
+from app.batching.batcher import Heavy, Work
+from imaging.resize import Fit, pad_to_multiple
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from app.bodies import Upload
-    from app.imagefiles import ImageFile
-    from app.models import Model
+    from app.api.parsing import Upload
+    from app.runtime.registry import Model
+    from imaging.headers import ImageFile
 
 # Images up to this size are decoded as they come: in a millisecond or two.
 LIGHT_PIXELS = 2**18

@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from app.batching import Work
-from app.codes import CodeGrid, grid_shape
+from app.batching.batcher import Work
+from app.codecs.grids import CodeGrid, grid_shape
 from app.errors import Internal, TesseraError
-from app.intake import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, prepared
-from app.resizing import crop
+from app.service.preprocessing import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, prepared
+from imaging.resize import crop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from app.batching import Batcher, Done
-    from app.bodies import Upload
-    from app.exchange import Exchange
-    from app.intake import Intake
-    from app.models import Model
+    from app.api.parsing import Upload
+    from app.batching.batcher import Batcher, Done
+    from app.observability.request_context import Exchange
+    from app.runtime.registry import Model
+    from app.service.preprocessing import Intake
 
 _T = TypeVar("_T")
 

@@ -12,10 +12,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import server, tracing
-from app.service import Service
+from app.observability import tracing
+from app.observability.metrics import Metrics
+from app.server import process as server
+from app.service.lifecycle import Service
 from app.settings import Settings, read_settings
-from app.telemetry import Metrics
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -31,9 +31,9 @@ HERE = Path(__file__).parent
 # Of an input; longer seeds are cut. A quarter of the seed images are whole at this length.
 _MAX_BYTES = {"packed": 4096, "npy": 4096, "image": 16_384}
 _MODULES = {
-    "packed": ("app/packed.py", "app/codes.py"),
-    "npy": ("app/npy.py", "app/codes.py"),
-    "image": ("app/images.py", "app/imagefiles.py", "app/jpeg.py", "app/tiff.py"),
+    "packed": ("app/codecs/tess.py", "app/codecs/grids.py"),
+    "npy": ("app/codecs/npy.py", "app/codecs/grids.py"),
+    "image": ("imaging/decode.py", "imaging/headers.py", "imaging/jpeg.py", "imaging/tiff.py"),
 }
 
 

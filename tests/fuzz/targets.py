@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.codes import grids_from_npy
+from app.codecs.grids import grids_from_npy
+from app.codecs.npy import read_npy
+from app.codecs.tess import pack_codes, unpack_codes
 from app.errors import (
     LimitExceeded,
     MalformedRequest,
@@ -26,9 +28,7 @@ from app.errors import (
     Unprocessable,
     UnsupportedMediaType,
 )
-from app.images import decode_image, read_npy_images
-from app.npy import read_npy
-from app.packed import pack_codes, unpack_codes
+from imaging.decode import decode_image, read_npy_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

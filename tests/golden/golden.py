@@ -59,7 +59,7 @@ def pixels() -> dict[str, np.ndarray]:
         By file name the picture, every fourth pixel of it, and by `name, small` the resized one;
         each uint8 `[h, w, 3]`.
     """
-    from app.images import decode_image
+    from imaging.decode import decode_image
 
     found = {}
     for path in PHOTOS + OTHERS:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.packed import unpack_codes
+from app.codecs.tess import unpack_codes
 
 golden = runpy.run_path(str(Path(__file__).with_name("golden.py")))
 GOLDEN = golden["GOLDEN"]

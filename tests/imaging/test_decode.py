@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from app.codecs.npy import write_npy
 from app.errors import (
     ImageCorrupt,
     ImageTooLarge,
@@ -22,8 +23,7 @@ from app.errors import (
     TesseraError,
     TooManyImages,
 )
-from app.images import decode_image, encode_image, read_npy_images
-from app.npy import write_npy
+from imaging.decode import decode_image, encode_image, read_npy_images
 
 NASTY = Path(__file__).parents[1] / "data" / "nasty"
 MAX_PIXELS = 16_000_000

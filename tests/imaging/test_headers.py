@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from app.errors import ImageCorrupt, ImageTooLarge, MalformedRequest, UnsupportedMediaType
-from app.imagefiles import open_image_file
-from app.images import decode_image
+from imaging.decode import decode_image
+from imaging.headers import open_image_file
 
 MAX_PIXELS = 16_000_000
 
@@ -282,7 +282,7 @@ def test_no_other_plugin_is_asked():
 def test_a_size_that_the_decoder_reads_otherwise_is_refused(monkeypatch):
     """Should Pillow ever see another size than was judged, the file is refused, not decoded."""
     wrong = dataclasses.replace(open_image_file(WHOLE["PNG"]), width=15)
-    monkeypatch.setattr("app.images.open_image_file", lambda _: wrong)
+    monkeypatch.setattr("imaging.decode.open_image_file", lambda _: wrong)
     with pytest.raises(ImageCorrupt, match="contradicts"):
         decode_image(WHOLE["PNG"], max_pixels=256)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.errors import InvalidParameter
-from app.resizing import crop, pad_to_multiple, parse_size, resize
+from imaging.resize import crop, pad_to_multiple, parse_size, resize
 
 
 @pytest.mark.parametrize(("text", "size"), [("1x1", (1, 1)), ("256x192", (256, 192))])

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from training.config import Config
-from training.configfile import load_config
+from training.tokenizer.config import Config
+from training.tokenizer.config_file import load_config
 
 
 @pytest.fixture(scope="session")

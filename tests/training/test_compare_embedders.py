@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from bundle import open_bundle, write_bundle
-from training.checkpoint import Checkpoint, save_checkpoint
 from training.compare_embedders import main
-from training.data import find_images
-from training.edits import EDITS
-from training.model import Tokenizer, code_space_of
+from training.data.augmentation import EDITS
+from training.data.dataset import find_images
+from training.tokenizer.checkpoint import Checkpoint, save_checkpoint
+from training.tokenizer.model import Tokenizer, code_space_of
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,28 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from training.baselines import PeerCodec, decode_file, encode_within, peer_codecs
-from training.checkpoint import Checkpoint, save_checkpoint
-from training.codec import CheckpointCodec, embed_codes, encode_images, open_codec, pad_to_stride
-from training.data import evenly, find_images, read_image
+from training.data.dataset import evenly, find_images, read_image
+from training.data.metrics import CodeCounter
 from training.evaluate import main
-from training.evaluation import Evaluation, evaluate, mean_quality, measure, packed_bytes
-from training.metrics import CodeCounter
-from training.model import Tokenizer
-from training.pictures import Pair, contact_sheet, pairs
-from training.report import to_html, to_markdown
+from training.evaluation.baselines import PeerCodec, decode_file, encode_within, peer_codecs
+from training.evaluation.figures import Pair, contact_sheet, pairs
+from training.evaluation.rate_distortion import (
+    Evaluation,
+    evaluate,
+    mean_quality,
+    measure,
+    packed_bytes,
+)
+from training.evaluation.report import to_html, to_markdown
+from training.onnx_export.codec import (
+    CheckpointCodec,
+    embed_codes,
+    encode_images,
+    open_codec,
+    pad_to_stride,
+)
+from training.tokenizer.checkpoint import Checkpoint, save_checkpoint
+from training.tokenizer.model import Tokenizer
 
 
 @pytest.fixture(scope="module")

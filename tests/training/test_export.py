@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from bundle import open_bundle
-from training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from training.codec import pad_to_stride
-from training.data import DataError, find_images, read_image, reduced
+from training.data.dataset import DataError, find_images, read_image, reduced
 from training.export import export, main, sample
-from training.graphs import run, session_of
-from training.model import Tokenizer, code_space_of
-from training.parity import BUDGETS, Parity, ParityError, Proof, check, odd_sizes
-from training.place import Place
-from training.provenance import read_metrics
+from training.onnx_export.codec import pad_to_stride
+from training.onnx_export.graphs import run, session_of
+from training.onnx_export.parity import BUDGETS, Parity, ParityError, Proof, check, odd_sizes
+from training.onnx_export.provenance import read_metrics
+from training.tokenizer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from training.tokenizer.distributed import Place
+from training.tokenizer.model import Tokenizer, code_space_of
 from training.train import train
 
 
@@ -155,7 +155,7 @@ def test_proof_catches_a_wrong_graph(network, images, exported):
     """A decoder of other weights fails the proof by its PSNR, an encoder also by its codes."""
     proof = Proof(network, torch.nn.Identity(), odd_sizes(images))
     torch.manual_seed(1)
-    from training.graphs import EncoderGraph, export_graph, graph_shapes
+    from training.onnx_export.graphs import EncoderGraph, export_graph, graph_shapes
 
     wrong = Tokenizer(network.config).eval()
     shapes = graph_shapes(wrong, exported.manifest.embedding_size)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from bundle import open_bundle
-from training.codec import BundleCodec
-from training.contrastive import (
+from training.data.augmentation import EDITS, Reach, random_edit
+from training.data.dataset import find_images, read_image
+from training.embedding.contrastive import (
     GridFeatures,
     PooledFeatures,
     Recipe,
@@ -16,12 +17,17 @@ from training.contrastive import (
     info_nce,
     learn_features,
 )
-from training.copies import COPY_SIDE, Search, held_out, random_copies, read_photographs
-from training.data import find_images, read_image
-from training.edits import EDITS, Reach, random_edit
-from training.embedder import apply_to_grids
-from training.graphs import run, session_of
+from training.embedding.embedder import apply_to_grids
+from training.embedding.retrieval_benchmark import (
+    COPY_SIDE,
+    Search,
+    held_out,
+    random_copies,
+    read_photographs,
+)
 from training.learn_embedder import finished, main
+from training.onnx_export.codec import BundleCodec
+from training.onnx_export.graphs import run, session_of
 
 SMALL = Recipe(steps=80, batch=24, width=24, blocks=1, features=16, bf16=False)
 SIZES = [(1, 1), (1, 2), (3, 1), (5, 7), (16, 11)]
@@ -169,7 +175,7 @@ def test_copies_of_another_encoder_or_of_other_edits_are_not_read(
     random_copies(exact, images, 1, seed=0, cache=tmp_path)
     random_copies(fast, images, 1, seed=0, cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
-    monkeypatch.setattr("training.copies.Reach", lambda: Reach(grey=1.0))
+    monkeypatch.setattr("training.embedding.retrieval_benchmark.Reach", lambda: Reach(grey=1.0))
     random_copies(exact, images, 1, seed=0, cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
 

@@ -10,24 +10,24 @@ import torch
 from PIL import Image
 
 from bundle import open_bundle
-from training.calibration import (
+from training.data.dataset import reduced
+from training.onnx_export.graphs import session_of
+from training.onnx_export.parity import prove_recognizer
+from training.onnx_export.weight_storage import rounded
+from training.recognition.augmented_views import Views, encode_views, view_of
+from training.recognition.bundle import learn, split_by_class
+from training.recognition.calibration import (
     calibration_error,
     fit_temperature,
     negative_log_likelihood,
     probabilities,
     reliability,
 )
-from training.classification import classify
-from training.data import reduced
-from training.graphs import session_of
-from training.parity import prove_recognizer
-from training.recognition import Recipe, score, train
-from training.recognition_source import CodeSource
+from training.recognition.dataset import CodeSource
+from training.recognition.metrics import classify
+from training.recognition.network import Layout, Recognizer, finished, known_vectors
+from training.recognition.trainer import Recipe, score, train
 from training.recognize import main
-from training.recognizer import Layout, Recognizer, finished, known_vectors
-from training.recognizer_bundle import learn, split_by_class
-from training.storage import rounded
-from training.views import Views, encode_views, view_of
 
 SMALL = Layout(table=24, widths=(16, 16), depths=(1, 1))
 # Wide enough for 8 numbers of the codebook and 64 of the surroundings.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from training.model import Tokenizer
 from training.speed import forward_macs, main
+from training.tokenizer.model import Tokenizer
 
 
 def test_multiply_adds_grow_with_the_area(tiny):

@@ -11,12 +11,12 @@ import sys
 import pytest
 import torch
 
-from training.checkpoint import CheckpointError, load_checkpoint
-from training.config import ConfigError, OptimizerConfig, QuantizerConfig
-from training.learner import TrainingDiverged, learning_rate
-from training.losses import Losses
-from training.place import Place, choose_place
-from training.quantizer import Quantizer
+from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
+from training.tokenizer.config import ConfigError, OptimizerConfig, QuantizerConfig
+from training.tokenizer.distributed import Place, choose_place
+from training.tokenizer.losses import Losses
+from training.tokenizer.quantizer import Quantizer
+from training.tokenizer.trainer import TrainingDiverged, learning_rate
 from training.train import main, train
 
 CPU = Place(torch.device("cpu"))
@@ -49,7 +49,7 @@ def test_resuming_equals_not_having_stopped(tiny, photos, tmp_path, monkeypatch)
             os.kill(os.getpid(), signal.SIGTERM)
         return learning_rate(config, step)
 
-    monkeypatch.setattr("training.learner.learning_rate", interrupt)
+    monkeypatch.setattr("training.tokenizer.trainer.learning_rate", interrupt)
     last = train(tiny, [photos], tmp_path / "broken", CPU)
     assert load_checkpoint(last).step == 6
     resumed = weights(train(tiny, [photos], tmp_path / "broken", CPU))
@@ -212,8 +212,8 @@ def test_two_processes_equal_one(photos, tmp_path):
 
 _HALF_A_BATCH = """
 import sys, torch
-from training.config import QuantizerConfig
-from training.quantizer import Quantizer
+from training.tokenizer.config import QuantizerConfig
+from training.tokenizer.quantizer import Quantizer
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
@@ -332,7 +332,7 @@ def test_what_cannot_be_written_is_one_line(fault, photos, capsys, tmp_path, mon
     if fault == "no folder":
         out.write_text("a file")
     else:
-        monkeypatch.setattr("training.checkpoint.os.fdopen", lambda *_: FullDisk())
+        monkeypatch.setattr("training.tokenizer.checkpoint.os.fdopen", lambda *_: FullDisk())
     settings = ["--set", "optimizer.steps=1", "--set", "data.crop=32"]
     assert main(["tiny", "--data", str(photos), "--out", str(out), *settings]) == 2
     error = capsys.readouterr().err

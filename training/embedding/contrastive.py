@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.descriptions import fold, pool
+from training.embedding.grid_features import fold, pool
 
 # Of the pooled features, in parts along one side: while learning, and of what is exported.
 # Places say more than a contrastive loss asks for, since its cuts move everything.
@@ -105,7 +105,7 @@ class GridFeatures(nn.Module):
 
 
 class PooledFeatures(nn.Module):
-    """A description of grids (`training.descriptions`): features pooled over a pyramid.
+    """A description of grids (`training.embedding.grid_features`): features pooled over a pyramid.
 
     Mirror images together, and square roots of the means, as for context words: a
     few places that answer strongly should not drown the others.

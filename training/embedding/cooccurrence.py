@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.codec import Codes
+from training.onnx_export.codec import Codes
 
 # Numbers of a block of rows of the K×K matrix that are held at a time, in a few arrays of 4 bytes
 # each: all rows up to 4,096 codes.

@@ -1,7 +1,7 @@
 """Embedders: from a grid of codes to one vector of unit length, without any labels.
 
 An embedder sees the codes alone, so that stored codes can be embedded later
-without the image. Each is a description of the grid (`training.descriptions`)
+without the image. Each is a description of the grid (`training.embedding.grid_features`)
 followed by an affine projection fitted to photographs. `fit_embedder` makes the one
 that export gives every bundle; `python -m training.learn_embedder` learns a better
 one (docs/log.md has the comparison, `python -m training.compare_embedders` makes it).
@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.codec import CheckpointCodec, Codes, encode_images
-from training.contexts import context_vectors, context_words
-from training.data import Pixels, evenly, reduced
-from training.descriptions import PooledVectors
-from training.model import Tokenizer
+from training.data.dataset import Pixels, evenly, reduced
+from training.embedding.cooccurrence import context_vectors, context_words
+from training.embedding.grid_features import PooledVectors
+from training.onnx_export.codec import CheckpointCodec, Codes, encode_images
+from training.tokenizer.model import Tokenizer
 
 # Enough photographs for the statistics below; more take longer and change little.
 _FIT_IMAGES = 1500

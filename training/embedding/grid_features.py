@@ -1,7 +1,7 @@
 """Descriptions of a grid of codes: a row of numbers that an embedder projects to its vector.
 
 Most of them look each code up in a table, such as the codebook or one of
-`training.contexts`. None needs labels. docs/log.md compares them.
+`training.embedding.cooccurrence`. None needs labels. docs/log.md compares them.
 
 Grids are int64 `[n, rows, columns]`, of any size from 1×1 on; every axis stays
 dynamic in ONNX.
@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.codec import Codes
-from training.model import Tokenizer
+from training.onnx_export.codec import Codes
+from training.tokenizer.model import Tokenizer
 
 
 def pool(features: Tensor, cells: int) -> Tensor:

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.codec import BundleCodec, Codec, Codes, encode_images
-from training.data import (
+from training.data.augmentation import EDITS, Reach, random_edit
+from training.data.dataset import (
     DataError,
     Pixels,
     decoded,
@@ -28,8 +28,8 @@ from training.data import (
     reduced,
     tell_broken,
 )
-from training.edits import EDITS, Reach, random_edit
-from training.embedder import apply_to_grids
+from training.embedding.embedder import apply_to_grids
+from training.onnx_export.codec import BundleCodec, Codec, Codes, encode_images
 
 # Codes along one side of the copies that are learnt from.
 COPY_SIDE = 14

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from training.data import Pixels
+from training.data.dataset import Pixels
 
 Features = NDArray[np.float32]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from training.codec import Codec
-from training.data import Pixels, read_image
-from training.evaluation import Evaluation
+from training.data.dataset import Pixels, read_image
+from training.evaluation.rate_distortion import Evaluation
+from training.onnx_export.codec import Codec
 
 # Pictures in a report; more make it slow to load and nobody looks at them.
 _PAIRS = 8

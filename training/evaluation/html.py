@@ -7,7 +7,7 @@ import io
 
 from PIL import Image
 
-from training.data import Pixels
+from training.data.dataset import Pixels
 
 PAGE = """<!doctype html>
 <html lang="en">

@@ -25,12 +25,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from training.baselines import CLASSICAL, raw_pixels
-from training.codec import CheckpointCodec, Codec, embed_codes, encode_images
-from training.config import Config
-from training.data import DataError, Pixels, find_images, read_image
-from training.embedder import fit_embedder
-from training.model import Tokenizer, to_float
+from training.data.dataset import DataError, Pixels, find_images, read_image
+from training.embedding.embedder import fit_embedder
+from training.evaluation.baselines import CLASSICAL, raw_pixels
+from training.onnx_export.codec import CheckpointCodec, Codec, embed_codes, encode_images
+from training.tokenizer.config import Config
+from training.tokenizer.model import Tokenizer, to_float
 
 # Strengths of the logistic regression's regulariser (sklearn's C), chosen between for each
 # representation on a quarter of the training images: a fixed one favours some sizes of vector.

@@ -19,12 +19,17 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from training.baselines import PeerCodec, decode_file, encode_within, peer_codecs
-from training.codec import CheckpointCodec, Codec
-from training.data import DataError, Pixels, decoded, evenly, find_images, read_image
-from training.embedder import fit_embedder
-from training.metrics import CodeCounter, CodeUsage, ms_ssim, psnr, ssim
-from training.probe import ProbeResult, probe_baselines, probe_codec, read_labelled
+from training.data.dataset import DataError, Pixels, decoded, evenly, find_images, read_image
+from training.data.metrics import CodeCounter, CodeUsage, ms_ssim, psnr, ssim
+from training.embedding.embedder import fit_embedder
+from training.evaluation.baselines import PeerCodec, decode_file, encode_within, peer_codecs
+from training.evaluation.linear_probe import (
+    ProbeResult,
+    probe_baselines,
+    probe_codec,
+    read_labelled,
+)
+from training.onnx_export.codec import CheckpointCodec, Codec
 
 # Five scales of an 11-pixel window: below this MS-SSIM isn't defined.
 _MS_SSIM_SIDE = 176

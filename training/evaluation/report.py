@@ -6,10 +6,10 @@ import html
 import math
 from collections.abc import Sequence
 
-from training.evaluation import CurvePoint, Evaluation, Quality
-from training.page import PAGE, data_url, section
-from training.pictures import ENLARGED, Pair
-from training.probe import ProbeResult
+from training.evaluation.figures import ENLARGED, Pair
+from training.evaluation.html import PAGE, data_url, section
+from training.evaluation.linear_probe import ProbeResult
+from training.evaluation.rate_distortion import CurvePoint, Evaluation, Quality
 
 
 def to_markdown(evaluation: Evaluation) -> str:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle import Bundle, BundleError, open_bundle
-from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from training.config import Config, ConfigError
-from training.configfile import from_dict
-from training.data import Pixels
-from training.graphs import run, session_of
-from training.model import Tokenizer
+from training.data.dataset import Pixels
+from training.onnx_export.graphs import run, session_of
+from training.tokenizer.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from training.tokenizer.config import Config, ConfigError
+from training.tokenizer.config_file import from_dict
+from training.tokenizer.model import Tokenizer
 
 Codes = NDArray[np.int64]
 

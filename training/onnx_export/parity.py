@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.codec import pad_to_stride
-from training.data import Pixels
-from training.graphs import run
-from training.metrics import psnr
-from training.model import Tokenizer, to_float
+from training.data.dataset import Pixels
+from training.data.metrics import psnr
+from training.onnx_export.codec import pad_to_stride
+from training.onnx_export.graphs import run
+from training.tokenizer.model import Tokenizer, to_float
 
 
 class ParityError(ValueError):

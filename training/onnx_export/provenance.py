@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.manifest import NAME
-from training.data import DataError
+from training.data.dataset import DataError
 
 
 def stated_version(text: str) -> str:

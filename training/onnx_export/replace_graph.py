@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle import Bundle, Graph, Manifest, open_bundle, write_bundle
-from training.model_card import model_card
+from training.onnx_export.model_card import model_card
 
 MODEL_CARD_FILE = "MODEL_CARD.md"
 
@@ -34,7 +34,8 @@ def amend_bundle(
 
     The bundle is read, changed and replaced as a whole: a reader sees the old one or
     the new one. The model card is made anew from the manifest. Whoever calls this has
-    proven the graph before (`training.parity`); the figures of the proof are written down.
+    proven the graph before (`training.onnx_export.parity`); the figures of the proof are
+    written down.
 
     Args:
         path: of the bundle's folder.

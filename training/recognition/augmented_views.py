@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from training.codec import BundleCodec, Codes, encode_images
-from training.data import Pixels
+from training.data.dataset import Pixels
+from training.onnx_export.codec import BundleCodec, Codes, encode_images
 
 # The first views of an image are itself and its mirror image, as they will be met.
 PLAIN_VIEWS = 2

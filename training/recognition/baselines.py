@@ -15,17 +15,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.baselines import CLASSICAL, decode_file, peer_codecs
-from training.calibration import Labels
-from training.codec import Codec, decode_grids, embed_codes, encode_images, pad_to_stride
-from training.data import Pixels
-from training.model import to_float
-from training.probe import Labelled, probe
-from training.recognition import Recipe, score, train
-from training.recognition_report import Peer
-from training.recognition_source import Source, middle
-from training.recognizer import Layout, Network
-from training.views import Views, view_of
+from training.data.dataset import Pixels
+from training.evaluation.baselines import CLASSICAL, decode_file, peer_codecs
+from training.evaluation.linear_probe import Labelled, probe
+from training.onnx_export.codec import (
+    Codec,
+    decode_grids,
+    embed_codes,
+    encode_images,
+    pad_to_stride,
+)
+from training.recognition.augmented_views import Views, view_of
+from training.recognition.calibration import Labels
+from training.recognition.dataset import Source, middle
+from training.recognition.network import Layout, Network
+from training.recognition.report import Peer
+from training.recognition.trainer import Recipe, score, train
+from training.tokenizer.model import to_float
 
 # Views that are kept as pixels, which take 100 times the memory of codes.
 _VIEWS = 16

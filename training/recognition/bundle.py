@@ -14,19 +14,24 @@ from rich.console import Console
 from bundle import Bundle, BundleError, Manifest
 from bundle import Recognizer as Entry
 from bundle import Tensor as Port
-from training.amend import amend_bundle
-from training.calibration import Labels, Logits, fit_temperature, negative_log_likelihood
-from training.codec import Codes
-from training.contexts import context_vectors
-from training.data import DataError
-from training.graphs import Shape, export_graph, session_of
-from training.parity import check, prove_recognizer
-from training.progress import bar
-from training.recognition import Epoch, Recipe, Trained, same_shapes, score, train
-from training.recognition_source import CodeSource
-from training.recognizer import Layout, Recognizer, finished, known_vectors
-from training.storage import store_in_bytes
-from training.views import Views
+from training.data.dataset import DataError
+from training.embedding.cooccurrence import context_vectors
+from training.onnx_export.codec import Codes
+from training.onnx_export.graphs import Shape, export_graph, session_of
+from training.onnx_export.parity import check, prove_recognizer
+from training.onnx_export.replace_graph import amend_bundle
+from training.onnx_export.weight_storage import store_in_bytes
+from training.recognition.augmented_views import Views
+from training.recognition.calibration import (
+    Labels,
+    Logits,
+    fit_temperature,
+    negative_log_likelihood,
+)
+from training.recognition.dataset import CodeSource
+from training.recognition.network import Layout, Recognizer, finished, known_vectors
+from training.recognition.trainer import Epoch, Recipe, Trained, same_shapes, score, train
+from training.tokenizer.progress import bar
 
 # What is known of a code's surroundings, numbers, and views of an image to learn it from.
 _CONTEXT = 64

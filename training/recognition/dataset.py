@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.calibration import Labels
-from training.views import Views
+from training.recognition.augmented_views import Views
+from training.recognition.calibration import Labels
 
 _T = TypeVar("_T", bound=np.generic)
 

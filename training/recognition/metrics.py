@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.calibration import (
+from training.recognition.calibration import (
     Bin,
     Labels,
     Logits,

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.storage import rounded
+from training.onnx_export.weight_storage import rounded
 
 
 @dataclass(frozen=True)
@@ -165,11 +165,12 @@ def finished(network: Recognizer, temperature: float) -> Recognizer:
 
     Batch normalisation is folded into the convolution before it, and the stem, which
     sees one code at a time, into the table. Logits and map are divided by the
-    temperature. Weights are rounded to what the file stores (`training.storage`).
+    temperature. Weights are rounded to what the file stores
+    (`training.onnx_export.weight_storage`).
 
     Args:
         network: trained.
-        temperature: that its logits are to be divided by (`training.calibration`).
+        temperature: that its logits are to be divided by (`training.recognition.calibration`).
     """
     done = copy.deepcopy(network).float().eval()
     for module in list(done.modules()):
@@ -194,7 +195,7 @@ def known_vectors(codebook: Tensor, context: Tensor | None) -> Tensor:
 
     Args:
         codebook: float32 `[K, d]`.
-        context: float32 `[K, m]` of `training.contexts.context_vectors`.
+        context: float32 `[K, m]` of `training.embedding.cooccurrence.context_vectors`.
 
     Returns:
         float32 `[K, d + m]`, both parts of unit variance.

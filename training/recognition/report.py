@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.calibration import Bin
-from training.classification import Classification
-from training.data import Pixels
-from training.page import PAGE, data_url, section
+from training.data.dataset import Pixels
+from training.evaluation.html import PAGE, data_url, section
+from training.recognition.calibration import Bin
+from training.recognition.metrics import Classification
 
 # What speaks for a class is laid over the picture in this colour.
 _HEAT = (255, 96, 0)

@@ -1,6 +1,6 @@
 """Training a recognizer: what is done to the grids, the loop, and when it stops.
 
-What is learnt from is a `Source` (`training.recognition_source`): grids of codes, or, for
+What is learnt from is a `Source` (`training.recognition.dataset`): grids of codes, or, for
 comparison, pixels. All that happens to a grid here happens to its looked-up vectors, so
 that both get the same.
 """
@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.calibration import Logits, negative_log_likelihood
-from training.recognition_source import Source
-from training.recognizer import Network
-from training.views import PLAIN_VIEWS
+from training.recognition.augmented_views import PLAIN_VIEWS
+from training.recognition.calibration import Logits, negative_log_likelihood
+from training.recognition.dataset import Source
+from training.recognition.network import Network
 
 # Grids that are scored together when nothing is learnt, in places of the grid.
 _BATCH_PLACES = 1 << 14

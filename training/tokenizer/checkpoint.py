@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from training.config import Config, ConfigError
-from training.configfile import from_dict
+from training.tokenizer.config import Config, ConfigError
+from training.tokenizer.config_file import from_dict
 
 FORMAT = 1
 

@@ -2,7 +2,7 @@
 
 A run is described by one `Config`; it is saved inside every checkpoint and in
 the manifest of every exported bundle, so that each explains itself. An impossible
-value is refused with one line that names it; `training.configfile` reads TOML.
+value is refused with one line that names it; `training.tokenizer.config_file` reads TOML.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from training.config import Config, ConfigError
+from training.tokenizer.config import Config, ConfigError
 
-PRESETS = Path(__file__).parent / "presets"
+PRESETS = Path(__file__).parents[1] / "presets"
 
 _T = TypeVar("_T")
 

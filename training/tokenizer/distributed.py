@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed
 
-from training.config import ConfigError
+from training.tokenizer.config import ConfigError
 
 # Others that torch knows are untried here.
 _DEVICES = re.compile(r"auto|cpu|cuda|cuda:[0-9]{1,3}")

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config import ConfigError, LossConfig, QuantizerConfig
-from training.metrics import ms_ssim
-from training.model import Output
+from training.data.metrics import ms_ssim
+from training.tokenizer.config import ConfigError, LossConfig, QuantizerConfig
+from training.tokenizer.model import Output
 
 
 class Losses(nn.Module):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from bundle import code_space_digest
-from training.config import Config
-from training.networks import Decoder, Encoder
-from training.quantizer import Quantized, Quantizer
+from training.tokenizer.config import Config
+from training.tokenizer.networks import Decoder, Encoder
+from training.tokenizer.quantizer import Quantized, Quantizer
 
 
 @dataclass(frozen=True)

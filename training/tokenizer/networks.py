@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config import NetworkConfig
+from training.tokenizer.config import NetworkConfig
 
 
 class ResidualBlock(nn.Module):

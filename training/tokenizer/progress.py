@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from training.config import Config
-from training.data import Broken, Folder, decoded, evenly, tell_broken
-from training.learner import Taken
-from training.metrics import CodeCounter, psnr
-from training.model import Tokenizer, to_float
+from training.data.dataset import Broken, Folder, decoded, evenly, tell_broken
+from training.data.metrics import CodeCounter, psnr
+from training.tokenizer.config import Config
+from training.tokenizer.model import Tokenizer, to_float
+from training.tokenizer.trainer import Taken
 
 # Validation looks at no more images than this, so that it stays a small part of the time.
 _VALIDATION_IMAGES = 32

@@ -19,7 +19,7 @@ import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config import QuantizerConfig
+from training.tokenizer.config import QuantizerConfig
 
 
 @dataclass(frozen=True)

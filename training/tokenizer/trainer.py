@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training.checkpoint import Checkpoint
-from training.config import Config, OptimizerConfig
-from training.data import Pixels
-from training.losses import Losses
-from training.model import Tokenizer, to_float
-from training.place import Place
+from training.data.dataset import Pixels
+from training.tokenizer.checkpoint import Checkpoint
+from training.tokenizer.config import Config, OptimizerConfig
+from training.tokenizer.distributed import Place
+from training.tokenizer.losses import Losses
+from training.tokenizer.model import Tokenizer, to_float
 
 
 class TrainingDiverged(ArithmeticError):

@@ -1,7 +1,7 @@
 """Errors in the words that each protocol's clients know, told apart by path.
 
 `/v2` answers as the Open Inference Protocol does, `/v1/embeddings` as OpenAI does, and everything
-else as `app.problems` does. Status, `Retry-After` and the stable code are the same in all of them.
+else as `app.api.problems` does. Status, `Retry-After` and the stable code are the same in all.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from app import openapi, protocols
-from app.bodies import JSON
+from app.api import openapi
+from app.api.compat import schemas as protocols
+from app.api.parsing import JSON
+from app.api.problems import problem
 from app.errors import (
     ImageCorrupt,
     LimitExceeded,
@@ -19,7 +21,6 @@ from app.errors import (
     ModelNotFound,
     UnsupportedMediaType,
 )
-from app.problems import problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from app.bodies import JSON
-from app.calls import HEAVY_NUMBERS, Call
-from app.dialects import described
-from app.errors import (
-    CodeSpaceMismatch,
-    InvalidParameter,
-    NotAcceptable,
+from app.api.classification import probabilities_of
+from app.api.compat.errors import described
+from app.api.compat.oip_models import CLASSIFY, COMPOSED, GRAPHS, RECOGNIZER, Inputs, Target
+from app.api.compat.oip_tensors import (
+    BINARY,
+    HEADER,
+    Tensor,
+    check_outputs,
+    json_length,
+    read_inference,
+    write_inference,
 )
-from app.openapi import reference
-from app.protocols import (
+from app.api.compat.schemas import (
     V2Index,
     V2InferBody,
     V2Inferred,
@@ -37,23 +40,20 @@ from app.protocols import (
     V2Ready,
     V2Server,
 )
-from app.recognition import probabilities_of
-from app.replies import json_response, whole
-from app.targets import CLASSIFY, COMPOSED, GRAPHS, RECOGNIZER, Inputs, Target
-from app.tensors import (
-    BINARY,
-    HEADER,
-    Tensor,
-    check_outputs,
-    json_length,
-    read_inference,
-    write_inference,
+from app.api.openapi import reference
+from app.api.parsing import JSON
+from app.api.request import HEAVY_NUMBERS, Call
+from app.api.responses import json_response, whole
+from app.errors import (
+    CodeSpaceMismatch,
+    InvalidParameter,
+    NotAcceptable,
 )
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from app.operations import Recognition
+    from app.service.runner import Recognition
 
 
 PROTOCOL = "Open Inference Protocol"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.bodies import Upload
-from app.codes import CodeGrid, check_count, check_size, out_of_range
+from app.api.compat.oip_tensors import BYTES, Inference, datatype_of
+from app.api.parsing import Upload
+from app.codecs.grids import CodeGrid, check_count, check_size, out_of_range
 from app.errors import (
     CodesInvalid,
     ImageCorrupt,
@@ -16,15 +17,14 @@ from app.errors import (
     MalformedRequest,
     TooManyImages,
 )
-from app.tensors import BYTES, Inference, datatype_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from app.bodies import Limits
-    from app.models import Model, Models
+    from app.api.parsing import Limits
+    from app.runtime.registry import Model, Models
     from bundle import Recognizer
 
 GRAPHS = ("encoder", "quantizer", "decoder", "embedder")

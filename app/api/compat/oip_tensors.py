@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 from starlette.responses import Response
 
-from app.bodies import JSON, json_object
+from app.api.parsing import JSON, json_object
 from app.errors import InvalidParameter, MalformedRequest
 
 if TYPE_CHECKING:

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from app.bodies import JSON, Upload, json_object, media_type
-from app.calls import Call
-from app.dialects import OPENAI_PATH, described
+from app.api.compat.errors import OPENAI_PATH, described
+from app.api.compat.schemas import Embeddings, EmbeddingsBody
+from app.api.openapi import reference
+from app.api.parsing import JSON, Upload, json_object, media_type
+from app.api.request import Call
+from app.api.responses import json_response, whole
 from app.errors import InvalidParameter, MalformedRequest, TooManyImages, UnsupportedMediaType
-from app.openapi import reference
-from app.protocols import Embeddings, EmbeddingsBody
-from app.replies import json_response, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.models import Model
-    from app.operations import Item
+    from app.runtime.registry import Model
+    from app.service.runner import Item
 
 _DESCRIBED = described(
     "OpenAI",

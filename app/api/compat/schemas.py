@@ -1,7 +1,7 @@
 """Bodies of the protocols that others defined, as the OpenAPI document describes them.
 
-OpenAI's embeddings, and the Open Inference Protocol, version 2. As with `app.schemas`, tests hold
-the answers to them.
+OpenAI's embeddings, and the Open Inference Protocol, version 2. As with `app.api.schemas`, tests
+hold the answers to them.
 """
 
 from __future__ import annotations

@@ -19,16 +19,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from app.commands.clients import local_settings
-from app.commands.failures import MISUSED, REFUSED, CommandFailed
-from app.commands.options import AsJson, Device, Fit, ModelName, ModelsDir, Precision, Size
+from app.cli.client import local_settings
+from app.cli.failures import MISUSED, REFUSED, CommandFailed
+from app.cli.options import AsJson, Device, Fit, ModelName, ModelsDir, Precision, Size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from app.commands.encoding import Outcome, Task
-    from app.commands.shardfiles import Broken, Form, Grids
-    from app.resizing import Fit as FitName
+    from app.cli.tokenize.encoder import Outcome, Task
+    from app.cli.tokenize.formats import Broken, Form, Grids
+    from imaging.resize import Fit as FitName
 
 _ON_RAY = "On a Ray cluster"
 
@@ -69,11 +69,11 @@ def tokenize(
 
     tessera tokenize photos/ codes/ --size 256x256
     """
-    from app.commands.encoding import Task
-    from app.commands.shards import locked
+    from app.cli.tokenize.encoder import Task
+    from app.cli.tokenize.shards import locked
     from app.errors import TesseraError
-    from app.intake import Intake
-    from app.resizing import parse_size
+    from app.service.preprocessing import Intake
+    from imaging.resize import parse_size
 
     settings = local_settings(models_dir=models_dir, device=device, precision=precision)
     _check_choice("--fit", fit, ("cover", "contain", "stretch"))
@@ -86,7 +86,7 @@ def tokenize(
     intake = Intake(settings.max_pixels, wanted, cast("FitName", fit))
     task = Task(source, out, intake, model, shard_size, cast("Form", form), settings)
     if engine == "ray":
-        from app.commands.ray_engine import tokenize_on_ray
+        from app.cli.tokenize.ray import tokenize_on_ray
 
         with locked(out), _Bar() as bar:
             outcome = tokenize_on_ray(task, ray_address, ray_cpus, bar.show)
@@ -117,9 +117,9 @@ def _say(out: Path, outcome: Outcome) -> None:
 
 def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> Outcome:
     """Fill shards from the first that isn't complete to the end of the source."""
-    from app.commands.encoding import Outcome, encoded, job_of, load_model
-    from app.commands.shards import Shards
-    from app.commands.sources import open_source
+    from app.cli.tokenize.encoder import Outcome, encoded, job_of, load_model
+    from app.cli.tokenize.shards import Shards
+    from app.cli.tokenize.sources import open_source
 
     images = open_source(task.source)
     model = load_model(task)

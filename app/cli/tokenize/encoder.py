@@ -14,24 +14,24 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.batching import Batcher
-from app.commands.failures import UNAVAILABLE, CommandFailed
-from app.device import DeviceUnavailable, choose_device, usable_cpus
-from app.engine import BATCH_PIXELS
+from app.batching.batcher import Batcher
+from app.cli.failures import UNAVAILABLE, CommandFailed
 from app.errors import Internal, NotReady, Overloaded, TesseraError
-from app.exchange import Exchange
-from app.models import ModelsRefused, load_models
-from app.operations import Runner
+from app.observability.request_context import Exchange
+from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
+from app.runtime.engine import BATCH_PIXELS
+from app.runtime.registry import ModelsRefused, load_models
+from app.service.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from app.codes import CodeGrid
-    from app.commands.shardfiles import Form
-    from app.commands.sources import Stored
-    from app.intake import Intake
-    from app.models import Model
+    from app.cli.tokenize.formats import Form
+    from app.cli.tokenize.sources import Stored
+    from app.codecs.grids import CodeGrid
+    from app.runtime.registry import Model
+    from app.service.preprocessing import Intake
     from app.settings import Settings
 
 # Images that are decoded, queued or running at once, in units of a full batch of ordinary ones:
@@ -135,7 +135,7 @@ async def encoded(
         CommandFailed: the engine failed, not an image.
     """
     # Which image failed, and why, the report says; the log would say it again.
-    logging.getLogger("app.batching").setLevel(logging.CRITICAL)
+    logging.getLogger("app.batching.batcher").setLevel(logging.CRITICAL)
     device = model.graphs.device
     batch_pixels = task.settings.max_batch_pixels or BATCH_PIXELS[device.kind]
     ahead = max(_LEAST_AHEAD, _BATCHES_AHEAD * batch_pixels // _ORDINARY_PIXELS)

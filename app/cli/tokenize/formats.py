@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 import orjson
 
-from app.commands.failures import MISUSED, CommandFailed
-from app.commands.files import write_durably
-from app.npy import write_npy
+from app.cli.failures import MISUSED, CommandFailed
+from app.cli.files import write_durably
+from app.codecs.npy import write_npy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from app.codes import CodeGrid
+    from app.codecs.grids import CodeGrid
     from app.errors import TesseraError
 
 Form = Literal["npy", "parquet"]

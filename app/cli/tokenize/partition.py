@@ -13,12 +13,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.commands.sources import Fingerprint, is_tar, stored_file, stored_members, survey
+from app.cli.tokenize.sources import Fingerprint, is_tar, stored_file, stored_members, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from app.commands.sources import Stored
+    from app.cli.tokenize.sources import Stored
 
 # A tar file, and the first and last but one of its images.
 _Stretch = tuple[str, int, int]

@@ -22,19 +22,19 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from app.commands.encoding import Outcome, encoded, job_of, load_model
-from app.commands.failures import MISUSED, UNAVAILABLE, CommandFailed
-from app.commands.parts import cut, images_of_part
-from app.commands.shardfiles import Tally, shard_files
-from app.commands.shards import Shards
+from app.cli.failures import MISUSED, UNAVAILABLE, CommandFailed
+from app.cli.tokenize.encoder import Outcome, encoded, job_of, load_model
+from app.cli.tokenize.formats import Tally, shard_files
+from app.cli.tokenize.partition import cut, images_of_part
+from app.cli.tokenize.shards import Shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from app.commands.encoding import Task
-    from app.commands.shardfiles import Broken, Grids
-    from app.models import Model
+    from app.cli.tokenize.encoder import Task
+    from app.cli.tokenize.formats import Broken, Grids
+    from app.runtime.registry import Model
 
 # Units of a thousand million images would otherwise be as many tasks for Ray to keep.
 _MOST_BLOCKS = 10_000
@@ -267,7 +267,7 @@ def _count_members(root: Path, tars: list[str]) -> list[int]:
 
 
 def _count(row: dict[str, Any], root: Path) -> dict[str, Any]:
-    from app.commands.sources import count_members
+    from app.cli.tokenize.sources import count_members
 
     try:
         return {**row, "count": count_members(root, row["tar"]), "error": ""}

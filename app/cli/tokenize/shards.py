@@ -29,15 +29,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from app.commands.failures import CommandFailed
-from app.commands.files import write_durably
-from app.commands.shardfiles import shard_files
+from app.cli.failures import CommandFailed
+from app.cli.files import write_durably
+from app.cli.tokenize.formats import shard_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from app.commands.shardfiles import Broken, Grids, Tally
+    from app.cli.tokenize.formats import Broken, Grids, Tally
 
 _FORMAT = "tessera-shards"
 _FORMAT_VERSION = 1

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from app.bodies import Upload
-from app.commands.failures import CommandFailed
+from app.api.parsing import Upload
+from app.cli.failures import CommandFailed
 from app.errors import ImageCorrupt
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from app.imagefiles import ImageFile
-    from app.resizing import Fit
+    from imaging.headers import ImageFile
+    from imaging.resize import Fit
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

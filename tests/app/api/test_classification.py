@@ -17,12 +17,12 @@ from onnx import numpy_helper
 from PIL import Image
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from app import schemas
-from app.device import Device
-from app.engine import Graphs
-from app.packed import MEDIA_TYPE as PACKED
-from app.recognition import main_region
-from app.sessions import GraphRefused
+from app.api import schemas
+from app.api.classification import main_region
+from app.codecs.tess import MEDIA_TYPE as PACKED
+from app.runtime.device import Device
+from app.runtime.engine import Graphs
+from app.runtime.sessions import GraphRefused
 from bundle import open_bundle, write_bundle
 from bundle.manifest import CODEBOOK_FILE, REQUIRED_GRAPHS
 

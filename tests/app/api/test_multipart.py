@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.api.multipart import plain_name, read_files
 from app.errors import MalformedRequest, TesseraError, TooManyImages
-from app.multipart import plain_name, read_files
 
 TYPE = "multipart/form-data; boundary=b"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.api.negotiation import choose
 from app.errors import NotAcceptable
-from app.negotiation import choose
 
 OFFERS = ("application/json", "application/x-npy", "image/png", "image/webp")
 

@@ -10,12 +10,13 @@ import numpy as np
 import orjson
 import pytest
 
-from app import errors, schemas
-from app.images import encode_image
-from app.main import create_app
+from app import errors
+from app.api import schemas
+from app.server.app import create_app
 from app.settings import read_settings
+from imaging.decode import encode_image
 
-COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
+COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
 
 
 @pytest.fixture(scope="module")

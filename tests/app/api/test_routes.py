@@ -14,9 +14,9 @@ import orjson
 import pytest
 from PIL import Image
 
-from app.npy import read_npy
-from app.packed import MEDIA_TYPE as PACKED
-from app.packed import unpack_codes
+from app.codecs.npy import read_npy
+from app.codecs.tess import MEDIA_TYPE as PACKED
+from app.codecs.tess import unpack_codes
 
 NPY = "application/x-npy"
 PNG = {"content-type": "image/png"}

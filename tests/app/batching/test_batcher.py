@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.batching import Batcher, Work
+from app.batching.batcher import Batcher, Work
 from app.errors import NotReady, Overloaded, TesseraError
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from app.fair_pool import FairPool
+from app.batching.fair_pool import FairPool
 
 
 @pytest.fixture

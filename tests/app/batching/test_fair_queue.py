@@ -1,6 +1,6 @@
 """Whose turn it is; how batches are made of it is in test_batching.py."""
 
-from app.fair_queue import FairQueue
+from app.batching.fair_queue import FairQueue
 
 
 def everyone(_entry):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import cli
+from app.cli import main as cli
 
 
 class _Pipe:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import cli
-from app.commands.files import multipart
-from app.multipart import read_files
+from app.api.multipart import read_files
+from app.cli import main as cli
+from app.cli.files import multipart
 
 
 class _Pipe:
@@ -94,7 +94,7 @@ def test_several_pictures_in_one_file(tessera, photos, tmp_path):
 
 def test_a_name_in_a_file_leads_nowhere_else(tessera, photos, tmp_path):
     """Names in .tess files are somebody's: decoding stays in the folder that was named."""
-    from app.packed import pack_codes, unpack_codes
+    from app.codecs.tess import pack_codes, unpack_codes
 
     one = tmp_path / "one.tess"
     tessera("encode", photos / "lake.webp", photos / "otter.webp", "-o", one)

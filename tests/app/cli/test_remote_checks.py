@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from app import cli
+from app.cli import main as cli
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A second reader of `.tess` files, written from docs/codes-format.md alone.
 
-It shares nothing with `app.packed`, not even NumPy, so that the page, and not the code, is what
-the golden files are held against.
+It shares nothing with `app.codecs.tess`, not even NumPy, so that the page, and not the code, is
+what the golden files are held against.
 """
 
 from __future__ import annotations

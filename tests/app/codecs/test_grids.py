@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from app.codes import (
+from app.codecs.grids import (
     CodeGrid,
     grid_from_rows,
     grid_shape,
     grids_from_npy,
     grids_to_npy,
 )
+from app.codecs.npy import write_npy
 from app.errors import CodesInvalid, ImageTooLarge, MalformedRequest, NotAcceptable, TooManyImages
-from app.npy import write_npy
 
 SPACE = {"codebook_size": 512, "stride": 8, "max_pixels": 1_000_000}
 NPY_SPACE = SPACE | {"max_images": 4}

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from app.codecs.npy import read_npy, write_npy
 from app.errors import MalformedRequest
-from app.npy import read_npy, write_npy
 
 
 def saved(array: np.ndarray) -> bytes:

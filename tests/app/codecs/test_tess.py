@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.codes import CodeGrid, grid_shape
+from app.codecs.grids import CodeGrid, grid_shape
+from app.codecs.tess import CodeFile, pack_codes, unpack_codes
 from app.errors import CodesInvalid, ImageTooLarge, MalformedRequest, TooManyImages
-from app.packed import CodeFile, pack_codes, unpack_codes
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 GOLDEN = sorted((TESTS / "data" / "codes").glob("*.tess"))
 PAGE = TESTS.parent / "docs" / "codes-format.md"
 LIMITS = {"max_images": 16, "max_pixels": 1_000_000}

@@ -9,7 +9,7 @@ import logging
 import numpy as np
 import pytest
 
-from app.telemetry import CodeUsage, JsonLines, Lines, Metrics, request_id
+from app.observability.metrics import CodeUsage, JsonLines, Lines, Metrics, request_id
 
 
 def test_a_sane_request_id_is_kept_and_another_replaced():

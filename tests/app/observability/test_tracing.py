@@ -20,12 +20,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from app.images import encode_image
-from app.main import create_app
+from app.observability.tracing import Tracing, tracing_from
+from app.server.app import create_app
 from app.settings import SettingsError, read_settings
-from app.tracing import Tracing, tracing_from
+from imaging.decode import encode_image
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 IMAGE = encode_image(np.zeros((16, 24, 3), np.uint8), "image/png")
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 CALLER = {"traceparent": f"00-{TRACE}-{PARENT}-01"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-STATIC = Path(__file__).parents[2] / "app" / "playground" / "static"
+STATIC = Path(__file__).parents[3] / "app" / "playground" / "static"
 FILES = sorted(path for path in STATIC.rglob("*") if path.is_file())
 NAMES = [path.relative_to(STATIC).as_posix() for path in FILES]
 

@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 
-from app import device
-from app.device import Device, DeviceUnavailable, choose_device, session, usable_cpus
+from app.runtime import device
+from app.runtime.device import Device, DeviceUnavailable, choose_device, session, usable_cpus
 
 
 @pytest.mark.parametrize(

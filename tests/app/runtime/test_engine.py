@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from app.device import Device
-from app.engine import Graphs
 from app.errors import Internal
-from app.sessions import GraphRefused, choose_precision
+from app.runtime.device import Device
+from app.runtime.engine import Graphs
+from app.runtime.sessions import GraphRefused, choose_precision
 from bundle import open_bundle, write_bundle
 
 CPU = Device("cpu", 0, 2)

@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from app.device import Device
 from app.errors import CodeSpaceMismatch, ModelNotFound, RecognizerNotFound
-from app.models import ModelsRefused, load_models
+from app.runtime.device import Device
+from app.runtime.registry import ModelsRefused, load_models
 from bundle import open_bundle, write_bundle
 
 CPU = Device("cpu", 0, 1)

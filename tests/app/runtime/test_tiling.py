@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.tiles import tiles
+from app.runtime.tiling import tiles
 
 SIDE = st.integers(1, 150)
 

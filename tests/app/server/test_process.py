@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import server
+from app.server import process as server
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def png(side: int, seed: int = 0) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import intake
+from app.service import preprocessing as intake
 
 ANY = {"content-type": "application/octet-stream"}
 

@@ -1,7 +1,7 @@
 """Load with Locust: images encoded, codes decoded, images embedded, in the ratio 6 : 2 : 1.
 
     pip install locust
-    locust -f tests/cluster/locustfile.py --headless -u 8 -t 60s --host http://localhost:8000
+    locust -f tests/system/cluster/locustfile.py --headless -u 8 -t 60s --host http://localhost:8000
 
 `TESSERA_LOAD_IMAGE` names the image to send; noise of 256 × 256 otherwise.
 """

@@ -4,7 +4,7 @@ Starts a Ray cluster on this machine (a head that computes nothing, and three no
 tokenizes photographs there and on this machine alone, kills a node with SIGKILL when a third of
 the shards are there, and compares the two folders byte for byte. Then the same from tar files.
 
-    python tests/cluster/ray_check.py [DIR] [--images N] [--models DIR] [--precision NAME]
+    python tests/system/cluster/ray_check.py [DIR] [--images N] [--models DIR] [--precision NAME]
 
 Without DIR it takes tests/data/photos, each forty times. With `--no-kill --nodes 2` it tells what
 the cluster costs in speed, beside one process on the same two cores.
@@ -24,7 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STORE_BYTES = 100 * 2**20
 IMAGES = {".jpg", ".jpeg", ".png", ".webp"}
 DEADLINE_S = 500

@@ -27,7 +27,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "client"))
 
 from tessera_client import Client, TesseraError  # noqa: E402

@@ -26,11 +26,11 @@ import onnx.parser
 import pytest
 from PIL import Image
 
-from app.device import Device
-from app.models import load_models
+from app.runtime.device import Device
+from app.runtime.registry import load_models
 from bundle import open_bundle, write_bundle
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PNG = {"content-type": "image/png"}
 
 

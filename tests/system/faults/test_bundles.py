@@ -15,11 +15,11 @@ import onnx.parser
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from app.device import Device
-from app.models import ModelsRefused, load_models
+from app.runtime.device import Device
+from app.runtime.registry import ModelsRefused, load_models
 from bundle import open_bundle, write_bundle
 
-TINY = Path(__file__).parents[1] / "data" / "bundles" / "tiny"
+TINY = Path(__file__).parents[2] / "data" / "bundles" / "tiny"
 FILES = sorted(open_bundle(TINY).manifest.files)
 
 

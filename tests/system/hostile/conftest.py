@@ -28,7 +28,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # What the server may keep of one attack, allocator's leftovers included.
 KEPT = 100e6
 

@@ -1,4 +1,4 @@
-"""`python -m tests.stress overload|soak`: long runs against a real server; see docs/stress.md.
+"""`python -m tests.system.stress overload|soak`: long runs against a real server (docs/stress.md).
 
 Each run prints its table, writes it to runs/stress/, and docs/stress.md is made of the last of
 each. The exit code is 1 if a promise was broken.
@@ -13,15 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.stress import overload, soak
-from tests.stress.verdict import ROOT, table
+from tests.system.stress import overload, soak
+from tests.system.stress.verdict import ROOT, table
 
 RUNS = ROOT / "runs" / "stress"
 
 _HEAD = """# Under load and over time
 
 Made by `make stress`; don't edit. What each run does is said at the top of its module in
-`tests/stress/`; short versions of both are part of `make test`. `make stress` takes
+`tests/system/stress/`; short versions of both are part of `make test`. `make stress` takes
 35 minutes and wants a machine to itself.
 """
 
@@ -30,7 +30,7 @@ _PARTS = {"overload": ("Overload", overload), "soak": ("Soak", soak)}
 
 def main() -> int:
     """Run what was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.system.stress", description=__doc__)
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder for results")
     parser.add_argument("--report", type=Path, default=ROOT / "docs" / "stress.md")
     verbs = parser.add_subparsers(dest="verb", required=True)

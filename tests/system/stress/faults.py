@@ -7,8 +7,8 @@ import struct
 import zlib
 from typing import Any
 
-from tests.stress.traffic import JSON, NPY, PACKED, Case
-from tests.stress.wire import request
+from tests.system.stress.traffic import JSON, NPY, PACKED, Case
+from tests.system.stress.wire import request
 
 JPEG = "image/jpeg"
 

@@ -21,11 +21,11 @@ from typing import Any
 
 import uvloop
 
-from tests.stress.growth import percentile
-from tests.stress.process import ROOT, Holdings, Serving, serving
-from tests.stress.traffic import Case, learn_photo, photographs, picture
-from tests.stress.verdict import Check, outcome
-from tests.stress.wire import Client, Lost
+from tests.system.stress.growth import percentile
+from tests.system.stress.process import ROOT, Holdings, Serving, serving
+from tests.system.stress.traffic import Case, learn_photo, photographs, picture
+from tests.system.stress.verdict import Check, outcome
+from tests.system.stress.wire import Client, Lost
 
 
 @dataclass(frozen=True, slots=True)

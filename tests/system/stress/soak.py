@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.stress.faults import refusals
-from tests.stress.growth import percentile, slope
-from tests.stress.process import ROOT, Holdings, Serving, serving
-from tests.stress.traffic import (
+from tests.system.stress.faults import refusals
+from tests.system.stress.growth import percentile, slope
+from tests.system.stress.process import ROOT, Holdings, Serving, serving
+from tests.system.stress.traffic import (
     Case,
     learn_facts,
     learn_photo,
@@ -30,8 +30,8 @@ from tests.stress.traffic import (
     photographs,
     picture,
 )
-from tests.stress.verdict import Check, outcome
-from tests.stress.wire import Client, Lost, request
+from tests.system.stress.verdict import Check, outcome
+from tests.system.stress.wire import Client, Lost, request
 
 # Most requests in flight: on a machine that others use too, the schedule slips instead of the
 # queue filling up.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.stress.overload import Asked, Plan, Record, judge, retry_ratios, run
-from tests.stress.process import ROOT, Holdings
-from tests.stress.traffic import Case
+from tests.system.stress.overload import Asked, Plan, Record, judge, retry_ratios, run
+from tests.system.stress.process import ROOT, Holdings
+from tests.system.stress.traffic import Case
 
 PLAN = Plan(Path("none"), seconds=10, sizes={})
 CASE = Case("any", b"")

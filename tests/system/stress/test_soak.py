@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.stress.growth import percentile, slope
-from tests.stress.process import Holdings
-from tests.stress.soak import Plan, growth_checks, run
+from tests.system.stress.growth import percentile, slope
+from tests.system.stress.process import Holdings
+from tests.system.stress.soak import Plan, growth_checks, run
 
 
 def samples(**growth_per_minute: float) -> list[Holdings]:

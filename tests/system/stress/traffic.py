@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.stress.wire import Answer, Client, request
+from tests.system.stress.wire import Answer, Client, request
 
-PHOTOS = Path(__file__).parents[1] / "data" / "photos"
+PHOTOS = Path(__file__).parents[2] / "data" / "photos"
 JSON = "application/json"
 NPY = "application/x-npy"
 PACKED = "application/vnd.tessera.codes"

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def conditions() -> dict[str, str]:
         "commit": _commit(),
         "machine": f"{processor}; {len(os.sched_getaffinity(0))} cores for server and load",
         "versions": f"Python {platform.python_version()}, ONNX Runtime {version('onnxruntime')}",
-        "command": " ".join(["python -m tests.stress", *_verb_on(sys.argv[1:])]),
+        "command": " ".join(["python -m tests.system.stress", *_verb_on(sys.argv[1:])]),
     }
 
 
@@ -59,7 +59,10 @@ def _commit() -> str:
         )
         return done.stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "app", "bundle", "tests/stress")
+    changed = git(
+        *("status", "--porcelain", "--untracked-files=no"),
+        *("app", "bundle", "imaging", "tests/system/stress"),
+    )
     return (git("rev-parse", "--short=10", "HEAD") or "unknown") + (
         " with changes" if changed else ""
     )

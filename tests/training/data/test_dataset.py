@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import (
+from training.data.dataset import (
     Crops,
     DataError,
     find_images,

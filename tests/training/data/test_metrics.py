@@ -8,8 +8,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from training.data import read_image
-from training.metrics import CodeCounter, ms_ssim, psnr, ssim
+from training.data.dataset import read_image
+from training.data.metrics import CodeCounter, ms_ssim, psnr, ssim
 
 
 def batch(*pictures):

@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from training.codec import CheckpointCodec, encode_images
-from training.contexts import (
+from training.data.dataset import find_images, read_image
+from training.embedding.cooccurrence import (
     context_vectors,
 )
-from training.data import find_images, read_image
-from training.descriptions import (
+from training.embedding.embedder import (
+    Embedder,
+    Whitening,
+    apply_to_grids,
+    fit_embedder,
+    fit_projection,
+)
+from training.embedding.grid_features import (
     BagOfCodes,
     DecoderFeatures,
     NeighbourCovariances,
@@ -17,15 +23,9 @@ from training.descriptions import (
     patch_words,
     pool,
 )
-from training.embedder import (
-    Embedder,
-    Whitening,
-    apply_to_grids,
-    fit_embedder,
-    fit_projection,
-)
-from training.graphs import export_graph, graph_shapes, run, session_of
-from training.model import Tokenizer
+from training.onnx_export.codec import CheckpointCodec, encode_images
+from training.onnx_export.graphs import export_graph, graph_shapes, run, session_of
+from training.tokenizer.model import Tokenizer
 
 SIZES = [(1, 1), (1, 2), (3, 1), (2, 3), (4, 4), (5, 7), (16, 11)]
 
@@ -112,7 +112,9 @@ def test_context_vectors_of_many_codes_are_those_of_few(monkeypatch):
     likely = random.dirichlet(np.full(40, 0.3), size=6)
     grids = [random.choice(40, (7, 9), p=likely[i % 6]) for i in range(60)]
     whole = context_vectors(grids, size=40, width=6)
-    monkeypatch.setattr("training.contexts._BLOCK", 3 * 40)  # 13 blocks of 3 rows and one of 1
+    monkeypatch.setattr(
+        "training.embedding.cooccurrence._BLOCK", 3 * 40
+    )  # 13 blocks of 3 rows and one of 1
     blocks = context_vectors(grids, size=40, width=6)
     torch.testing.assert_close(blocks @ blocks.T, whole @ whole.T, rtol=1e-4, atol=1e-4)
 

@@ -6,12 +6,18 @@ import torch
 from PIL import Image
 from skimage.feature import hog
 
-from training.baselines import colour_histogram, gradient_histograms, raw_pixels
-from training.codec import CheckpointCodec
-from training.data import DataError, find_images, read_image
-from training.embedder import fit_embedder
-from training.model import Tokenizer
-from training.probe import probe, probe_baselines, probe_codec, read_labelled, untrained
+from training.data.dataset import DataError, find_images, read_image
+from training.embedding.embedder import fit_embedder
+from training.evaluation.baselines import colour_histogram, gradient_histograms, raw_pixels
+from training.evaluation.linear_probe import (
+    probe,
+    probe_baselines,
+    probe_codec,
+    read_labelled,
+    untrained,
+)
+from training.onnx_export.codec import CheckpointCodec
+from training.tokenizer.model import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from bundle import BundleError, Graph, Recognizer, Tensor, open_bundle
-from training.amend import amend_bundle
+from training.onnx_export.replace_graph import amend_bundle
 
 SCORES = Graph(
     (Tensor("codes", "int64", ("n", "h/8", "w/8")),),

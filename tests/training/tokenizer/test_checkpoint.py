@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.checkpoint import (
+from training.tokenizer.checkpoint import (
     Checkpoint,
     CheckpointError,
     load_checkpoint,

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from training.config import Config, ConfigError, DataConfig, LossConfig, QuantizerConfig
-from training.configfile import PRESETS, from_dict, load_config, override
-from training.losses import Losses
-from training.model import Output, Tokenizer
-from training.quantizer import Quantized
+from training.tokenizer.config import Config, ConfigError, DataConfig, LossConfig, QuantizerConfig
+from training.tokenizer.config_file import PRESETS, from_dict, load_config, override
+from training.tokenizer.losses import Losses
+from training.tokenizer.model import Output, Tokenizer
+from training.tokenizer.quantizer import Quantized
 
 
 @pytest.mark.parametrize("name", [path.stem for path in PRESETS.glob("*.toml")])

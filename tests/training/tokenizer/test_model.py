@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from training.config import DataConfig, LossConfig
-from training.configfile import load_config
-from training.data import find_images, read_image
-from training.losses import Losses, gradient_l1, multiscale_l1
-from training.model import Tokenizer, to_float, to_uint8
-from training.networks import Decoder, Encoder, decoder_reach, encoder_reach
+from training.data.dataset import find_images, read_image
+from training.tokenizer.config import DataConfig, LossConfig
+from training.tokenizer.config_file import load_config
+from training.tokenizer.losses import Losses, gradient_l1, multiscale_l1
+from training.tokenizer.model import Tokenizer, to_float, to_uint8
+from training.tokenizer.networks import Decoder, Encoder, decoder_reach, encoder_reach
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small-f4", "photo-f8", "photo-f16"])

@@ -6,9 +6,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from training.data import find_images, read_image
-from training.model import Tokenizer
-from training.progress import Stopwatch, validate
+from training.data.dataset import find_images, read_image
+from training.tokenizer.model import Tokenizer
+from training.tokenizer.progress import Stopwatch, validate
 
 
 class Board:
@@ -26,10 +26,10 @@ class Board:
 
 def test_validation_looks_at_images_spread_over_the_folder(tiny, photos, monkeypatch):
     """Two of eight: the first and the fifth in order of their paths, and not the first two."""
-    monkeypatch.setattr("training.progress._VALIDATION_IMAGES", 2)
+    monkeypatch.setattr("training.tokenizer.progress._VALIDATION_IMAGES", 2)
     seen = []
     monkeypatch.setattr(
-        "training.data.read_image", lambda path: (seen.append(path), read_image(path))[1]
+        "training.data.dataset.read_image", lambda path: (seen.append(path), read_image(path))[1]
     )
     folder, board = find_images([photos]), Board()
     model = Tokenizer(tiny).eval()
@@ -54,7 +54,7 @@ def test_an_unreadable_held_out_image_is_named(tiny, photos, cut_jpeg, tmp_path)
 def test_the_pace_leaves_out_what_is_done_aside(monkeypatch):
     """Four steps in two seconds, and three seconds of validation: two steps a second, in five."""
     now = [100.0]
-    monkeypatch.setattr("training.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("training.tokenizer.progress.time.monotonic", lambda: now[0])
     watch = Stopwatch(before=60.0)
     for _ in range(4):
         now[0] += 0.5

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.config import QuantizerConfig
-from training.quantizer import Quantizer, nearest_codes
+from training.tokenizer.config import QuantizerConfig
+from training.tokenizer.quantizer import Quantizer, nearest_codes
 
 CONFIG = QuantizerConfig(size=16, width=4, initialization="random", restart_below=0.0, decay=0.9)
 

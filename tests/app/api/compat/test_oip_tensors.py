@@ -8,8 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.api.compat.oip_tensors import (
+    Inference,
+    Tensor,
+    json_length,
+    read_inference,
+    write_inference,
+)
 from app.errors import InvalidParameter, MalformedRequest
-from app.tensors import Inference, Tensor, json_length, read_inference, write_inference
 
 JSON = st.recursive(
     st.none()

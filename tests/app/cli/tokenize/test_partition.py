@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.commands.parts import cut, images_of_part
-from app.commands.sources import count_members, open_source
+from app.cli.tokenize.partition import cut, images_of_part
+from app.cli.tokenize.sources import count_members, open_source
 
 
 def _count(root: Path, tars: list[str]) -> list[int]:

@@ -1,0 +1,1 @@
+"""The HTTP API: requests parsed, operations called, answers written."""

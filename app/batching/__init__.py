@@ -1,0 +1,1 @@
+"""One queue and a few runners: all concurrency of the service."""

@@ -1,0 +1,1 @@
+"""`tessera tokenize`: data sets of images into shards of codes."""

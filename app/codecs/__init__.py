@@ -1,0 +1,1 @@
+"""Code grids and arrays as bytes: JSON rows, `.npy`, `.tess`."""

@@ -1,0 +1,1 @@
+"""The bundles' graphs on ONNX Runtime: loaded, checked, run."""

@@ -1,0 +1,1 @@
+"""The process, HTTP/1.1 and the application around the API."""

@@ -1,0 +1,1 @@
+"""The service's life, and operations item by item."""

@@ -1,0 +1,1 @@
+"""Images from folders, what is done to them, and figures of merit for pictures."""

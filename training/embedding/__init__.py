@@ -1,0 +1,1 @@
+"""Embedders: from a grid of codes to one vector."""

@@ -1,0 +1,1 @@
+"""Every figure that is reported about a tokenizer."""

@@ -1,0 +1,1 @@
+"""A trained tokenizer as a bundle: graphs, precisions, the parity proof, the card."""

@@ -1,0 +1,1 @@
+"""Recognizers: from a grid of codes to labels."""

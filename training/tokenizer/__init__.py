@@ -1,0 +1,1 @@
+"""The tokenizer and its training: configuration, networks, quantizer, losses, loop."""
