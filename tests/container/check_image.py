@@ -184,7 +184,7 @@ def test_holds_only_what_serves(image: str) -> None:
     absent = "torch onnx training tests pip setuptools"
     code = (
         f"import importlib.util as u; print([n for n in {absent.split()!r} if u.find_spec(n)]);"
-        "import app.main, sys; print('torch' in sys.modules)"
+        "import app.server.app, sys; print('torch' in sys.modules)"
     )
     printed = docker("run", "--rm", "--entrypoint=python", image, "-c", code).splitlines()
     assert printed == ["[]", "False"]

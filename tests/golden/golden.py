@@ -39,7 +39,7 @@ def codes(precision: str) -> tuple[bytes, dict[str, float]]:
     Returns:
         The packed codes, and for each photograph the PSNR of its reconstruction in dB.
     """
-    running = runpy.run_path(str(ROOT / "tests" / "app" / "conftest.py"))["running"]
+    running = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["running"]
     files = [("images", (path.name, path.read_bytes())) for path in PHOTOS]
     packed = {"accept": "application/vnd.tessera.codes"}
     with running(models_dir=ROOT / "models", precision=precision, device="cpu") as client:

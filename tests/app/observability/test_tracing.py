@@ -171,8 +171,9 @@ def test_off_costs_nothing():
     """The SDK is not even imported; the API alone comes with FastAPI."""
     code = (
         "import sys; sys.modules['opentelemetry.sdk'] = None\n"
-        "from app.server import create_app; from app.settings import Settings\n"
-        "from app.tracing import tracing_from; from app.settings import SettingsError\n"
+        "from app.server.app import create_app; from app.settings import Settings\n"
+        "from app.observability.tracing import tracing_from\n"
+        "from app.settings import SettingsError\n"
         "create_app(Settings(), None, tracing_from({}))\n"
         "try: tracing_from({'OTEL_TRACES_EXPORTER': 'otlp'})\n"
         "except SettingsError as error: print(error)"
