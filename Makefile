@@ -113,8 +113,9 @@ types: $(VENV)/.stamp-dev ## mypy, strict
 imports: $(VENV)/.stamp-dev ## who may import whom
 	$(VENV)/bin/lint-imports
 
-NASTY ?=
-SEEDS = $(if $(NASTY),--seeds $(NASTY))
+# A folder of odd, broken and hostile image files.
+CORPUS ?=
+SEEDS = $(if $(CORPUS),--seeds $(CORPUS))
 FUZZ_VENV := .venv-fuzz
 $(FUZZ_VENV)/.stamp:
 	$(call make_venv,$(FUZZ_VENV))
@@ -125,12 +126,12 @@ $(FUZZ_VENV)/.stamp-fuzz: requirements/cpu.txt $(FUZZ_VENV)/.stamp
 	@$(FUZZ_VENV)/bin/python $(PIP) 'atheris>=3' 'coverage>=7.8'
 	@touch $@
 
-.PHONY: nasty fuzz fuzz-api audit
-nasty: $(VENV)/.stamp-dev ## every file of the folder NASTY: codes or a refusal
-	@test -d "$(NASTY)" || { echo "name a folder of image files: make nasty NASTY=DIR" >&2; exit 1; }
-	NASTY="$(abspath $(NASTY))" $(PY) -m pytest tests/system/hostile/check_nasty.py -q -s $(ARGS)
+.PHONY: corpus-check fuzz fuzz-api audit
+corpus-check: $(VENV)/.stamp-dev ## every image file of the folder CORPUS gives codes or a refusal
+	@test -d "$(CORPUS)" || { echo "name a folder of image files: make corpus-check CORPUS=DIR" >&2; exit 1; }
+	CORPUS="$(abspath $(CORPUS))" $(PY) -m pytest tests/system/hostile/check_corpus.py -q -s $(ARGS)
 
-fuzz: $(FUZZ_VENV)/.stamp-fuzz ## fuzz the readers; ARGS="image --minutes 20", NASTY=DIR for seeds
+fuzz: $(FUZZ_VENV)/.stamp-fuzz ## fuzz the readers; ARGS="image --minutes 20", CORPUS=DIR for seeds
 	$(FUZZ_VENV)/bin/python tests/fuzz/fuzz.py $(SEEDS) $(ARGS)
 
 fuzz-api: $(VENV)/.stamp-dev ## fuzz the API by its document; ARGS="--examples 100"
@@ -155,9 +156,9 @@ $(BROWSER)/node_modules/.stamp: $(BROWSER)/package-lock.json
 test-browser: $(VENV)/.stamp-serve $(BROWSER)/node_modules/.stamp ## the playground in a real Chromium
 	PYTHON=$(abspath $(PY)) node --test $(ARGS) $(BROWSER)/*.test.mjs
 
-.PHONY: newcomer
-newcomer: $(BROWSER)/node_modules/.stamp ## time the way from a fresh clone to one's picture in the page
-	node $(BROWSER)/newcomer.mjs $(ARGS)
+.PHONY: onboarding
+onboarding: $(BROWSER)/node_modules/.stamp ## time the way from a fresh clone to one's picture in the page
+	node $(BROWSER)/onboarding.mjs $(ARGS)
 
 ## Change
 .PHONY: format openapi lock golden
