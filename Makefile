@@ -91,11 +91,21 @@ train-setup: $(VENV)/.stamp-train ## install what training needs into .venv
 	@echo "Ready: $(PY) -m training.train --help"
 
 ## Check
-.PHONY: check test stress lint types imports
+.PHONY: check test test-fast coverage stress lint types imports
 check: lint types imports test ## everything CI checks: format, lint, types, imports, tests
 
 test: $(VENV)/.stamp-dev ## the test suite; ARGS="-k codes" picks
 	$(PY) -m pytest $(ARGS)
+
+# What one package promises, without servers that are started, trained models and long runs.
+FAST := tests/bundle tests/imaging tests/client tests/app/api tests/app/batching tests/app/codecs \
+	tests/app/observability tests/app/runtime tests/app/service tests/training/data
+test-fast: $(VENV)/.stamp-dev ## the tests that take under a minute
+	$(PY) -m pytest -q -m "not slow" $(FAST) $(ARGS)
+
+coverage: $(VENV)/.stamp-dev ## the test suite with the share of lines it runs, by module
+	$(PY) -m pytest -q --cov=app --cov=bundle --cov=imaging --cov=training --cov=tessera_client \
+		--cov-report=term:skip-covered $(ARGS)
 
 # Short versions of both are part of `test`.
 MINUTES ?= 30

@@ -1,6 +1,6 @@
-// A newcomer's way, timed: clone, `make serve`, their picture in the page, in a real Chromium.
+// The way of a new user, timed: clone, `make serve`, their picture in the page, in a real Chromium.
 //
-//   node tests/browser/newcomer.mjs [--no-cache]
+//   node tests/browser/onboarding.mjs [--no-cache]
 //
 // Of this checkout it takes the last commit and the browser's driver, nothing else: the clone makes
 // an environment of its own. With --no-cache every package is downloaded anew.
@@ -18,10 +18,10 @@ import { freePort, openPage, photo, startBrowser } from "./harness.mjs";
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const LIMIT_S = 180;
 
-// What `make newcomer` was told is not for the newcomer's `make`.
+// What `make onboarding` was told is not for that user's `make`.
 const { MAKEFLAGS, MAKEOVERRIDES, MFLAGS, MAKELEVEL, ARGS, ...environment } = process.env;
 
-const folder = await mkdtemp(join(tmpdir(), "tessera-newcomer-"));
+const folder = await mkdtemp(join(tmpdir(), "tessera-onboarding-"));
 const began = performance.now();
 const sinceStart = () => (performance.now() - began) / 1000;
 const tell = (text) => console.log(`${sinceStart().toFixed(1).padStart(6)} s  ${text}`);

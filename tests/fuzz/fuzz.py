@@ -44,7 +44,7 @@ def seeds(target: str, folder: Path | None) -> list[Path]:
     if target == "packed":
         found += data.glob("codes/*.tess")
     if target == "image":
-        found += [*data.glob("nasty/*"), *data.glob("photos/*.webp")]
+        found += [*data.glob("corpus/*"), *data.glob("photos/*.webp")]
         found += folder.iterdir() if folder else []
     return [path for path in found if path.suffix not in {".csv", ".json"}]
 

@@ -21,7 +21,7 @@ PHOTOS = sorted((ROOT / "tests" / "data" / "photos").glob("*.webp"))
 # Formats whose decoders round as they please: JPEG in three kinds. The lossless ones are held to
 # exact values elsewhere (test_images.py).
 OTHERS = [
-    ROOT / "tests" / "data" / "nasty" / name
+    ROOT / "tests" / "data" / "corpus" / name
     for name in (
         "mozjpeg-testimgari.jpg",  # arithmetic coding
         "pillow-pil-sample-cmyk.jpg",

@@ -25,7 +25,7 @@ from app.errors import (
 )
 from imaging.decode import decode_image, encode_image, read_npy_images
 
-NASTY = Path(__file__).parents[1] / "data" / "nasty"
+CORPUS = Path(__file__).parents[1] / "data" / "corpus"
 MAX_PIXELS = 16_000_000
 WHITE, BLACK, RED, GREEN, BLUE = (
     *((255, 255, 255), (0, 0, 0)),
@@ -398,7 +398,7 @@ OUTCOMES = {
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_nasty_files(name):
     """Each odd or hostile file of other projects' test suites has a known outcome."""
-    data = (NASTY / name).read_bytes()
+    data = (CORPUS / name).read_bytes()
     try:
         outcome: tuple[int, ...] | str = decode_image(data, max_pixels=MAX_PIXELS).shape[:2]
     except TesseraError as error:
@@ -408,10 +408,10 @@ def test_nasty_files(name):
 
 def test_every_nasty_file_names_its_licence():
     """No file is committed without its source and licence, and none is left untested."""
-    with (NASTY / "LICENCES.csv").open(encoding="utf-8", newline="") as table:
+    with (CORPUS / "LICENCES.csv").open(encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table))
     assert {row["file"] for row in rows} == set(OUTCOMES)
-    assert {path.name for path in NASTY.iterdir()} == {*OUTCOMES, "LICENCES.csv"}
+    assert {path.name for path in CORPUS.iterdir()} == {*OUTCOMES, "LICENCES.csv"}
     assert all(row["source"] and row["licence"] for row in rows)
 
 

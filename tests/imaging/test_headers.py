@@ -267,7 +267,7 @@ def test_premultiplied_grey_is_read():
 
 def test_no_other_plugin_is_asked():
     """A plugin that would read anything never sees a PNG of a colour type that doesn't exist."""
-    data = (Path(__file__).parents[1] / "data" / "nasty" / "pngsuite-xc9n2c08.png").read_bytes()
+    data = (Path(__file__).parents[1] / "data" / "corpus" / "pngsuite-xc9n2c08.png").read_bytes()
     asked = []
     Image.register_open("ANYTHING", GREY.__class__, asked.append)
     try:

@@ -1,6 +1,6 @@
 """All files of a folder through a real server: codes or a refusal, soon, and never a 5xx.
 
-Run by `make nasty NASTY=DIR`, with any folder of odd, broken or hostile image files. Each is sent
+Run by `make corpus-check CORPUS=DIR`, with any folder of odd, broken or hostile image files. Each is sent
 raw, to be encoded with the tiny model and default limits.
 """
 
@@ -19,7 +19,7 @@ SECONDS = 30.0  # valid images of many megapixels take seconds to encode
 REFUSED_SECONDS = 1.0
 GROWN = 100e6  # of a refusal
 
-FILES = sorted(path for path in Path(os.environ["NASTY"]).iterdir() if path.is_file())
+FILES = sorted(path for path in Path(os.environ["CORPUS"]).iterdir() if path.is_file())
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def outcomes():
 
 def test_there_are_files():
     """An empty folder would prove nothing."""
-    assert FILES, f"no files in {os.environ['NASTY']}"
+    assert FILES, f"no files in {os.environ['CORPUS']}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name[:60])
