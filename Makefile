@@ -101,7 +101,7 @@ test: $(VENV)/.stamp-dev ## the test suite; ARGS="-k codes" picks
 FAST := tests/bundle tests/imaging tests/client tests/app/api tests/app/batching tests/app/codecs \
 	tests/app/observability tests/app/runtime tests/app/service tests/training/data
 test-fast: $(VENV)/.stamp-dev ## the tests that take under a minute
-	$(PY) -m pytest -q -m "not slow" $(FAST) $(ARGS)
+	$(PY) -m pytest -q $(FAST) $(ARGS)
 
 coverage: $(VENV)/.stamp-dev ## the test suite with the share of lines it runs, by module
 	$(PY) -m pytest -q --cov=app --cov=bundle --cov=imaging --cov=training --cov=tessera_client \
