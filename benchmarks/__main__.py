@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import compare, results, servers, service
+from benchmarks import compare, machine, results, servers, service
 from benchmarks.candidates import BUILD, CANDIDATES, ROOT, install
 from benchmarks.load import LoadFailed, build_pacer, check_tools
 from benchmarks.servers import ServerFailed
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
             "service": lambda: service.measure(options.bundle, threads, plans[1], pacer),
         }
         command = " ".join(["python -m benchmarks", *(arguments or sys.argv[1:])])
-        facts = results.facts(bundle, threads, command)
+        facts = machine.facts(bundle, threads, command)
         for part in parts:
             started = time.monotonic()
             figures[part] = measure[part]()

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-import subprocess
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.candidates import CANDIDATES, TESSERA, TESSERA_INT8, version
+from benchmarks.candidates import CANDIDATES, TESSERA, TESSERA_INT8
 from benchmarks.load import FOREIGN_SHARE
 from benchmarks.plot import plot
-from benchmarks.rows import middle, pick, values
+from benchmarks.rows import middle, pick, spread, table, times, values
 from benchmarks.service import BARE
 from benchmarks.targets import targets
 
@@ -51,7 +46,7 @@ def _head(results: dict[str, Any]) -> str:
     lines = [
         "# Results",
         "Written by `make bench`; nothing here is edited by hand.",
-        _table(("", ""), _facts(results["facts"])),
+        table(("", ""), _facts(results["facts"])),
     ]
     if "compare" in results and (warning := _disturbance(results["compare"]["closed"])):
         lines.append(warning)
@@ -111,8 +106,8 @@ def _closed(compared: dict[str, Any]) -> str:
                     (
                         candidate.title,
                         f"**{speed:.0f}**",
-                        _spread(row["per_second"] for row in mine),
-                        _times(reference, speed),
+                        spread(row["per_second"] for row in mine),
+                        times(reference, speed),
                         f"{median(row['p50_ms'] for row in mine):.1f}",
                         f"{median(row['p99_ms'] for row in mine):.1f}",
                         f"{median(row['cpu_ms'] for row in mine):.2f}",
@@ -122,7 +117,7 @@ def _closed(compared: dict[str, Any]) -> str:
                 disturbed += sum(row["foreign_share"] > FOREIGN_SHARE for row in mine)
             lines.append(
                 f"### {side} × {side}, {clients} client{'s' * (clients > 1)}\n\n"
-                + _table(
+                + table(
                     (
                         *("", "requests/s", "min–max", "Tessera is", "p50 ms", "p99 ms"),
                         *("CPU ms/request", "errors"),
@@ -157,7 +152,7 @@ def _limit(compared: dict[str, Any]) -> str:
                 (
                     f"{side} × {side}, {precision}",
                     f"{limit:.0f}",
-                    _spread(row["per_second"] for row in bare),
+                    spread(row["per_second"] for row in bare),
                     f"{bare[0]['layout']}, batch {bare[0]['batch']}",
                     f"{speed:.0f}",
                     f"{100 * speed / limit:.0f} %",
@@ -167,7 +162,7 @@ def _limit(compared: dict[str, Any]) -> str:
         "## Against bare ONNX Runtime\n\nEncoder and quantizer alone, pixels already in memory, in "
         "the layout of threads (one run on all, or one run on each) and the batch that were "
         "fastest of those tried.\n\n"
-        + _table(("", "bare images/s", "min–max", "layout", "Tessera, 32 clients", "share"), body)
+        + table(("", "bare images/s", "min–max", "layout", "Tessera, 32 clients", "share"), body)
     )
 
 
@@ -201,7 +196,7 @@ def _open(compared: dict[str, Any]) -> str:
             rate = pick(rows, side=side, share=share)[0]["rate"]
             lines.append(
                 f"### {side} × {side}, {100 * share:.0f} % of Triton: {rate:.0f} requests/s\n\n"
-                + _table(("", "p50 ms", "p90 ms", "p99 ms", "max ms", "lost or refused"), body)
+                + table(("", "p50 ms", "p90 ms", "p99 ms", "max ms", "lost or refused"), body)
             )
     return "\n\n".join(lines)
 
@@ -216,7 +211,7 @@ def _targets(compared: dict[str, Any], alone: dict[str, Any] | None) -> str:
         )
         for target in targets(compared, alone)
     ]
-    return "## Targets\n\n" + _table(("", "target", "measured", ""), body)
+    return "## Targets\n\n" + table(("", "target", "measured", ""), body)
 
 
 def _operations(alone: dict[str, Any]) -> str:
@@ -230,7 +225,7 @@ def _operations(alone: dict[str, Any]) -> str:
                 (
                     f"{title}, {side} × {side}",
                     f"**{speed:.0f}**",
-                    _spread(row["per_second"] for row in mine),
+                    spread(row["per_second"] for row in mine),
                     f"{median(row['p50_ms'] for row in mine):.1f}",
                     f"{median(row['p99_ms'] for row in mine):.1f}",
                     f"{limit:.0f}",
@@ -242,7 +237,7 @@ def _operations(alone: dict[str, Any]) -> str:
         "## Decode, embed and classify, 8 clients\n\nBeside the graphs alone in ONNX Runtime: the "
         "decoder; the embedder; the recognizer; for JPEG encoder and quantizer. Requests of "
         "several images are worked off to the last answer, the others counted for a while.\n\n"
-        + _table(("", "images/s", "min–max", "p50 ms", "p99 ms", "bare/s", "share", "errors"), body)
+        + table(("", "images/s", "min–max", "p50 ms", "p99 ms", "bare/s", "share", "errors"), body)
     )
 
 
@@ -260,7 +255,7 @@ def _formats(alone: dict[str, Any]) -> str:
     return (
         "## Forms of codes\n\nOne request at a time; the last column is a whole decoding to npy, "
         "which differs between forms by what reading them costs.\n\n"
-        + _table(("image", "form", "bytes", "writing, ms", "decode request, ms"), body)
+        + table(("image", "form", "bytes", "writing, ms", "decode request, ms"), body)
     )
 
 
@@ -279,13 +274,13 @@ def _large(alone: dict[str, Any]) -> str:
         "## Large images\n\nOne JPEG at a time, answered with codes. Memory is the process's peak "
         f"so far, {first['memory_mib']:.0f} MiB before the first; what bounds it is "
         "`TESSERA_MAX_PIXELS`, 25 megapixels unless set.\n\n"
-        + _table(("image", "ms", "ms per megapixel", "peak memory, MiB"), body)
+        + table(("image", "ms", "ms per megapixel", "peak memory, MiB"), body)
     )
 
 
 def _rest(alone: dict[str, Any]) -> str:
     mixed, idle = alone["mixed"], alone["idle"]
-    contention = _table(
+    contention = table(
         ("", "free, images/s", "a core contended", "kept"),
         [
             (
@@ -297,7 +292,7 @@ def _rest(alone: dict[str, Any]) -> str:
             for row in alone["contention"]
         ],
     )
-    parts = _table(
+    parts = table(
         ("part", "share of requests", "alone, requests/s"),
         [
             (name, f"{100 * mixed['shares'][name]:.1f} %", f"{speed:.1f}")
@@ -319,45 +314,6 @@ def _rest(alone: dict[str, Any]) -> str:
     )
 
 
-# --- facts ---------------------------------------------------------------------------------------
-
-
-def facts(bundle: Any, threads: int, command: str) -> dict[str, str]:
-    """What a reader must know to judge the figures, or to repeat them."""
-    model = bundle.manifest
-    return {
-        "date": _run("date", "-u", "+%Y-%m-%d %H:%M UTC"),
-        "commit": _run("git", "rev-parse", "--short", "HEAD")
-        + (" with uncommitted changes" if _run("git", "status", "--porcelain") else ""),
-        "processor": f"{_cpu_model()}, {threads} cores",
-        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
-        "system": f"{platform.system()} {platform.release()}, CPython {platform.python_version()}",
-        "model": f"{model.name} {model.version}, code space {model.code_space[:12]}…",
-        "load": f"{_run('wrk', '-v').splitlines()[0].split(' Copyright')[0]}, pacer.c",
-        "candidates": "; ".join(
-            f"{c.title}: {version(c)}" for c in CANDIDATES if c != TESSERA_INT8
-        ),
-        "ONNX Runtime": _installed("onnxruntime"),
-        "command": f"`{command}`",
-    }
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE)
-    return done.stdout.strip() or "unknown" * (command[0] != "git")
-
-
-def _installed(package: str) -> str:
-    return importlib.metadata.version(package)
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
 # --- tables --------------------------------------------------------------------------------------
 
 
@@ -365,17 +321,3 @@ def _title(key: str) -> str:
     if key == BARE:
         return "bare ONNX Runtime"
     return next(candidate.title for candidate in CANDIDATES if candidate.key == key)
-
-
-def _times(ours: float | None, theirs: float) -> str:
-    return f"{ours / theirs:.2f}×" if ours and theirs else "–"
-
-
-def _spread(values: Iterable[float]) -> str:
-    known = list(values)
-    return f"{min(known):.0f}–{max(known):.0f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,13 +17,23 @@ from typing import Any
 from benchmarks import servers
 from benchmarks.bare import BareWorker
 from benchmarks.candidates import BUILD, TESSERA, TRITON, start
-from benchmarks.inputs import form as form_of
-from benchmarks.inputs import jpegs, request, write_requests
+from benchmarks.inputs import jpegs, write_requests
 from benchmarks.load import closed_loop, work_off
+from benchmarks.requests import (
+    NPY,
+    PACKED,
+    answers,
+    classify_request,
+    codes_of,
+    decode_request,
+    default_model,
+    embed_request,
+    encode_many_request,
+    encode_request,
+    stage_ms,
+)
 from benchmarks.servers import Server, ServerFailed, send
 
-PACKED = "application/vnd.tessera.codes"
-NPY = "application/x-npy"
 TOGETHER = 16
 BARE = "bare"
 
@@ -75,50 +84,6 @@ def measure(bundle: Path, threads: int, plan: Plan, pacer: Path) -> dict[str, An
     return results
 
 
-# --- what can be asked ---------------------------------------------------------------------------
-
-
-def encode_request(jpeg: bytes, accept: str = NPY) -> bytes:
-    """JPEG → codes."""
-    return request("/v1/encode", "image/jpeg", jpeg, accept)
-
-
-def decode_request(codes: bytes, accept: str, form: str = PACKED, query: str = "") -> bytes:
-    """Codes → picture."""
-    return request(f"/v1/decode{query}", form, codes, accept)
-
-
-def embed_request(body: bytes, form: str) -> bytes:
-    """JPEG or codes → vector."""
-    return request("/v1/embed", form, body, NPY)
-
-
-def classify_request(codes: bytes) -> bytes:
-    """Packed codes → labels."""
-    return request("/v1/classify", PACKED, codes, "application/json")
-
-
-def encode_many_request(files: Sequence[bytes]) -> bytes:
-    """JPEGs → packed codes, in one request."""
-    return request("/v1/encode", *form_of("image", *files), PACKED)
-
-
-def codes_of(server: Server, files: Sequence[bytes], accept: str = PACKED) -> list[bytes]:
-    """Codes of JPEG files, in a form that the service gives."""
-    return answers(server, [encode_request(jpeg, accept) for jpeg in files])
-
-
-def answers(server: Server, requests: Sequence[bytes]) -> list[bytes]:
-    """What these requests for codes are answered."""
-    found = []
-    for raw in requests:
-        status, _, body = send(server.port, raw)
-        if status != 200:
-            raise ServerFailed(f"encoding answers {status}: {body[:300]!r}")
-        found.append(body)
-    return found
-
-
 # --- measurements --------------------------------------------------------------------------------
 
 
@@ -129,7 +94,7 @@ def operations(server: Server, bare: BareWorker, plan: Plan, pacer: Path) -> lis
     Runtime alone in turn. `per_second` counts images and grids.
     """
     rows = []
-    recognizes = bool(_default(server)["recognizers"])
+    recognizes = bool(default_model(server)["recognizers"])
     kinds: list[tuple[str, str, int, list[bytes]]] = []
     many = f", {TOGETHER} a request"
     for side in (64, 256):
@@ -186,12 +151,12 @@ def formats(server: Server, plan: Plan) -> list[dict[str, Any]]:
         for form, query in (("application/json", ""), (NPY, "?model="), (PACKED, "")):
             (codes,) = codes_of(server, [jpeg], form)
             to_codes = encode_request(jpeg, form)
-            model = _default(server)["name"] if query else ""
+            model = default_model(server)["name"] if query else ""
             back = decode_request(codes, NPY, form, query + model)
             writing, reading = [], []
             for _ in range(max(5, plan.rounds)):
                 _, headers, _ = send(server.port, to_codes)
-                writing.append(_stage(headers, "encode"))
+                writing.append(stage_ms(headers, "encode"))
                 reading.append(_timed(server, back))
             rows.append(
                 {
@@ -350,17 +315,3 @@ def _timed(server: Server, raw: bytes) -> float:
     if status != 200:
         raise ServerFailed(f"answers {status}: {body[:300]!r}")
     return (time.perf_counter() - started) * 1000
-
-
-def _stage(headers: Any, name: str) -> float:
-    for stage in headers["server-timing"].split(", "):
-        if stage.startswith(f"{name};dur="):
-            return float(stage.partition("=")[2])
-    return 0.0
-
-
-def _default(server: Server) -> dict[str, Any]:
-    """What the service says of its default model."""
-    get = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    answer = json.loads(send(server.port, get)[2])
-    return next(model for model in answer["data"] if model["name"] == answer["default"])

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import results, service
+from benchmarks import requests, results, service
 from benchmarks.bare import BareWorker
 from benchmarks.servers import Server
 
@@ -64,6 +64,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     }
     for name, stub in pretend.items():
         monkeypatch.setattr(service, name, stub)
+    monkeypatch.setattr(requests, "send", pretend["send"])
     monkeypatch.setattr(service, "BUILD", tmp_path)
     monkeypatch.setattr(service.time, "sleep", lambda _: None)
     plan = service.Plan(rounds=1, large_sides=(64, 512))
