@@ -34,7 +34,22 @@ A `detail` says what to do and never repeats what the client sent.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import functools
+from collections.abc import Callable
+from typing import ClassVar, ParamSpec, TypeVar
+
+from imaging.errors import (
+    CorruptImage,
+    EmptyFile,
+    ImageError,
+    SideTooLong,
+    TooManyPixels,
+    UnsupportedFormat,
+)
+from imaging.errors import ImageTooLarge as SideOutOfRange
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class TesseraError(Exception):
@@ -202,3 +217,39 @@ class DeadlineExceeded(TesseraError):
     """The request was not answered within TESSERA_REQUEST_TIMEOUT_S."""
 
     code, status, title = "deadline_exceeded", 504, "Deadline exceeded"
+
+
+# By what `imaging` raises; subclasses before their base.
+_OF_IMAGING: tuple[tuple[type[ImageError], type[TesseraError], str], ...] = (
+    (EmptyFile, MalformedRequest, ""),
+    (UnsupportedFormat, UnsupportedMediaType, ""),
+    (TooManyPixels, ImageTooLarge, " (TESSERA_MAX_PIXELS)"),
+    (SideOutOfRange, ImageTooLarge, ""),
+    (CorruptImage, ImageCorrupt, ""),
+    (SideTooLong, NotAcceptable, ""),
+)
+
+
+def imaging_errors_translated(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Have a function that calls `imaging` raise the errors of this module instead of its.
+
+    The new error has neither cause nor context: an item's failure is kept until its whole request
+    is answered, and the half-decoded picture lives in the frames of what failed.
+    """
+
+    @functools.wraps(function)
+    def translated(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return function(*args, **kwargs)
+        except ImageError as error:
+            failure = _translated(error)
+        raise failure
+
+    return translated
+
+
+def _translated(error: ImageError) -> TesseraError:
+    for theirs, ours, setting in _OF_IMAGING:
+        if isinstance(error, theirs):
+            return ours(f"{error}{setting}")
+    return Internal("an image failed in a way that has no name")

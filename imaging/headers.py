@@ -27,8 +27,15 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.errors import ImageCorrupt, MalformedRequest, UnsupportedMediaType
+from imaging.errors import (
+    CorruptImage,
+    EmptyFile,
+    ImageTooLarge,
+    TooManyPixels,
+    UnsupportedFormat,
+)
 from imaging.jpeg import read_jpeg
+from imaging.resize import MAX_SIDE
 from imaging.tiff import read_exif_orientation, read_first_page
 
 if TYPE_CHECKING:
@@ -70,31 +77,61 @@ class ImageFile:
     cut_short: bool = False
 
 
-def open_image_file(data: bytes) -> ImageFile:
-    """Judge the format of `data` by its content and read its header. Nothing is decoded.
+def inspect_image(data: bytes, *, max_pixels: int) -> ImageFile:
+    """Judge an image file by its content and its header. Nothing is decoded.
 
     Args:
-        data: an image file as it was uploaded.
+        data: the file as it came; nothing about it is trusted.
+        max_pixels: most pixels (width × height) of the stored image.
 
     Raises:
-        MalformedRequest: `data` is empty.
-        UnsupportedMediaType: none of the six formats, or a variant of TIFF that has no
-            definite 8-bit meaning or whose compression is not on the list.
-        ImageCorrupt: the file ends within its headers, or contradicts or exceeds its format.
+        EmptyFile: `data` is empty.
+        UnsupportedFormat: none of the six formats, or a variant of TIFF that has no definite
+            8-bit meaning or whose compression is not on the list.
+        ImageTooLarge: more than `max_pixels`, or a side above 65,535 pixels.
+        CorruptImage: the file ends within its headers, contradicts or exceeds its format, or has
+            fewer bits than so many pixels need.
     """
+    file = _read_header(data)
+    check_size(file.width, file.height, max_pixels)
+    if file.cut_short:
+        raise CorruptImage(f"the {file.format} image is truncated: it has fewer bits than blocks")
+    return file
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse an image of no pixels, of more than `max_pixels`, or with a side above 65,535.
+
+    Raises:
+        CorruptImage: a side is not positive.
+        ImageTooLarge: one of the two limits is passed.
+    """
+    if width < 1 or height < 1:
+        raise CorruptImage("the image has no pixels: its width or height is not positive")
+    if max(width, height) > MAX_SIDE:
+        raise ImageTooLarge(
+            f"the image is {width} × {height} pixels; no side may be above {MAX_SIDE}"
+        )
+    if width * height > max_pixels:
+        raise TooManyPixels(
+            f"the image has {width} × {height} = {width * height} pixels; the limit is {max_pixels}"
+        )
+
+
+def _read_header(data: bytes) -> ImageFile:
     if not data:
-        raise MalformedRequest("the image is empty: 0 bytes")
+        raise EmptyFile("the image is empty: 0 bytes")
     for magic, name, read in _FORMATS:
         if magic.match(data):
             try:
                 return read(data)
             except (struct.error, IndexError) as error:
-                raise ImageCorrupt(f"the {name} file ends within its headers") from error
-    raise UnsupportedMediaType("not a PNG, JPEG, WebP, GIF, BMP or TIFF image")
+                raise CorruptImage(f"the {name} file ends within its headers") from error
+    raise UnsupportedFormat("not a PNG, JPEG, WebP, GIF, BMP or TIFF image")
 
 
-def _too_many(name: str, parts: str) -> ImageCorrupt:
-    return ImageCorrupt(f"the {name} file has more than {_MAX_PARTS:,} {parts}")
+def _too_many(name: str, parts: str) -> CorruptImage:
+    return CorruptImage(f"the {name} file has more than {_MAX_PARTS:,} {parts}")
 
 
 # --- PNG -----------------------------------------------------------------------------------
@@ -104,7 +141,7 @@ _PNG_PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 def _read_png(data: bytes) -> ImageFile:
     if data[12:16] != b"IHDR":
-        raise ImageCorrupt("the PNG file doesn't begin with its header")
+        raise CorruptImage("the PNG file doesn't begin with its header")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     orientation = 1
     view = memoryview(data)
@@ -124,7 +161,7 @@ def _read_png(data: bytes) -> ImageFile:
         elif kind in _PNG_PICTURE:
             # Pillow checks the CRC of every chunk but those that hold the picture.
             if data[end - 4 : end] != struct.pack(">I", zlib.crc32(view[position + 4 : end - 4])):
-                raise ImageCorrupt("the PNG file is truncated or damaged: a CRC-32 doesn't match")
+                raise CorruptImage("the PNG file is truncated or damaged: a CRC-32 doesn't match")
             kept.append(view[position:end])
         if kind == b"IEND":
             break
@@ -169,7 +206,7 @@ def _read_webp(data: bytes) -> ImageFile:
     kind = data[12:16]
     if kind == b"VP8 ":
         if data[23:26] != b"\x9d\x01\x2a":
-            raise ImageCorrupt("the WebP file doesn't begin with a key frame")
+            raise CorruptImage("the WebP file doesn't begin with a key frame")
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
         # In a key frame a macroblock's modes are coded with fixed probabilities, RFC 6386 section
         # 11.2: its kind, luma and chroma take 3.4 bits at the least, whatever is in it.
@@ -183,7 +220,7 @@ def _read_webp(data: bytes) -> ImageFile:
         low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
         width, height = (low_width | high_width << 16) + 1, (low_height | high_height << 16) + 1
         return ImageFile("WEBP", width, height, data, _webp_orientation(data))
-    raise ImageCorrupt("the WebP file begins with an unknown chunk")
+    raise CorruptImage("the WebP file begins with an unknown chunk")
 
 
 def _webp_orientation(data: bytes) -> int:
@@ -213,7 +250,7 @@ def _read_gif(data: bytes) -> ImageFile:
     while True:
         found = _GIF_BLOCK.search(data, position)
         if found is None or found[0] == b";":
-            raise ImageCorrupt("the GIF file holds no picture")
+            raise CorruptImage("the GIF file holds no picture")
         position = found.start()
         if found[0] == b",":
             break
@@ -246,7 +283,7 @@ def _read_bmp(data: bytes) -> ImageFile:
         return ImageFile("BMP", width, height, data)
     width, height, _, _, compression = struct.unpack_from("<iiHHI", data, 18)
     if compression in {1, 2} and len(data) > _MAX_RLE_BMP_BYTES:
-        raise ImageCorrupt("run-length BMP files above 1 MiB are not decoded")
+        raise CorruptImage("run-length BMP files above 1 MiB are not decoded")
     return ImageFile("BMP", width, abs(height), data)  # a negative height: rows from the top
 
 

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.errors import ImageCorrupt
+from imaging.errors import CorruptImage
 from imaging.tiff import read_exif_orientation
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def read_jpeg(data: bytes) -> Jpeg:
         data: a file that begins with the marker SOI.
 
     Raises:
-        ImageCorrupt: there is no picture, or more of anything than an honest file has.
+        CorruptImage: there is no picture, or more of anything than an honest file has.
         struct.error, IndexError: the file ends within its headers.
     """
     size: tuple[int, int] | None = None
@@ -76,7 +76,7 @@ def read_jpeg(data: bytes) -> Jpeg:
             return Jpeg(*size, b"".join(kept), orientation, cut_short)
         if marker in _FRAMES:
             if size is not None:
-                raise ImageCorrupt("the JPEG file has two frame headers")
+                raise CorruptImage("the JPEG file has two frame headers")
             height, width = struct.unpack_from(">HH", data, body + 1)
             size = width, height
             huffman = marker < 0xC8
@@ -86,7 +86,7 @@ def read_jpeg(data: bytes) -> Jpeg:
             kept.append(view[start:end])
         elif marker == _EXIF and data[body : body + 6] == b"Exif\0\0":
             orientation = read_exif_orientation(data[body + 6 : end])
-    raise ImageCorrupt("the JPEG file holds no picture")
+    raise CorruptImage("the JPEG file holds no picture")
 
 
 def _segments(
@@ -102,10 +102,10 @@ def _segments(
             continue
         (length,) = struct.unpack_from(">H", data, position)
         if length < 2:
-            raise ImageCorrupt("the JPEG file has a segment of impossible length")
+            raise CorruptImage("the JPEG file has a segment of impossible length")
         yield marker, found.start(), position + 2, position + length
         position += length
-    raise ImageCorrupt(f"the JPEG file has more than {_MAX_SEGMENTS:,} segments")
+    raise CorruptImage(f"the JPEG file has more than {_MAX_SEGMENTS:,} segments")
 
 
 def _check_scans(data: bytes, start: int) -> None:
@@ -116,4 +116,4 @@ def _check_scans(data: bytes, start: int) -> None:
     for marker, *_ in _segments(data, start, _MARKER_IN_SCAN):
         scans += marker == _SCAN
         if scans > _MAX_SCANS:
-            raise ImageCorrupt(f"the JPEG file has more than {_MAX_SCANS} scans")
+            raise CorruptImage(f"the JPEG file has more than {_MAX_SCANS} scans")

@@ -1,14 +1,11 @@
-"""The size of images: asked for, resized to, padded to the model's stride and cropped back."""
+"""The size of images: resized to, padded to the model's stride and cropped back."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
-
-from app.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,29 +15,6 @@ Fit = Literal["cover", "contain", "stretch"]
 # Rows and columns of any image. JPEG and GIF can't say more, and a side without a bound would
 # let padding to the stride multiply the pixels of a one-row image.
 MAX_SIDE = 65_535
-
-_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
-
-
-def parse_size(text: str, *, max_pixels: int) -> tuple[int, int]:
-    """Read a `size` parameter, `WxH`, such as `256x192`.
-
-    Returns:
-        `(width, height)` in pixels, each 1…65,535.
-
-    Raises:
-        InvalidParameter: not of that form, or more than `max_pixels` pixels.
-    """
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise InvalidParameter("size must be WxH in pixels, such as 256x192")
-    width, height = int(match[1]), int(match[2])
-    if max(width, height) > MAX_SIDE or width * height > max_pixels:
-        raise InvalidParameter(
-            f"size asks for {width * height} pixels; the limit is {max_pixels} "
-            f"(TESSERA_MAX_PIXELS), and {MAX_SIDE} on a side"
-        )
-    return width, height
 
 
 def resize(pixels: NDArray[np.uint8], size: tuple[int, int], fit: Fit) -> NDArray[np.uint8]:

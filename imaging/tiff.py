@@ -11,7 +11,7 @@ import operator
 import struct
 from dataclasses import dataclass
 
-from app.errors import ImageCorrupt, UnsupportedMediaType
+from imaging.errors import CorruptImage, UnsupportedFormat
 
 # Bytes of one value of each type of tag, and how those that are whole numbers are read.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
@@ -92,10 +92,10 @@ def _read_tags(data: bytes) -> dict[int, _Tag]:
     entry_bytes = struct.calcsize(entry)
     (start,) = struct.unpack_from(order + pointer, data, 8 if big else 4)
     if start > len(data):
-        raise ImageCorrupt("the TIFF directory lies behind the end of the file")
+        raise CorruptImage("the TIFF directory lies behind the end of the file")
     (count,) = struct.unpack_from(order + counter, data, start)
     if count > _MAX_TAGS:
-        raise ImageCorrupt(f"the TIFF directory has more than {_MAX_TAGS} tags")
+        raise CorruptImage(f"the TIFF directory has more than {_MAX_TAGS} tags")
     start += struct.calcsize(order + counter)
     view = memoryview(data)
     tags: dict[int, _Tag] = {}
@@ -120,7 +120,7 @@ def read_exif_orientation(exif: bytes) -> int:
         return 1
     try:
         return _orientation(_read_tags(exif))
-    except (struct.error, ImageCorrupt):
+    except (struct.error, CorruptImage):
         return 1  # broken metadata is no reason to refuse a picture
 
 
@@ -136,9 +136,9 @@ def read_first_page(data: bytes) -> Page:
         data: a file that begins as TIFF or BigTIFF files do.
 
     Raises:
-        UnsupportedMediaType: samples are signed, float or above 16 bits, which have no definite
+        UnsupportedFormat: samples are signed, float or above 16 bits, which have no definite
             8-bit meaning; or the compression is not on the list.
-        ImageCorrupt: the directory is broken, or asks for more than an honest file does.
+        CorruptImage: the directory is broken, or asks for more than an honest file does.
         struct.error: the file ends within its directory.
     """
     tags = _read_tags(data)
@@ -149,25 +149,25 @@ def read_first_page(data: bytes) -> Page:
     (width, *_), (height, *_) = numbers(_WIDTH, 0), numbers(_HEIGHT, 0)
     bits = max(numbers(_BITS, 1))
     if numbers(_COMPRESSION, 1)[0] not in _COMPRESSIONS:
-        raise UnsupportedMediaType("this compression of TIFF is not supported; try deflate or LZW")
+        raise UnsupportedFormat("this compression of TIFF is not supported; try deflate or LZW")
     if bits > 16 or set(numbers(_SAMPLE_FORMAT, 1)) != {1}:
         # Such samples carry measurements or light: which of them is white, no one can tell.
-        raise UnsupportedMediaType(
+        raise UnsupportedFormat(
             "TIFF samples must be unsigned integers of at most 16 bits; "
             "scale signed, float or 32-bit samples to them first"
         )
     picture = [tags[number] for number in sorted(tags.keys() & _PICTURE)]
     if sum(len(tag.values) for tag in picture) > len(data):
-        raise ImageCorrupt("the TIFF directory refers to more bytes than the file has")
+        raise CorruptImage("the TIFF directory refers to more bytes than the file has")
     if any(tag.count > _MAX_STRIPS for tag in picture if tag.number in {_STRIPS, _TILES}):
-        raise ImageCorrupt(f"the TIFF file has more than {_MAX_STRIPS:,} strips or tiles")
+        raise CorruptImage(f"the TIFF file has more than {_MAX_STRIPS:,} strips or tiles")
     for places, sizes in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
         ends = map(operator.add, numbers(places, 0), numbers(sizes, 0))
         if max(ends) > len(data):  # else what is missing would be read from our directory
-            raise ImageCorrupt("the TIFF file is cut off: its pixels lie behind its end")
+            raise CorruptImage("the TIFF file is cut off: its pixels lie behind its end")
     tile = numbers(_TILE_WIDTH, 1)[0] * numbers(_TILE_HEIGHT, 1)[0]
     if tile > max(_MAX_TILE_PIXELS, 2 * width * height):
-        raise ImageCorrupt("the TIFF file has tiles far larger than the picture")
+        raise CorruptImage("the TIFF file has tiles far larger than the picture")
     return Page(
         width,
         height,

@@ -12,7 +12,7 @@ import orjson
 
 from app.api.multipart import plain_name, read_files
 from app.codecs.grids import CodeGrid, check_count, grid_from_rows, grids_from_npy
-from app.codecs.npy import read_npy
+from app.codecs.npy import read_npy, read_npy_images
 from app.codecs.tess import MEDIA_TYPE as PACKED
 from app.codecs.tess import unpack_codes
 from app.errors import (
@@ -22,8 +22,10 @@ from app.errors import (
     TesseraError,
     TooManyImages,
     UnsupportedMediaType,
+    imaging_errors_translated,
 )
-from imaging.decode import decode_opened, open_image, read_npy_images
+from imaging.decode import decode_image
+from imaging.headers import inspect_image
 from imaging.resize import Fit, resize
 
 if TYPE_CHECKING:
@@ -78,28 +80,30 @@ class Upload:
     content: bytes | str | NDArray[np.uint8]
     name: str | None = None
 
+    @imaging_errors_translated
     def open(self, max_pixels: int) -> ImageFile | NDArray[np.uint8]:
         """Judge it by its header: an image file whose size is known, or pixels as they came.
 
         Raises:
             MalformedRequest: empty, or not base64.
-            TesseraError: whatever `open_image` raises.
+            TesseraError: whatever becomes of what `inspect_image` raises.
         """
         if isinstance(self.content, np.ndarray):
             return self.content
         data = self.content if isinstance(self.content, bytes) else _from_base64(self.content)
-        return open_image(data, max_pixels)
+        return inspect_image(data, max_pixels=max_pixels)
 
     def pixels(self, max_pixels: int, size: tuple[int, int] | None, fit: Fit) -> NDArray[np.uint8]:
         """Decode it: RGB uint8 `[h, w, 3]`, upright, resized to `size` if given.
 
         Raises:
             MalformedRequest: empty, or not base64.
-            TesseraError: whatever `decode_image` raises.
+            TesseraError: whatever `open` and `pixels_of` raise.
         """
         return pixels_of(self.open(max_pixels), size, fit)
 
 
+@imaging_errors_translated
 def pixels_of(
     opened: ImageFile | NDArray[np.uint8], size: tuple[int, int] | None, fit: Fit
 ) -> NDArray[np.uint8]:
@@ -110,7 +114,7 @@ def pixels_of(
     """
     if isinstance(opened, np.ndarray):
         return opened if size is None else resize(opened, size, fit)
-    return decode_opened(opened, size, fit)
+    return decode_image(opened, size, fit).pixels
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from app.api.parsing import (
     read_uploads,
 )
 from app.errors import MalformedRequest
-from app.service.preprocessing import Intake
+from app.service.preprocessing import Intake, parse_size
 from app.service.runner import Runner
-from imaging.resize import Fit, parse_size
+from imaging.resize import Fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,9 +23,9 @@ from app.codecs.grids import grid_shape, grids_to_npy
 from app.codecs.npy import write_npy
 from app.codecs.tess import MEDIA_TYPE as PACKED
 from app.codecs.tess import CodeFile, pack_codes
-from app.errors import NotAcceptable, TesseraError
+from app.errors import NotAcceptable, TesseraError, imaging_errors_translated
 from app.service.runner import Item, Reconstruction
-from imaging.decode import MediaType, encode_image
+from imaging.encode import MediaType, encode_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +45,8 @@ VECTOR_FORMS = (JSON, NPY)
 _SUFFIXES = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg"}
 
 _T = TypeVar("_T")
+
+_encoded = imaging_errors_translated(encode_image)
 
 
 def json_response(values: Any) -> Response:
@@ -161,7 +163,7 @@ def pictures_reply(
     """
     form = picture_form(accept, len(items))
     if form in PICTURES:
-        return Response(encode_image(whole(items)[0], form, quality), media_type=form)
+        return Response(_encoded(whole(items)[0], form, quality), media_type=form)
     if form == NPY:
         return Response(_stacked(whole(items), "images"), media_type=NPY)
     inner = _inner(accept)
@@ -190,7 +192,7 @@ def _picture_entry(
     if isinstance(item.value, TesseraError):
         return entry
     height, width, _ = item.value.shape
-    file = encode_image(item.value, media_type, quality)
+    file = _encoded(item.value, media_type, quality)
     return entry | {
         "width": width,
         "height": height,
@@ -208,7 +210,7 @@ def _zipped(items: Sequence[Item[NDArray[np.uint8]]], media_type: MediaType, qua
         for item, image in zip(items, pixels, strict=True):
             # A date of its own, not of the day, so that equal answers are equal bytes.
             entry = zipfile.ZipInfo(f"{item.index:0{digits}}.{_SUFFIXES[media_type]}")
-            file.writestr(entry, encode_image(image, media_type, quality))
+            file.writestr(entry, _encoded(image, media_type, quality))
     return archive.getvalue()
 
 

@@ -18,6 +18,7 @@ from app.runtime.registry import Model, ModelsRefused, load_models
 from app.runtime.sessions import GraphRefused, choose_precision
 from bundle import BundleError, open_bundle
 from imaging.decode import decode_image
+from imaging.headers import inspect_image
 from imaging.resize import pad_to_multiple
 
 if TYPE_CHECKING:
@@ -265,6 +266,6 @@ def _pictures() -> list[NDArray[np.uint8]]:
     """The playground's photographs, made small enough to be quick."""
     files = sorted(_SAMPLES.glob("*.webp"))[:4]
     return [
-        decode_image(file.read_bytes(), max_pixels=2**24, size=(192, 144), fit="cover")
+        decode_image(inspect_image(file.read_bytes(), max_pixels=2**24), (192, 144)).pixels
         for file in files
     ]

@@ -37,8 +37,8 @@ from app.cli.sending import (
 )
 from app.codecs.npy import read_npy
 from app.errors import TesseraError
-from imaging.decode import MediaType, encode_image
-from imaging.resize import parse_size
+from app.service.preprocessing import parse_size
+from imaging.encode import MediaType, encode_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

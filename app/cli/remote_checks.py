@@ -15,7 +15,9 @@ from PIL import Image
 from app.cli.checks import Finding
 from app.cli.client import Refused
 from app.cli.failures import CommandFailed
-from imaging.decode import decode_image, encode_image
+from imaging.decode import decode_image
+from imaging.encode import encode_image
+from imaging.headers import inspect_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +59,7 @@ def examine_service(client: Client) -> Iterator[Finding]:
     except CommandFailed as error:
         yield Finding("access", "bad", str(error), _advice(error))
         return
-    picture = decode_image(_SAMPLE.read_bytes(), max_pixels=2**24, size=_SIZE, fit="cover")
+    picture = decode_image(inspect_image(_SAMPLE.read_bytes(), max_pixels=2**24), _SIZE).pixels
     for model in models["data"]:
         yield _facts(model, models["default"])
         try:

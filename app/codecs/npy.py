@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.errors import MalformedRequest
+from app.errors import (
+    ImageCorrupt,
+    MalformedRequest,
+    TooManyImages,
+    imaging_errors_translated,
+)
+from imaging.headers import check_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,6 +100,44 @@ def _read_header(data: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int
     ):
         raise MalformedRequest("the .npy header declares an impossible shape or order")
     return np.dtype(descr), fortran_order, shape, start + length
+
+
+@imaging_errors_translated
+def read_npy_images(data: bytes, *, max_pixels: int, max_images: int) -> list[NDArray[np.uint8]]:
+    """Read images from a `.npy` file.
+
+    Args:
+        data: uint8 `[h, w, 3]`, one image, or `[n, h, w, 3]`, n images of one size.
+        max_pixels: most pixels (width × height) of each image.
+        max_images: most images.
+
+    Returns:
+        n RGB images, each uint8 `[h, w, 3]`, contiguous.
+
+    Raises:
+        MalformedRequest: not a readable `.npy` file, or it holds no image (n = 0).
+        ImageCorrupt: readable, but of another dtype or shape.
+        TooManyImages: n is above `max_images`.
+        ImageTooLarge: more than `max_pixels`, or a side above 65,535 pixels.
+    """
+    array = read_npy(data)
+    if array.dtype != np.uint8:
+        raise ImageCorrupt(
+            f"the array is {array.dtype.str}, not uint8: scale the samples to 0…255, "
+            "then .astype(numpy.uint8)"
+        )
+    if array.ndim not in {3, 4} or array.shape[-1] != 3:
+        raise ImageCorrupt("the array must have the shape [h, w, 3] or [n, h, w, 3]")
+    images = array[None] if array.ndim == 3 else array
+    n, height, width, _ = images.shape
+    if n > max_images:
+        raise TooManyImages(
+            f"the array holds {n} images; the limit is {max_images} (TESSERA_MAX_IMAGES)"
+        )
+    if n == 0:
+        raise MalformedRequest("the array holds no image: its first axis is 0")
+    check_size(width, height, max_pixels)
+    return [np.ascontiguousarray(image) for image in images]
 
 
 def write_npy(array: NDArray[Any]) -> bytes:

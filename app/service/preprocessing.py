@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ import numpy as np
 
 from app.api.parsing import pixels_of
 from app.batching.batcher import Heavy, Work
-from imaging.resize import Fit, pad_to_multiple
+from app.errors import InvalidParameter
+from imaging.resize import MAX_SIDE, Fit, pad_to_multiple
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +29,8 @@ LIGHT_PIXELS = 2**18
 _TINY_BYTES = 8 * 1024
 TINY_PIXELS = 2**14
 
+_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class Intake:
@@ -41,6 +45,27 @@ class Intake:
     max_pixels: int
     size: tuple[int, int] | None
     fit: Fit
+
+
+def parse_size(text: str, *, max_pixels: int) -> tuple[int, int]:
+    """Read a `size` parameter, `WxH`, such as `256x192`.
+
+    Returns:
+        `(width, height)` in pixels, each 1…65,535.
+
+    Raises:
+        InvalidParameter: not of that form, or more than `max_pixels` pixels.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise InvalidParameter("size must be WxH in pixels, such as 256x192")
+    width, height = int(match[1]), int(match[2])
+    if max(width, height) > MAX_SIDE or width * height > max_pixels:
+        raise InvalidParameter(
+            f"size asks for {width * height} pixels; the limit is {max_pixels} "
+            f"(TESSERA_MAX_PIXELS), and {MAX_SIDE} on a side"
+        )
+    return width, height
 
 
 def is_small_jpeg(upload: Upload) -> bool:

@@ -121,7 +121,7 @@ def run_here(target: str, corpus: Path, arguments: list[str]) -> None:
     """Fuzz in this process until it is interrupted; never returns."""
     import atheris
 
-    with atheris.instrument_imports(include=["app"]):
+    with atheris.instrument_imports(include=["app", "imaging"]):
         import targets
     chosen = targets.TARGETS[target]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.codecs.grids import grids_from_npy
-from app.codecs.npy import read_npy
+from app.codecs.npy import read_npy, read_npy_images
 from app.codecs.tess import pack_codes, unpack_codes
 from app.errors import (
     LimitExceeded,
@@ -28,7 +28,9 @@ from app.errors import (
     Unprocessable,
     UnsupportedMediaType,
 )
-from imaging.decode import decode_image, read_npy_images
+from imaging.decode import decode_image
+from imaging.errors import ImageError
+from imaging.headers import inspect_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,15 +115,15 @@ def npy(data: bytes) -> str:
 
 
 def image(data: bytes) -> str:
-    """The image gate; with every other input resized too, which decodes JPEG at a scale."""
+    """The image reader; with every other input resized too, which decodes JPEG at a scale."""
     size = (24, 16) if len(data) % 2 else None
     try:
         with _memory_filled_with(0x55):
-            pixels = decode_image(data, max_pixels=MAX_PIXELS, size=size)
-    except _REFUSALS as error:
-        return error.code
+            pixels = decode_image(inspect_image(data, max_pixels=MAX_PIXELS), size).pixels
+    except ImageError as error:
+        return type(error).__name__
     with _memory_filled_with(0xAA):
-        again = decode_image(data, max_pixels=MAX_PIXELS, size=size)
+        again = decode_image(inspect_image(data, max_pixels=MAX_PIXELS), size).pixels
     _hold(np.array_equal(pixels, again), "no pixel is what lay in memory before")
     _hold(pixels.dtype == np.uint8 and pixels.shape[2:] == (3,), "uint8 [h, w, 3]")
     _hold(0 < pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS, "within the limit")

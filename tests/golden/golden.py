@@ -1,4 +1,4 @@
-"""What the default model and the image gate make of the committed photographs, now.
+"""What the default model and the image reader make of the committed photographs, now.
 
     python tests/golden/golden.py        # `make golden`: writes tests/data/golden anew
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "golden"
 PHOTOS = sorted((ROOT / "tests" / "data" / "photos").glob("*.webp"))
 # Formats whose decoders round as they please: JPEG in three kinds. The lossless ones are held to
-# exact values elsewhere (test_images.py).
+# exact values elsewhere (tests/imaging).
 OTHERS = [
     ROOT / "tests" / "data" / "corpus" / name
     for name in (
@@ -60,12 +60,13 @@ def pixels() -> dict[str, np.ndarray]:
         each uint8 `[h, w, 3]`.
     """
     from imaging.decode import decode_image
+    from imaging.headers import inspect_image
 
     found = {}
     for path in PHOTOS + OTHERS:
-        data = path.read_bytes()
-        found[path.name] = decode_image(data, max_pixels=10**6)[::4, ::4]
-        found[f"{path.name}, small"] = decode_image(data, max_pixels=10**6, size=_THUMB)
+        file = inspect_image(path.read_bytes(), max_pixels=10**6)
+        found[path.name] = decode_image(file).pixels[::4, ::4]
+        found[f"{path.name}, small"] = decode_image(file, _THUMB).pixels
     return found
 
 

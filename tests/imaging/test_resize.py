@@ -1,4 +1,4 @@
-"""Sizes: parsed, resized to, padded to the stride and cropped back."""
+"""Sizes: resized to, padded to the stride and cropped back."""
 
 from __future__ import annotations
 
@@ -10,34 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.errors import InvalidParameter
-from imaging.resize import crop, pad_to_multiple, parse_size, resize
-
-
-@pytest.mark.parametrize(("text", "size"), [("1x1", (1, 1)), ("256x192", (256, 192))])
-def test_sizes_are_width_then_height(text, size):
-    """WxH is width, then height."""
-    assert parse_size(text, max_pixels=256 * 192) == size
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "x", "256", "256x", "x256", "0x8", "8x0", "08x8", "-8x8", "8.0x8", "8X8", "8x8x8"),
-        *(" 8x8", "8x8\n", "1e2x8", "٨x٨", "8×8", "65536x1", "100000x1", "99999999999x1"),
-        "256x193",
-    ],
-)
-def test_sizes_that_make_no_sense_are_refused(text):
-    """Anything but two plain positive numbers within the limits is an invalid parameter."""
-    with pytest.raises(InvalidParameter):
-        parse_size(text, max_pixels=256 * 192)
-
-
-def test_the_limit_of_a_size_is_named():
-    """A size beyond the pixel limit is refused by the limit's name."""
-    with pytest.raises(InvalidParameter, match="TESSERA_MAX_PIXELS"):
-        parse_size("257x192", max_pixels=256 * 192)
+from imaging.resize import crop, pad_to_multiple, resize
 
 
 @settings(deadline=None)  # other work may hold the machine

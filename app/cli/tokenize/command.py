@@ -72,8 +72,7 @@ def tokenize(
     from app.cli.tokenize.encoder import Task
     from app.cli.tokenize.shards import locked
     from app.errors import TesseraError
-    from app.service.preprocessing import Intake
-    from imaging.resize import parse_size
+    from app.service.preprocessing import Intake, parse_size
 
     settings = local_settings(models_dir=models_dir, device=device, precision=precision)
     _check_choice("--fit", fit, ("cover", "contain", "stretch"))

@@ -14,7 +14,7 @@ from app import errors
 from app.api import schemas
 from app.server.app import create_app
 from app.settings import read_settings
-from imaging.decode import encode_image
+from imaging.encode import encode_image
 
 COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from app.codecs.npy import read_npy, write_npy
-from app.errors import MalformedRequest
+from app.codecs.npy import read_npy, read_npy_images, write_npy
+from app.errors import ImageCorrupt, ImageTooLarge, MalformedRequest, TooManyImages
 
 
 def saved(array: np.ndarray) -> bytes:
@@ -169,3 +169,42 @@ def test_garbage_is_refused_and_nothing_else_happens(garbage):
     """Random bytes after the magic are refused with our own error alone."""
     with pytest.raises(MalformedRequest):
         read_npy(b"\x93NUMPY" + garbage)
+
+
+def test_npy_images_are_read():
+    """[h, w, 3] is one image, [n, h, w, 3] are n, in either memory order."""
+    array = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    np.save(file, np.asfortranarray(array))
+    limits = {"max_pixels": 20, "max_images": 2}
+    for images in (
+        read_npy_images(write_npy(array), **limits),
+        read_npy_images(file.getvalue(), **limits),
+    ):
+        np.testing.assert_array_equal(images, array)
+        assert all(image.flags.c_contiguous for image in images)
+    (image,) = read_npy_images(write_npy(array[0]), **limits)
+    np.testing.assert_array_equal(image, array[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "error"),
+    [
+        ((4, 5, 3), np.float32, ImageCorrupt),
+        ((4, 5, 3), np.int8, ImageCorrupt),
+        ((4, 5, 3), ">u2", ImageCorrupt),
+        ((4, 5, 3), bool, ImageCorrupt),
+        ((4, 5), np.uint8, ImageCorrupt),
+        ((4, 5, 4), np.uint8, ImageCorrupt),
+        ((3, 4, 5), np.uint8, ImageCorrupt),
+        ((1, 1, 4, 5, 3), np.uint8, ImageCorrupt),
+        ((0, 5, 3), np.uint8, ImageCorrupt),
+        ((0, 4, 5, 3), np.uint8, MalformedRequest),
+        ((3, 4, 5, 3), np.uint8, TooManyImages),
+        ((4, 6, 3), np.uint8, ImageTooLarge),
+    ],
+)
+def test_npy_arrays_that_are_no_images_are_refused(shape, dtype, error):
+    """Another dtype, shape, count or size is refused, each by its own error."""
+    with pytest.raises(error):
+        read_npy_images(write_npy(np.zeros(shape, dtype)), max_pixels=20, max_images=2)

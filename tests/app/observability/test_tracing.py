@@ -23,7 +23,7 @@ from opentelemetry.trace import StatusCode
 from app.observability.tracing import Tracing, tracing_from
 from app.server.app import create_app
 from app.settings import SettingsError, read_settings
-from imaging.decode import encode_image
+from imaging.encode import encode_image
 
 ROOT = Path(__file__).parents[3]
 IMAGE = encode_image(np.zeros((16, 24, 3), np.uint8), "image/png")

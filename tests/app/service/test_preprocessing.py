@@ -1,4 +1,7 @@
-"""Where images are decoded: what is tiny where it arrives, everything else in the pool."""
+"""Where images are decoded: what is tiny where it arrives, everything else in the pool.
+
+And which sizes may be asked for.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.errors import InvalidParameter
 from app.service import preprocessing as intake
+from app.service.preprocessing import parse_size
 
 ANY = {"content-type": "application/octet-stream"}
 
@@ -63,3 +68,29 @@ def test_several_tiny_jpegs_are_decoded_in_the_pool(client, decoded_in):
     files = [("images", ("a.jpg", file("JPEG", 64)))] * 3
     assert client.post("/v1/encode", files=files).status_code == 200
     assert [in_pool(name) for name in decoded_in] == [True] * 3
+
+
+@pytest.mark.parametrize(("text", "size"), [("1x1", (1, 1)), ("256x192", (256, 192))])
+def test_sizes_are_width_then_height(text, size):
+    """WxH is width, then height."""
+    assert parse_size(text, max_pixels=256 * 192) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "256", "256x", "x256", "0x8", "8x0", "08x8", "-8x8", "8.0x8", "8X8", "8x8x8"),
+        *(" 8x8", "8x8\n", "1e2x8", "٨x٨", "8×8", "65536x1", "100000x1", "99999999999x1"),
+        "256x193",
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(text):
+    """Anything but two plain positive numbers within the limits is an invalid parameter."""
+    with pytest.raises(InvalidParameter):
+        parse_size(text, max_pixels=256 * 192)
+
+
+def test_the_limit_of_a_size_is_named():
+    """A size beyond the pixel limit is refused by the limit's name."""
+    with pytest.raises(InvalidParameter, match="TESSERA_MAX_PIXELS"):
+        parse_size("257x192", max_pixels=256 * 192)

@@ -1,0 +1,88 @@
+"""What the image reader refuses becomes the service's own errors, in one place."""
+
+from __future__ import annotations
+
+import inspect
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+import imaging.errors
+from app.api.parsing import Upload
+from app.errors import (
+    ImageCorrupt,
+    ImageTooLarge,
+    MalformedRequest,
+    NotAcceptable,
+    UnsupportedMediaType,
+    imaging_errors_translated,
+)
+
+
+def png(width: int, height: int) -> bytes:
+    """A grey PNG whose rows are missing."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        named = kind + body
+        return struct.pack(">I", len(body)) + named + struct.pack(">I", zlib.crc32(named))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = chunk(b"IDAT", zlib.compress(bytes(64)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + rows + chunk(b"IEND", b"")
+
+
+TRANSLATIONS = {
+    "EmptyFile": MalformedRequest,
+    "UnsupportedFormat": UnsupportedMediaType,
+    "ImageTooLarge": ImageTooLarge,
+    "TooManyPixels": ImageTooLarge,
+    "CorruptImage": ImageCorrupt,
+    "SideTooLong": NotAcceptable,
+}
+
+
+def test_every_error_of_the_reader_is_known():
+    """A new error of `imaging` fails here until the service says what it answers with."""
+    raised = {
+        name
+        for name, kind in inspect.getmembers(imaging.errors, inspect.isclass)
+        if issubclass(kind, imaging.errors.ImageError)
+    }
+    assert raised - {"ImageError"} == set(TRANSLATIONS)
+
+
+@pytest.mark.parametrize("name", TRANSLATIONS)
+def test_an_error_of_the_reader_becomes_ours(name):
+    """Each has its own code and status; the text is kept."""
+
+    @imaging_errors_translated
+    def fail():
+        raise getattr(imaging.errors, name)("why")
+
+    with pytest.raises(TRANSLATIONS[name], match=r"^why") as caught:
+        fail()
+    assert type(caught.value) is TRANSLATIONS[name]
+
+
+def test_the_limit_of_pixels_is_named():
+    """Whoever runs the service learns which setting to change."""
+    with pytest.raises(ImageTooLarge, match=r"the limit is 9 \(TESSERA_MAX_PIXELS\)$"):
+        Upload(png(5, 2)).open(9)
+
+
+def test_a_failure_keeps_no_picture_alive():
+    """No cause or traceback leads to it: failures are kept until their request is answered."""
+    with pytest.raises(ImageCorrupt) as caught:
+        Upload(png(64, 64)).pixels(4096, None, "cover")
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    frames = []
+    trace = caught.value.__traceback__.tb_next  # after this test's own
+    while trace is not None:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    assert frames
+    held = [value for frame in frames for value in frame.f_locals.values()]
+    assert not any(isinstance(value, Image.Image) for value in held)
