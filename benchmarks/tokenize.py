@@ -23,22 +23,19 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from benchmarks.bare import Graphs
 from benchmarks.candidates import ROOT
 from bundle import open_bundle
+from imaging.decode import decode_image
+from imaging.headers import inspect_image
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
 
 
 def decoded(path: Path, size: tuple[int, int] | None, stride: int) -> np.ndarray:
     """An image as the model takes it: uint8 `[1, h, w, 3]`, padded to the stride."""
-    with Image.open(path) as image:
-        picture = image.convert("RGB")
-    if size is not None:
-        picture = ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
-    pixels = np.asarray(picture)
+    pixels = decode_image(inspect_image(path.read_bytes(), max_pixels=2**28), size).pixels
     height, width, _ = pixels.shape
     padded = np.pad(pixels, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
     return padded[None]

@@ -76,6 +76,12 @@ class ImageFile:
     white_is_zero: bool = False
     cut_short: bool = False
 
+    @property
+    def displayed_size(self) -> tuple[int, int]:
+        """`(width, height)` in pixels of the upright picture."""
+        turned = self.orientation >= 5
+        return (self.height, self.width) if turned else (self.width, self.height)
+
 
 def inspect_image(data: bytes, *, max_pixels: int) -> ImageFile:
     """Judge an image file by its content and its header. Nothing is decoded.

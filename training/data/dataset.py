@@ -15,13 +15,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
+
+from imaging.decode import decode_image
+from imaging.errors import ImageError
+from imaging.headers import ImageFile, inspect_image
 
 Pixels = NDArray[np.uint8]
 
-# What Pillow reads and people keep photographs in. Other files in the folder are passed over
-# without a word; a file that is named like an image but can't be read is reported.
+# What people keep photographs in. Other files in the folder are skipped without a word; a file that
+# is named like an image but can't be read, or whose format the service doesn't read, is reported.
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"})
+# Of an image to train on or to evaluate, width × height: 800 MB decoded. Whoever trains trusts the
+# folder more than a service trusts its clients, whose limit is a setting.
+MAX_PIXELS = 2**28
 # Broken files that are named one by one.
 _NAMED = 20
 
@@ -80,27 +87,16 @@ def find_images(folders: Sequence[Path]) -> Folder:
 
 
 def read_image(path: Path) -> Pixels:
-    """Decodes a file to uint8 RGB `[h, w, 3]`: upright, and over white where transparent.
+    """Decodes a file with the reader that serves: uint8 RGB `[h, w, 3]`, upright, over white.
 
     Raises:
-        OSError: the file can't be read as an image, whatever the reason.
+        OSError: the file can't be read as an image, whatever the reason; its text says which.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.has_transparency_data:
-                rgba = upright.convert("RGBA")
-                upright = Image.new("RGBA", rgba.size, "white")
-                upright.alpha_composite(rgba)
-            if upright.mode.startswith("I;16") or upright.mode == "I":
-                deep = np.asarray(upright).astype(np.int64)
-                upright = Image.fromarray((deep.clip(0, 65535) // 257).astype(np.uint8))
-            return np.array(upright.convert("RGB"))  # a copy: torch wants writable memory
-    except OSError:
-        raise
-    except Exception as error:  # Pillow's decoders raise almost anything on broken files
-        raise OSError(f"{type(error).__name__}: {error}") from error
+        image = decode_image(_inspected(path))
+    except ImageError as error:
+        raise OSError(str(error)) from error
+    return np.array(image.pixels)  # a copy: torch wants writable memory
 
 
 def decoded(paths: Iterable[Path], broken: list[Broken]) -> Iterator[tuple[Path, Pixels]]:
@@ -270,9 +266,10 @@ def _enlarged(pixels: Pixels, side: int) -> Pixels:
 
 def _displayed_size(path: Path) -> tuple[int, int] | Broken:
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5–8 lie on their side
-            return (height, width) if turned else (width, height)
-    except Exception as error:  # noqa: BLE001  (Pillow raises almost anything on broken files)
-        return Broken(path, f"{type(error).__name__}: {error}")
+        return _inspected(path).displayed_size
+    except (OSError, ImageError) as error:
+        return Broken(path, str(error))
+
+
+def _inspected(path: Path) -> ImageFile:
+    return inspect_image(path.read_bytes(), max_pixels=MAX_PIXELS)
