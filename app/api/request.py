@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from app.api.parsing import Codes, Upload
     from app.batching.batcher import Batcher
-    from app.observability.request_context import Exchange
+    from app.observability.request_context import RequestContext
     from app.runtime.registry import Model, Models
     from app.service.lifecycle import Service
 
@@ -61,7 +61,7 @@ class Call:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._service: Service = request.app.state.service
-        self._exchange: Exchange = request.scope["tessera"]
+        self._context: RequestContext = request.scope["tessera"]
         self._content_type = request.headers.get("content-type", "")
         self.models: Models = self._service.models
         self._batcher: Batcher = self._service.batcher
@@ -90,16 +90,16 @@ class Call:
 
         def hold(count: int) -> None:
             self._service.hold(count)
-            self._exchange.held_bytes += count
+            self._context.held_bytes += count
 
         try:
             body = await read_body(self._request, self._service.limits.body_bytes, hold)
         except ClientDisconnect as error:
             raise MalformedRequest("the body ended before it was complete") from error
-        self._exchange.watch(self._request.receive)
+        self._context.watch(self._request.receive)
         place = self._batcher.admit(1)
         place.__enter__()
-        self._exchange.place = place
+        self._context.place = place
         return body
 
     async def uploads(self, body: bytes) -> list[Upload]:
@@ -122,7 +122,7 @@ class Call:
 
     def runner(self, model: Model) -> Runner:
         """What runs this request's items on that model."""
-        return Runner(self._batcher, model, self._exchange)
+        return Runner(self._batcher, model, self._context)
 
     async def reply(
         self, make: Callable[..., Response], *arguments: Any, heavy: bool = True
@@ -136,7 +136,7 @@ class Call:
         """
         started = time.perf_counter()
         made = await self._batcher.offload(make, *arguments) if heavy else make(*arguments)
-        self._exchange.staged("encode", started, time.perf_counter())
+        self._context.staged("encode", started, time.perf_counter())
         return made
 
     async def parse(self, size: int, parse: Callable[..., _T], *arguments: Any) -> _T:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from app.api.parsing import Upload
     from app.batching.batcher import Batcher, Done
-    from app.observability.request_context import Exchange
+    from app.observability.request_context import RequestContext
     from app.runtime.registry import Model
     from app.service.preprocessing import Intake
 
@@ -85,13 +85,13 @@ class Runner:
     Args:
         batcher: the queue.
         model: for all items.
-        exchange: of the request, for its stage times.
+        context: of the request, for its stage times.
     """
 
-    def __init__(self, batcher: Batcher, model: Model, exchange: Exchange) -> None:
+    def __init__(self, batcher: Batcher, model: Model, context: RequestContext) -> None:
         self._batcher = batcher
         self._model = model
-        self._exchange = exchange
+        self._context = context
 
     async def encode(self, uploads: Sequence[Upload], intake: Intake) -> list[Item[CodeGrid]]:
         """Images → codes.
@@ -205,7 +205,7 @@ class Runner:
             work = Work((self._model, "quantize", given.shape), given, pixels)
             done = await self._batcher.submit_prepared(work)
             self._note(done)
-            self._exchange.codes += math.prod(given.shape[1:])
+            self._context.codes += math.prod(given.shape[1:])
             codes: NDArray[Any] = done.result
             return codes
 
@@ -215,13 +215,13 @@ class Runner:
         self, operation: str, upload: Upload, intake: Intake
     ) -> tuple[NDArray[np.uint8], Any]:
         """The image as it went in, and what the operation made of it."""
-        tiny = self._exchange.images == 1 and is_small_jpeg(upload)
+        tiny = self._context.images == 1 and is_small_jpeg(upload)
         most = TINY_PIXELS if tiny else LIGHT_PIXELS
         prepare = partial(prepared, self._model, operation, upload, intake, most)
         done = await self._batcher.submit(prepare, at_once=tiny)
         self._note(done)
         height, width, _ = done.aside.shape
-        self._exchange.codes += math.prod(grid_shape(width, height, self._model.manifest.stride))
+        self._context.codes += math.prod(grid_shape(width, height, self._model.manifest.stride))
         return done.aside, done.result
 
     async def _codes(self, operation: str, grid: CodeGrid) -> Any:
@@ -229,7 +229,7 @@ class Runner:
         work = Work((self._model, operation, grid.codes.shape), grid.codes, pixels)
         done = await self._batcher.submit_prepared(work)
         self._note(done)
-        self._exchange.codes += grid.codes.size
+        self._context.codes += grid.codes.size
         return done.result
 
     async def _each(
@@ -248,7 +248,7 @@ class Runner:
                     failure = Internal("the model failed on this item")
                 return Item(index, name, failure)
 
-        self._exchange.images = len(inputs)
+        self._context.images = len(inputs)
         if len(inputs) == 1:
             # A task more per request would cost a tenth of a small one.
             items = [await attempt(*inputs[0])]
@@ -271,5 +271,5 @@ class Runner:
             ("queue", done.queue_s),
             ("decode", done.prepare_s),
         ):
-            self._exchange.staged(stage, end - seconds, end)
+            self._context.staged(stage, end - seconds, end)
             end -= seconds

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from app.batching.batcher import Batcher
 from app.cli.failures import UNAVAILABLE, CommandFailed
 from app.errors import Internal, NotReady, Overloaded, TesseraError
-from app.observability.request_context import Exchange
+from app.observability.request_context import RequestContext
 from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
 from app.runtime.registry import ModelsRefused, load_models
@@ -148,7 +148,7 @@ async def encoded(
         beside=lambda key, payloads: model.run(key[1], payloads, alone=False),
         runners=device.threads if device.kind == "cpu" else 1,
     )
-    runner = Runner(batcher, model, Exchange(None))
+    runner = Runner(batcher, model, RequestContext(None))
 
     async def one(image: Stored) -> tuple[str | None, CodeGrid | TesseraError]:
         try:
