@@ -17,7 +17,7 @@ from app.api.parsing import (
     read_uploads,
 )
 from app.errors import MalformedRequest
-from app.service.preprocessing import Intake, parse_size
+from app.service.preprocessing import ImageInput, PreprocessingOptions, parse_size
 from app.service.runner import Runner
 from imaging.resize import Fit
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from app.api.parsing import Codes, Upload
+    from app.api.parsing import Codes
     from app.batching.batcher import Batcher
     from app.observability.request_context import RequestContext
     from app.runtime.registry import Model, Models
@@ -69,14 +69,16 @@ class Call:
         # A header may come in several lines, which mean one list.
         self.accept = ", ".join(request.headers.getlist("accept"))
 
-    def intake(self, size: str | None, fit: Fit) -> Intake:
+    def preprocessing(self, size: str | None, fit: Fit) -> PreprocessingOptions:
         """How this request's images become model input.
 
         Raises:
             InvalidParameter: `size` is not WxH, or too large.
         """
         most = self._service.limits.pixels
-        return Intake(most, None if size is None else parse_size(size, max_pixels=most), fit)
+        return PreprocessingOptions(
+            most, None if size is None else parse_size(size, max_pixels=most), fit
+        )
 
     async def body(self) -> bytes:
         """Read the body; from then on the request has a place, and ends when its client leaves.
@@ -102,7 +104,7 @@ class Call:
         self._context.place = place
         return body
 
-    async def uploads(self, body: bytes) -> list[Upload]:
+    async def uploads(self, body: bytes) -> list[ImageInput]:
         """The images in a body, at least one, as `read_uploads`."""
         return await self._parse(body, read_uploads, body, self._content_type, self._service.limits)
 

@@ -7,12 +7,13 @@ import itertools
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
     from contextlib import AbstractContextManager
 
-    from starlette.types import Receive
+    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 # The stages of a request, in their order, as `Server-Timing`, metrics and traces name them.
 STAGES = ("decode", "queue", "infer", "encode")

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.api.parsing import Limits
 from app.batching.batcher import Batcher, Work
 from app.errors import NotReady, Overloaded
 from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
 from app.runtime.registry import Model, Models, ModelsRefused, load_models
 from app.service.api_keys import ApiKeys
+from app.service.preprocessing import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ import numpy as np
 from app.batching.batcher import Work
 from app.codecs.grids import CodeGrid, grid_shape
 from app.errors import Internal, TesseraError
-from app.service.preprocessing import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, prepared
+from app.service.preprocessing import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, preprocess
 from imaging.resize import crop
 
 if TYPE_CHECKING:
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from app.api.parsing import Upload
     from app.batching.batcher import Batcher, Done
     from app.observability.request_context import RequestContext
     from app.runtime.registry import Model
-    from app.service.preprocessing import Intake
+    from app.service.preprocessing import ImageInput, PreprocessingOptions
 
 _T = TypeVar("_T")
 
@@ -93,22 +92,24 @@ class Runner:
         self._model = model
         self._context = context
 
-    async def encode(self, uploads: Sequence[Upload], intake: Intake) -> list[Item[CodeGrid]]:
+    async def encode(
+        self, images: Sequence[ImageInput], options: PreprocessingOptions
+    ) -> list[Item[CodeGrid]]:
         """Images → codes.
 
         Raises:
             TesseraError: every item failed; the error of the first.
         """
 
-        async def one(upload: Upload) -> CodeGrid:
-            original, codes = await self._images("encode", upload, intake)
+        async def one(image: ImageInput) -> CodeGrid:
+            original, codes = await self._images("encode", image, options)
             height, width, _ = original.shape
-            return CodeGrid(codes, width, height, upload.name)
+            return CodeGrid(codes, width, height, image.name)
 
-        return await self._each(one, list(enumerate(uploads)))
+        return await self._each(one, list(enumerate(images)))
 
     async def reconstruct(
-        self, uploads: Sequence[Upload], intake: Intake
+        self, images: Sequence[ImageInput], options: PreprocessingOptions
     ) -> list[Item[Reconstruction]]:
         """Images → what encoding and decoding makes of them, in one run.
 
@@ -116,15 +117,15 @@ class Runner:
             TesseraError: every item failed; the error of the first.
         """
 
-        async def one(upload: Upload) -> Reconstruction:
-            original, decoded = await self._images("reconstruct", upload, intake)
+        async def one(image: ImageInput) -> Reconstruction:
+            original, decoded = await self._images("reconstruct", image, options)
             height, width, _ = original.shape
             return Reconstruction(original, crop(decoded, width, height))
 
-        return await self._each(one, list(enumerate(uploads)))
+        return await self._each(one, list(enumerate(images)))
 
     async def images(
-        self, operation: str, uploads: Sequence[Upload], intake: Intake
+        self, operation: str, images: Sequence[ImageInput], options: PreprocessingOptions
     ) -> list[Item[Any]]:
         """Images → whatever the operation of the model makes of their codes.
 
@@ -132,13 +133,13 @@ class Runner:
             TesseraError: every item failed; the error of the first.
         """
 
-        async def one(upload: Upload) -> Any:
-            return (await self._images(operation, upload, intake))[1]
+        async def one(image: ImageInput) -> Any:
+            return (await self._images(operation, image, options))[1]
 
-        return await self._each(one, list(enumerate(uploads)))
+        return await self._each(one, list(enumerate(images)))
 
     async def recognize_images(
-        self, graph: str, uploads: Sequence[Upload], intake: Intake
+        self, graph: str, images: Sequence[ImageInput], options: PreprocessingOptions
     ) -> list[Item[Recognition]]:
         """Images → what that recognizer's graph makes of their codes, in one run.
 
@@ -146,13 +147,13 @@ class Runner:
             TesseraError: every item failed; the error of the first.
         """
 
-        async def one(upload: Upload) -> Recognition:
-            original, found = await self._images(f"recognize-images:{graph}", upload, intake)
+        async def one(image: ImageInput) -> Recognition:
+            original, found = await self._images(f"recognize-images:{graph}", image, options)
             height, width, _ = original.shape
             logits, maps = found
             return Recognition(logits, maps, width, height)
 
-        return await self._each(one, list(enumerate(uploads)))
+        return await self._each(one, list(enumerate(images)))
 
     async def recognize_codes(
         self, graph: str, grids: Sequence[tuple[int, CodeGrid | TesseraError]]
@@ -212,12 +213,12 @@ class Runner:
         return await self._each(one, list(enumerate(latents)))
 
     async def _images(
-        self, operation: str, upload: Upload, intake: Intake
+        self, operation: str, image: ImageInput, options: PreprocessingOptions
     ) -> tuple[NDArray[np.uint8], Any]:
         """The image as it went in, and what the operation made of it."""
-        tiny = self._context.images == 1 and is_small_jpeg(upload)
+        tiny = self._context.images == 1 and is_small_jpeg(image)
         most = TINY_PIXELS if tiny else LIGHT_PIXELS
-        prepare = partial(prepared, self._model, operation, upload, intake, most)
+        prepare = partial(preprocess, self._model, operation, image, options, most)
         done = await self._batcher.submit(prepare, at_once=tiny)
         self._note(done)
         height, width, _ = done.aside.shape
