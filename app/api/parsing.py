@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +20,15 @@ from app.errors import (
     TesseraError,
     TooManyImages,
     UnsupportedMediaType,
-    imaging_errors_translated,
 )
-from imaging.decode import decode_image
-from imaging.headers import inspect_image
-from imaging.resize import Fit, resize
+from app.service.preprocessing import ImageInput, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
     from starlette.requests import Request
 
     from app.runtime.registry import Model, Models
-    from imaging.headers import ImageFile
 
 JSON = "application/json"
 NPY = "application/x-npy"
@@ -51,70 +44,6 @@ RAW_IMAGES = (
 )
 IMAGE_BODIES = (MULTIPART, *RAW_IMAGES, JSON, NPY)
 CODE_BODIES = (JSON, PACKED, NPY)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one request may hold.
-
-    Attributes:
-        body_bytes: of its body.
-        images: images or code grids.
-        pixels: of each image.
-    """
-
-    body_bytes: int
-    images: int
-    pixels: int
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """An image as it came, not yet looked at.
-
-    Attributes:
-        content: a file's bytes, base64 or a data: URI as text, or pixels uint8 `[h, w, 3]`.
-        name: the client's name for it.
-    """
-
-    content: bytes | str | NDArray[np.uint8]
-    name: str | None = None
-
-    @imaging_errors_translated
-    def open(self, max_pixels: int) -> ImageFile | NDArray[np.uint8]:
-        """Judge it by its header: an image file whose size is known, or pixels as they came.
-
-        Raises:
-            MalformedRequest: empty, or not base64.
-            TesseraError: whatever becomes of what `inspect_image` raises.
-        """
-        if isinstance(self.content, np.ndarray):
-            return self.content
-        data = self.content if isinstance(self.content, bytes) else _from_base64(self.content)
-        return inspect_image(data, max_pixels=max_pixels)
-
-    def pixels(self, max_pixels: int, size: tuple[int, int] | None, fit: Fit) -> NDArray[np.uint8]:
-        """Decode it: RGB uint8 `[h, w, 3]`, upright, resized to `size` if given.
-
-        Raises:
-            MalformedRequest: empty, or not base64.
-            TesseraError: whatever `open` and `pixels_of` raise.
-        """
-        return pixels_of(self.open(max_pixels), size, fit)
-
-
-@imaging_errors_translated
-def pixels_of(
-    opened: ImageFile | NDArray[np.uint8], size: tuple[int, int] | None, fit: Fit
-) -> NDArray[np.uint8]:
-    """Decode what `Upload.open` gave: RGB uint8 `[h, w, 3]`, resized to `size` if given.
-
-    Raises:
-        ImageCorrupt: the image is truncated or broken.
-    """
-    if isinstance(opened, np.ndarray):
-        return opened if size is None else resize(opened, size, fit)
-    return decode_image(opened, size, fit).pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +109,7 @@ def media_type(content_type: str) -> str:
 # --- images --------------------------------------------------------------------------------
 
 
-def read_uploads(body: bytes, content_type: str, limits: Limits) -> list[Upload]:
+def read_uploads(body: bytes, content_type: str, limits: Limits) -> list[ImageInput]:
     """The images of a body, at least one.
 
     Args:
@@ -196,15 +125,15 @@ def read_uploads(body: bytes, content_type: str, limits: Limits) -> list[Upload]
     """
     kind = media_type(content_type)
     if kind in RAW_IMAGES:
-        uploads = [Upload(body)] if body else []
+        uploads = [ImageInput(body)] if body else []
     elif kind == MULTIPART:
         files = read_files(body, content_type, max_files=limits.images)
-        uploads = [Upload(content, name) for name, content in files]
+        uploads = [ImageInput(content, name) for name, content in files]
     elif kind == JSON:
         uploads = _uploads_of_json(json_object(body), limits)
     elif kind == NPY:
         images = read_npy_images(body, max_pixels=limits.pixels, max_images=limits.images)
-        uploads = [Upload(pixels) for pixels in images]
+        uploads = [ImageInput(pixels) for pixels in images]
     else:
         raise UnsupportedMediaType(f"images come as {', '.join(IMAGE_BODIES)}")
     if not uploads:
@@ -212,7 +141,7 @@ def read_uploads(body: bytes, content_type: str, limits: Limits) -> list[Upload]
     return uploads
 
 
-def _uploads_of_json(values: dict[str, Any], limits: Limits) -> list[Upload]:
+def _uploads_of_json(values: dict[str, Any], limits: Limits) -> list[ImageInput]:
     images = values.get("images")
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         raise MalformedRequest('the JSON body must be {"images": ["<base64 or data: URI>", …]}')
@@ -220,20 +149,7 @@ def _uploads_of_json(values: dict[str, Any], limits: Limits) -> list[Upload]:
         raise TooManyImages(
             f"{len(images)} images; the limit is {limits.images} (TESSERA_MAX_IMAGES)"
         )
-    return [Upload(image) for image in images]
-
-
-def _from_base64(text: str) -> bytes:
-    if text.startswith("data:"):
-        head, comma, text = text.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
-            raise MalformedRequest("a data: URI must hold base64")
-    elif text[:8].lower().startswith(("http:", "https:", "file:", "ftp:", "s3:")):
-        raise MalformedRequest("addresses are never fetched: send the image itself, as base64")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise MalformedRequest("an image is not valid base64") from error
+    return [ImageInput(image) for image in images]
 
 
 def json_object(body: bytes) -> dict[str, Any]:

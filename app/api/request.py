@@ -17,7 +17,7 @@ from app.api.parsing import (
     read_uploads,
 )
 from app.errors import MalformedRequest
-from app.service.preprocessing import Intake, parse_size
+from app.service.preprocessing import ImageInput, PreprocessingOptions, parse_size
 from app.service.runner import Runner
 from imaging.resize import Fit
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from app.api.parsing import Codes, Upload
+    from app.api.parsing import Codes
     from app.batching.batcher import Batcher
-    from app.observability.request_context import Exchange
+    from app.observability.request_context import RequestContext
     from app.runtime.registry import Model, Models
     from app.service.lifecycle import Service
 
@@ -61,7 +61,7 @@ class Call:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._service: Service = request.app.state.service
-        self._exchange: Exchange = request.scope["tessera"]
+        self._context: RequestContext = request.scope["tessera"]
         self._content_type = request.headers.get("content-type", "")
         self.models: Models = self._service.models
         self._batcher: Batcher = self._service.batcher
@@ -69,14 +69,16 @@ class Call:
         # A header may come in several lines, which mean one list.
         self.accept = ", ".join(request.headers.getlist("accept"))
 
-    def intake(self, size: str | None, fit: Fit) -> Intake:
+    def preprocessing(self, size: str | None, fit: Fit) -> PreprocessingOptions:
         """How this request's images become model input.
 
         Raises:
             InvalidParameter: `size` is not WxH, or too large.
         """
         most = self._service.limits.pixels
-        return Intake(most, None if size is None else parse_size(size, max_pixels=most), fit)
+        return PreprocessingOptions(
+            most, None if size is None else parse_size(size, max_pixels=most), fit
+        )
 
     async def body(self) -> bytes:
         """Read the body; from then on the request has a place, and ends when its client leaves.
@@ -90,19 +92,19 @@ class Call:
 
         def hold(count: int) -> None:
             self._service.hold(count)
-            self._exchange.held_bytes += count
+            self._context.held_bytes += count
 
         try:
             body = await read_body(self._request, self._service.limits.body_bytes, hold)
         except ClientDisconnect as error:
             raise MalformedRequest("the body ended before it was complete") from error
-        self._exchange.watch(self._request.receive)
+        self._context.watch(self._request.receive)
         place = self._batcher.admit(1)
         place.__enter__()
-        self._exchange.place = place
+        self._context.place = place
         return body
 
-    async def uploads(self, body: bytes) -> list[Upload]:
+    async def uploads(self, body: bytes) -> list[ImageInput]:
         """The images in a body, at least one, as `read_uploads`."""
         return await self._parse(body, read_uploads, body, self._content_type, self._service.limits)
 
@@ -122,7 +124,7 @@ class Call:
 
     def runner(self, model: Model) -> Runner:
         """What runs this request's items on that model."""
-        return Runner(self._batcher, model, self._exchange)
+        return Runner(self._batcher, model, self._context)
 
     async def reply(
         self, make: Callable[..., Response], *arguments: Any, heavy: bool = True
@@ -136,7 +138,7 @@ class Call:
         """
         started = time.perf_counter()
         made = await self._batcher.offload(make, *arguments) if heavy else make(*arguments)
-        self._exchange.staged("encode", started, time.perf_counter())
+        self._context.staged("encode", started, time.perf_counter())
         return made
 
     async def parse(self, size: int, parse: Callable[..., _T], *arguments: Any) -> _T:

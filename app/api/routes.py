@@ -58,11 +58,11 @@ async def encode(
 ) -> Response:
     """Images → codes: for each image a grid of integers, one for each patch of pixels."""
     call = Call(request)
-    chosen, intake = call.models.get(model), call.intake(size, fit)
+    chosen, options = call.models.get(model), call.preprocessing(size, fit)
     form = choose(call.accept, CODE_FORMS)
     uploads = await call.uploads(await call.body())
     with call.admit(len(uploads)):
-        items = await call.runner(chosen).encode(uploads, intake)
+        items = await call.runner(chosen).encode(uploads, options)
         numbers = sum(i.value.codes.size for i in items if isinstance(i.value, CodeGrid))
         return await call.reply(codes_reply, form, chosen, items, heavy=numbers > HEAVY_NUMBERS)
 
@@ -88,11 +88,11 @@ async def reconstruct(
 ) -> Response:
     """Images → what encoding and decoding makes of them, and how near that is."""
     call = Call(request)
-    chosen, intake = call.models.get(model), call.intake(size, fit)
+    chosen, options = call.models.get(model), call.preprocessing(size, fit)
     uploads = await call.uploads(await call.body())
     picture_form(call.accept, len(uploads))
     with call.admit(len(uploads)):
-        items = await call.runner(chosen).reconstruct(uploads, intake)
+        items = await call.runner(chosen).reconstruct(uploads, options)
         return await call.reply(reconstructions_reply, call.accept, chosen, items, quality)
 
 
@@ -107,7 +107,7 @@ async def embed(
     """Images or codes → vectors of length 1; an image and its codes have the same one."""
     call = Call(request)
     form = choose(call.accept, VECTOR_FORMS)
-    intake = call.intake(size, fit)
+    options = call.preprocessing(size, fit)
     body = await call.body()
     if await call.holds_codes(body):
         codes = await call.codes(body, model)
@@ -118,7 +118,7 @@ async def embed(
         chosen = call.models.get(model)
         uploads = await call.uploads(body)
         with call.admit(len(uploads)):
-            items = await call.runner(chosen).images("embed-images", uploads, intake)
+            items = await call.runner(chosen).images("embed-images", uploads, options)
     return await call.reply(vectors_reply, form, chosen, items, encoding_format, heavy=False)
 
 
@@ -135,7 +135,7 @@ async def classify(
     """Images or codes → labels, by a recognizer that the model's bundle carries."""
     call = Call(request)
     choose(call.accept, (JSON,))
-    intake = call.intake(size, fit)
+    options = call.preprocessing(size, fit)
     body = await call.body()
     if await call.holds_codes(body):
         codes = await call.codes(body, model)
@@ -147,7 +147,7 @@ async def classify(
         question = Question.to(chosen, recognizer, k, with_map=map)
         uploads = await call.uploads(body)
         with call.admit(len(uploads)):
-            items = await call.runner(chosen).recognize_images(question.graph, uploads, intake)
+            items = await call.runner(chosen).recognize_images(question.graph, uploads, options)
     heavy = map or len(items) > _MANY_LABELLED
     return await call.reply(labels_reply, question, items, heavy=heavy)
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from app.api.parsing import JSON, NPY, Upload
+from app.api.parsing import JSON, NPY
 from app.cli.failures import MISUSED, CommandFailed
 from app.cli.files import PIPE, write_file
 from app.cli.options import (
@@ -37,7 +37,7 @@ from app.cli.sending import (
 )
 from app.codecs.npy import read_npy
 from app.errors import TesseraError
-from app.service.preprocessing import parse_size
+from app.service.preprocessing import ImageInput, PreprocessingOptions, decode, parse_size
 from imaging.encode import MediaType, encode_image
 
 if TYPE_CHECKING:
@@ -152,8 +152,9 @@ def _picture(
         (decoded,) = read_npy(client.send("/v1/decode", content, headers, model=model).body)
         return np.asarray(decoded)
     asked = None if size is None else parse_size(size, max_pixels=_OWN_PIXELS)
+    options = PreprocessingOptions(_OWN_PIXELS, asked, fit)
     try:
-        return Upload(content).pixels(_OWN_PIXELS, asked, fit)
+        return decode(ImageInput(content).inspect(_OWN_PIXELS), options)
     except TesseraError as error:
         raise CommandFailed(f"--map: the picture can't be read here: {error.detail}") from error
 

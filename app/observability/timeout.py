@@ -1,4 +1,4 @@
-"""Calls that may never come back, such as a write to a pipe that nobody reads any more."""
+"""Calls that may block forever, such as a write to a pipe that nobody reads any more."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def wait_at_most(seconds: float, call: Callable[..., Any], *arguments: Any) -> None:
-    """Call in a thread of its own, and wait for so long; then leave it behind.
+def call_with_timeout(timeout_s: float, call: Callable[..., Any], *arguments: Any) -> None:
+    """Call in a new thread, and wait for it for at most `timeout_s` seconds.
 
-    The thread is a daemon, so that the process can end without it.
+    A call that takes longer goes on in its thread, which is a daemon and doesn't keep the process
+    alive.
     """
     thread = threading.Thread(target=call, args=arguments, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(timeout_s)

@@ -4,6 +4,11 @@ Off, and the SDK never imported, unless the environment asks by OpenTelemetry's 
 `OTEL_TRACES_EXPORTER=otlp` or `OTEL_EXPORTER_OTLP_ENDPOINT=…` switches them on, and all the
 others (`OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, `OTEL_PROPAGATORS` …) mean what its SDK says.
 The packages come with the extra `otel`.
+
+`opentelemetry-instrumentation-asgi` would make the spans of requests too, but it names them and
+`http.route` by nothing that knows the route, uses the attribute names of before semantic
+conventions 1.23 (`http.status_code`) unless the environment says otherwise, and doesn't mark a
+request whose client disconnected as failed.
 """
 
 from __future__ import annotations
@@ -13,21 +18,19 @@ import time
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from app.observability.timeout import wait_at_most
+from app.observability.timeout import call_with_timeout
 from app.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.types import Scope
-
-    from app.observability.request_context import Exchange
+    from app.observability.request_context import RequestContext
 
 _FLUSH_S = 2.0
 
 
 class Tracing:
-    """Makes traces and sends them off.
+    """Makes the spans of requests and exports them.
 
     Args:
         provider: an `opentelemetry.sdk.trace.TracerProvider`.
@@ -43,13 +46,13 @@ class Tracing:
         self._provider = provider
         self._tracer = provider.get_tracer("tessera")
 
-    def record(self, scope: Scope, exchange: Exchange, status: int) -> None:
+    def record(self, scope: Mapping[str, Any], context: RequestContext, status: int) -> None:
         """Make the spans of a request that has just been answered.
 
         Args:
-            scope: of the request; its headers may name the caller's span.
-            exchange: of the request, with the times of its stages.
-            status: of the answer; 0 if the client left before it.
+            scope: the request's ASGI scope; its headers may name the caller's span.
+            context: the request's context, with the times of its stages.
+            status: HTTP status of the answer; 0 if the client disconnected before it.
         """
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
@@ -58,9 +61,9 @@ class Tracing:
         attributes: dict[str, Any] = {
             "http.request.method": scope["method"],
             "url.path": scope["path"],
-            "tessera.request_id": exchange.id,
-            "tessera.images": exchange.images,
-            "tessera.codes": exchange.codes,
+            "tessera.request_id": context.id,
+            "tessera.images": context.images,
+            "tessera.codes": context.codes,
         }
         if route is not None:
             attributes["http.route"] = route
@@ -72,13 +75,13 @@ class Tracing:
             context=self._extract(headers),
             kind=self._server,
             attributes=attributes,
-            start_time=now - int((clock - exchange.started) * 1e9),
+            start_time=now - int((clock - context.started) * 1e9),
         )
         if span.is_recording():
             if status == 0 or status >= 500:
                 span.set_status(self._error)
             within = self._in_span(span)
-            for stage, (start, end) in exchange.spans.items():
+            for stage, (start, end) in context.spans.items():
                 child = self._tracer.start_span(
                     stage, context=within, start_time=now - int((clock - start) * 1e9)
                 )
@@ -86,12 +89,12 @@ class Tracing:
         span.end(now)
 
     async def close(self) -> None:
-        """Send what waits, for a moment; a collector that hangs must not hold up the end."""
-        await asyncio.to_thread(wait_at_most, _FLUSH_S, self._provider.shutdown)
+        """Send the spans that wait, and give up after two seconds if the collector hangs."""
+        await asyncio.to_thread(call_with_timeout, _FLUSH_S, self._provider.shutdown)
 
 
 def tracing_from(environment: Mapping[str, str]) -> Tracing | None:
-    """What OpenTelemetry's variables ask for; None if they ask for nothing.
+    """Return the tracing that OpenTelemetry's variables ask for; None if they ask for none.
 
     Raises:
         SettingsError: traces are asked for, but the packages or the exporter are not there.

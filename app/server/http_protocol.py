@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.problems import problem
 from app.errors import MalformedRequest
-from app.observability.metrics import request_id
+from app.observability.request_context import request_id
 from app.server.middleware import SECURITY_HEADERS
 
 # Of a request, all that isn't its body: nginx allows 32 KiB, Apache 8 KiB a line.

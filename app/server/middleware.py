@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.api.compat.errors import refusal
 from app.errors import DeadlineExceeded, Internal, NotReady, TesseraError
-from app.observability.request_context import Exchange
+from app.observability.request_context import RequestContext
 from app.playground import is_playground
 
 if TYPE_CHECKING:
@@ -57,17 +57,17 @@ class Gate:
             return
         headers = dict(reversed(scope["headers"]))
         asked = headers.get(b"x-request-id")
-        exchange = Exchange(asked.decode("latin-1") if asked is not None else None)
-        scope["tessera"] = exchange
-        exchange.traced = self._tracing is not None and scope["path"] not in _OPEN
+        context = RequestContext(asked.decode("latin-1") if asked is not None else None)
+        scope["tessera"] = context
+        context.traced = self._tracing is not None and scope["path"] not in _OPEN
         status = 0
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                exchange.answered()
-                message = {**message, "headers": self._headers(message["headers"], exchange)}
+                context.answered()
+                message = {**message, "headers": self._headers(message["headers"], context)}
             await send(message)
 
         failure: TesseraError | None = None
@@ -85,18 +85,18 @@ class Gate:
                 f"{self._service.settings.request_timeout_s:g} s (TESSERA_REQUEST_TIMEOUT_S)"
             )
         except asyncio.CancelledError:
-            if not exchange.departed():
+            if not context.departed():
                 # The bound on draining has passed and the server cuts us off.
                 failure = NotReady("the service stopped before the answer was ready")
         except Exception:  # noqa: BLE001  (the last resort: a 500, and the stack in the log)
-            _crash.exception("a request failed", extra={"fields": {"request_id": exchange.id}})
+            _crash.exception("a request failed", extra={"fields": {"request_id": context.id}})
             failure = Internal("something went wrong here; the request id finds it in our logs")
         finally:
-            exchange.answered()
-            if exchange.place is not None:
-                exchange.place.__exit__(None, None, None)
-            if exchange.held_bytes:
-                self._service.hold(-exchange.held_bytes)
+            context.answered()
+            if context.place is not None:
+                context.place.__exit__(None, None, None)
+            if context.held_bytes:
+                self._service.hold(-context.held_bytes)
         if failure is not None and failure.status in {429, 503, 504}:
             self._metrics.rejections.labels(failure.code).inc()
         if failure is not None:
@@ -105,16 +105,16 @@ class Gate:
             failure.__traceback__ = None
         if failure is not None and status == 0:
             await refusal(scope, failure)(scope, receive, send_with_headers)
-        self._account(scope, exchange, status)
-        if exchange.traced and self._tracing is not None:
-            self._tracing.record(scope, exchange, status)
+        self._account(scope, context, status)
+        if context.traced and self._tracing is not None:
+            self._tracing.record(scope, context, status)
 
-    def _headers(self, headers: Any, exchange: Exchange) -> list[tuple[bytes, bytes]]:
-        timing = ", ".join([f"{stage};dur={ms:.2f}" for stage, ms in exchange.stages.items()])
+    def _headers(self, headers: Any, context: RequestContext) -> list[tuple[bytes, bytes]]:
+        timing = ", ".join([f"{stage};dur={ms:.2f}" for stage, ms in context.stages.items()])
         given = {name for name, _ in headers}
         made = [
             *headers,
-            (b"x-request-id", exchange.id.encode("latin-1")),
+            (b"x-request-id", context.id.encode("latin-1")),
             (b"server-timing", timing.encode("latin-1")),
             *(header for header in SECURITY_HEADERS if header[0] not in given),
         ]
@@ -123,26 +123,26 @@ class Gate:
             made.append((b"connection", b"close"))
         return made
 
-    def _account(self, scope: Scope, exchange: Exchange, status: int) -> None:
-        seconds = time.perf_counter() - exchange.started
+    def _account(self, scope: Scope, context: RequestContext, status: int) -> None:
+        seconds = time.perf_counter() - context.started
         route = getattr(scope.get("route"), "path", "other")
         if status == 0:
-            self._metrics.departed.inc()
+            self._metrics.client_disconnects.inc()
         self._metrics.requests.labels(route, status or "departed").inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        for stage, milliseconds in exchange.stages.items():
+        for stage, milliseconds in context.stages.items():
             if milliseconds:
                 self._metrics.stages[stage].observe(milliseconds / 1000)
         if route in _OPEN or not _log.isEnabledFor(logging.INFO):
             return
         fields = {
-            "request_id": exchange.id,
+            "request_id": context.id,
             "method": scope["method"],
             "route": route,
             "status": status or None,
             "ms": round(seconds * 1000, 2),
-            "images": exchange.images,
-            "bytes_in": exchange.held_bytes,
-            **{stage: round(ms, 2) for stage, ms in exchange.stages.items() if ms},
+            "images": context.images,
+            "bytes_in": context.held_bytes,
+            **{stage: round(ms, 2) for stage, ms in context.stages.items() if ms},
         }
         _log.info("departed" if status == 0 else "request", extra={"fields": fields})

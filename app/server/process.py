@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.observability.metrics import configure_logging
-from app.observability.timeout import wait_at_most
+from app.observability.logging import configure_logging
+from app.observability.timeout import call_with_timeout
 from app.observability.tracing import tracing_from
 from app.server.app import create_app, create_metrics_app
 from app.server.http_protocol import BoundedFraming
@@ -75,7 +75,7 @@ def _say(line: str) -> None:
         with suppress(OSError, ValueError):  # there may be no reader
             print(f"tessera: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
-    wait_at_most(_LAST_WORDS_S, write)
+    call_with_timeout(_LAST_WORDS_S, write)
 
 
 def _fill_standard_streams() -> None:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.api.parsing import Limits
 from app.batching.batcher import Batcher, Work
 from app.errors import NotReady, Overloaded
 from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
 from app.runtime.registry import Model, Models, ModelsRefused, load_models
-from app.server.authentication import Keys
+from app.service.api_keys import ApiKeys
+from app.service.preprocessing import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ class Service:
         self._ran: dict[Model, float] = {}
         self._canaries: set[Model] = set()
         self._held_bytes = 0
-        self.keys = Keys(settings)
+        self.keys = ApiKeys(settings)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reloading = asyncio.Lock()
         for name, meaning, value in (
@@ -177,7 +177,7 @@ class Service:
     async def _reload(self) -> Models:
         if self._device is None or self._models is None or self.draining:
             raise NotReady("the service is not ready")
-        keys = Keys(self.settings)
+        keys = ApiKeys(self.settings)
         loaded = await asyncio.to_thread(self._load_models, self._device)
         self._adopt(loaded)
         self.keys = keys

@@ -1,7 +1,9 @@
-"""From an image as it was sent to work for the queue: who decodes it, and when."""
+"""From an image as it was sent to work for the queue: limits, options, and where it is decoded."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 import re
 from dataclasses import dataclass
@@ -10,22 +12,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.api.parsing import pixels_of
 from app.batching.batcher import Heavy, Work
-from app.errors import InvalidParameter
-from imaging.resize import MAX_SIDE, Fit, pad_to_multiple
+from app.errors import InvalidParameter, MalformedRequest, imaging_errors_translated
+from imaging.decode import decode_image
+from imaging.headers import inspect_image
+from imaging.resize import MAX_SIDE, Fit, pad_to_multiple, resize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from app.api.parsing import Upload
     from app.runtime.registry import Model
     from imaging.headers import ImageFile
 
-# Images up to this size are decoded as they come: in a millisecond or two.
+# Images up to this many pixels are decoded in the order in which they come: it takes a
+# millisecond or two.
 LIGHT_PIXELS = 2**18
-# A JPEG file up to this size, in bytes and in pixels, is decoded on the event loop, if it is alone
-# in its request: that takes 0.1 ms of CPU, and handing it to another thread as much again.
+# A JPEG file up to this size, in bytes and in pixels, is decoded on the event loop if its request
+# has no other image: that takes 0.1 ms of CPU, and handing it to another thread as much again.
 _TINY_BYTES = 8 * 1024
 TINY_PIXELS = 2**14
 
@@ -33,18 +36,59 @@ _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
-    """How images become model input.
+class Limits:
+    """What one request may hold.
 
     Attributes:
-        max_pixels: of an image as stored.
-        size: `(width, height)` to resize to; None keeps the image's own.
+        body_bytes: most bytes of its body.
+        images: most images or code grids.
+        pixels: most pixels of each image.
+    """
+
+    body_bytes: int
+    images: int
+    pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """An image as it was sent, not yet inspected.
+
+    Attributes:
+        content: a file's bytes, base64 or a data: URI as text, or pixels uint8 `[h, w, 3]`.
+        name: the client's name for the image, such as a file name; it is shown, never opened.
+    """
+
+    content: bytes | str | NDArray[np.uint8]
+    name: str | None = None
+
+    @imaging_errors_translated
+    def inspect(self, max_pixels: int) -> ImageFile | NDArray[np.uint8]:
+        """Judge the image by its header: an image file of known size, or pixels as they were sent.
+
+        Raises:
+            MalformedRequest: the content is empty, or not base64.
+            TesseraError: what `inspect_image` refuses.
+        """
+        if isinstance(self.content, np.ndarray):
+            return self.content
+        data = self.content if isinstance(self.content, bytes) else _from_base64(self.content)
+        return inspect_image(data, max_pixels=max_pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessingOptions:
+    """How the images of a request become model input.
+
+    Attributes:
+        max_pixels: most pixels of an image as it is stored.
+        size: `(width, height)` in pixels to resize to; None keeps the image's own size.
         fit: how `size` is filled.
     """
 
     max_pixels: int
-    size: tuple[int, int] | None
-    fit: Fit
+    size: tuple[int, int] | None = None
+    fit: Fit = "cover"
 
 
 def parse_size(text: str, *, max_pixels: int) -> tuple[int, int]:
@@ -68,9 +112,9 @@ def parse_size(text: str, *, max_pixels: int) -> tuple[int, int]:
     return width, height
 
 
-def is_small_jpeg(upload: Upload) -> bool:
+def is_small_jpeg(image: ImageInput) -> bool:
     """Whether it is a JPEG of so few bytes that it may be decoded on the event loop."""
-    content = upload.content
+    content = image.content
     return (
         isinstance(content, bytes)
         and len(content) <= _TINY_BYTES
@@ -78,35 +122,70 @@ def is_small_jpeg(upload: Upload) -> bool:
     )
 
 
-def prepared(
-    model: Model, operation: str, upload: Upload, intake: Intake, light_pixels: int
-) -> Work | Heavy:
-    """An upload as work for the queue: decoded now, or, if it is heavy, when its turn comes.
-
-    Args:
-        model: whose stride the image is padded to.
-        operation: of the model.
-        upload: as it came.
-        intake: how it becomes model input.
-        light_pixels: an image of more, as stored or as wanted, is heavy.
+@imaging_errors_translated
+def decode(
+    inspected: ImageFile | NDArray[np.uint8], options: PreprocessingOptions
+) -> NDArray[np.uint8]:
+    """Decode what `ImageInput.inspect` returned: RGB uint8 `[h, w, 3]`, upright, resized.
 
     Raises:
-        TesseraError: whatever `Upload.open` and `pixels_of` raise.
+        ImageCorrupt: the image is truncated or broken.
     """
-    opened = upload.open(intake.max_pixels)
-    finish = partial(_decode, model, operation, opened, intake)
-    if isinstance(opened, np.ndarray):
-        cost = math.prod(opened.shape[:2])
+    size, fit = options.size, options.fit
+    if isinstance(inspected, np.ndarray):
+        return inspected if size is None else resize(inspected, size, fit)
+    return decode_image(inspected, size, fit).pixels
+
+
+def preprocess(
+    model: Model,
+    operation: str,
+    image: ImageInput,
+    options: PreprocessingOptions,
+    light_pixels: int,
+) -> Work | Heavy:
+    """An image as work for the queue: decoded now, or when its turn comes if it is heavy.
+
+    Args:
+        model: the model whose stride the image is padded to.
+        operation: what the model is to do with it.
+        image: the image as it was sent.
+        options: how it becomes model input.
+        light_pixels: an image of more pixels, as stored or as wanted, is heavy.
+
+    Raises:
+        TesseraError: what `ImageInput.inspect` and `decode` refuse.
+    """
+    inspected = image.inspect(options.max_pixels)
+    finish = partial(_decoded_work, model, operation, inspected, options)
+    if isinstance(inspected, np.ndarray):
+        cost = math.prod(inspected.shape[:2])
     else:
-        cost = opened.width * opened.height
-    weight = math.prod(intake.size) if intake.size else cost
+        cost = inspected.width * inspected.height
+    weight = math.prod(options.size) if options.size else cost
     return finish() if max(cost, weight) <= light_pixels else Heavy(weight, cost, finish)
 
 
-def _decode(
-    model: Model, operation: str, opened: ImageFile | NDArray[np.uint8], intake: Intake
+def _decoded_work(
+    model: Model,
+    operation: str,
+    inspected: ImageFile | NDArray[np.uint8],
+    options: PreprocessingOptions,
 ) -> Work:
-    pixels = pixels_of(opened, intake.size, intake.fit)
+    pixels = decode(inspected, options)
     padded = pad_to_multiple(pixels, model.manifest.stride)
     height, width, _ = padded.shape
     return Work((model, operation, padded.shape), padded, height * width, aside=pixels)
+
+
+def _from_base64(text: str) -> bytes:
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            raise MalformedRequest("a data: URI must hold base64")
+    elif text[:8].lower().startswith(("http:", "https:", "file:", "ftp:", "s3:")):
+        raise MalformedRequest("addresses are never fetched: send the image itself, as base64")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MalformedRequest("an image is not valid base64") from error

@@ -18,7 +18,7 @@ import numpy as np
 from app.batching.batcher import Work
 from app.codecs.grids import CodeGrid, grid_shape
 from app.errors import Internal, TesseraError
-from app.service.preprocessing import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, prepared
+from app.service.preprocessing import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, preprocess
 from imaging.resize import crop
 
 if TYPE_CHECKING:
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from app.api.parsing import Upload
     from app.batching.batcher import Batcher, Done
-    from app.observability.request_context import Exchange
+    from app.observability.request_context import RequestContext
     from app.runtime.registry import Model
-    from app.service.preprocessing import Intake
+    from app.service.preprocessing import ImageInput, PreprocessingOptions
 
 _T = TypeVar("_T")
 
@@ -85,30 +84,32 @@ class Runner:
     Args:
         batcher: the queue.
         model: for all items.
-        exchange: of the request, for its stage times.
+        context: of the request, for its stage times.
     """
 
-    def __init__(self, batcher: Batcher, model: Model, exchange: Exchange) -> None:
+    def __init__(self, batcher: Batcher, model: Model, context: RequestContext) -> None:
         self._batcher = batcher
         self._model = model
-        self._exchange = exchange
+        self._context = context
 
-    async def encode(self, uploads: Sequence[Upload], intake: Intake) -> list[Item[CodeGrid]]:
+    async def encode(
+        self, images: Sequence[ImageInput], options: PreprocessingOptions
+    ) -> list[Item[CodeGrid]]:
         """Images → codes.
 
         Raises:
             TesseraError: every item failed; the error of the first.
         """
 
-        async def one(upload: Upload) -> CodeGrid:
-            original, codes = await self._images("encode", upload, intake)
+        async def one(image: ImageInput) -> CodeGrid:
+            original, codes = await self._images("encode", image, options)
             height, width, _ = original.shape
-            return CodeGrid(codes, width, height, upload.name)
+            return CodeGrid(codes, width, height, image.name)
 
-        return await self._each(one, list(enumerate(uploads)))
+        return await self._each(one, list(enumerate(images)))
 
     async def reconstruct(
-        self, uploads: Sequence[Upload], intake: Intake
+        self, images: Sequence[ImageInput], options: PreprocessingOptions
     ) -> list[Item[Reconstruction]]:
         """Images → what encoding and decoding makes of them, in one run.
 
@@ -116,15 +117,15 @@ class Runner:
             TesseraError: every item failed; the error of the first.
         """
 
-        async def one(upload: Upload) -> Reconstruction:
-            original, decoded = await self._images("reconstruct", upload, intake)
+        async def one(image: ImageInput) -> Reconstruction:
+            original, decoded = await self._images("reconstruct", image, options)
             height, width, _ = original.shape
             return Reconstruction(original, crop(decoded, width, height))
 
-        return await self._each(one, list(enumerate(uploads)))
+        return await self._each(one, list(enumerate(images)))
 
     async def images(
-        self, operation: str, uploads: Sequence[Upload], intake: Intake
+        self, operation: str, images: Sequence[ImageInput], options: PreprocessingOptions
     ) -> list[Item[Any]]:
         """Images → whatever the operation of the model makes of their codes.
 
@@ -132,13 +133,13 @@ class Runner:
             TesseraError: every item failed; the error of the first.
         """
 
-        async def one(upload: Upload) -> Any:
-            return (await self._images(operation, upload, intake))[1]
+        async def one(image: ImageInput) -> Any:
+            return (await self._images(operation, image, options))[1]
 
-        return await self._each(one, list(enumerate(uploads)))
+        return await self._each(one, list(enumerate(images)))
 
     async def recognize_images(
-        self, graph: str, uploads: Sequence[Upload], intake: Intake
+        self, graph: str, images: Sequence[ImageInput], options: PreprocessingOptions
     ) -> list[Item[Recognition]]:
         """Images → what that recognizer's graph makes of their codes, in one run.
 
@@ -146,13 +147,13 @@ class Runner:
             TesseraError: every item failed; the error of the first.
         """
 
-        async def one(upload: Upload) -> Recognition:
-            original, found = await self._images(f"recognize-images:{graph}", upload, intake)
+        async def one(image: ImageInput) -> Recognition:
+            original, found = await self._images(f"recognize-images:{graph}", image, options)
             height, width, _ = original.shape
             logits, maps = found
             return Recognition(logits, maps, width, height)
 
-        return await self._each(one, list(enumerate(uploads)))
+        return await self._each(one, list(enumerate(images)))
 
     async def recognize_codes(
         self, graph: str, grids: Sequence[tuple[int, CodeGrid | TesseraError]]
@@ -205,23 +206,23 @@ class Runner:
             work = Work((self._model, "quantize", given.shape), given, pixels)
             done = await self._batcher.submit_prepared(work)
             self._note(done)
-            self._exchange.codes += math.prod(given.shape[1:])
+            self._context.codes += math.prod(given.shape[1:])
             codes: NDArray[Any] = done.result
             return codes
 
         return await self._each(one, list(enumerate(latents)))
 
     async def _images(
-        self, operation: str, upload: Upload, intake: Intake
+        self, operation: str, image: ImageInput, options: PreprocessingOptions
     ) -> tuple[NDArray[np.uint8], Any]:
         """The image as it went in, and what the operation made of it."""
-        tiny = self._exchange.images == 1 and is_small_jpeg(upload)
+        tiny = self._context.images == 1 and is_small_jpeg(image)
         most = TINY_PIXELS if tiny else LIGHT_PIXELS
-        prepare = partial(prepared, self._model, operation, upload, intake, most)
+        prepare = partial(preprocess, self._model, operation, image, options, most)
         done = await self._batcher.submit(prepare, at_once=tiny)
         self._note(done)
         height, width, _ = done.aside.shape
-        self._exchange.codes += math.prod(grid_shape(width, height, self._model.manifest.stride))
+        self._context.codes += math.prod(grid_shape(width, height, self._model.manifest.stride))
         return done.aside, done.result
 
     async def _codes(self, operation: str, grid: CodeGrid) -> Any:
@@ -229,7 +230,7 @@ class Runner:
         work = Work((self._model, operation, grid.codes.shape), grid.codes, pixels)
         done = await self._batcher.submit_prepared(work)
         self._note(done)
-        self._exchange.codes += grid.codes.size
+        self._context.codes += grid.codes.size
         return done.result
 
     async def _each(
@@ -248,7 +249,7 @@ class Runner:
                     failure = Internal("the model failed on this item")
                 return Item(index, name, failure)
 
-        self._exchange.images = len(inputs)
+        self._context.images = len(inputs)
         if len(inputs) == 1:
             # A task more per request would cost a tenth of a small one.
             items = [await attempt(*inputs[0])]
@@ -271,5 +272,5 @@ class Runner:
             ("queue", done.queue_s),
             ("decode", done.prepare_s),
         ):
-            self._exchange.staged(stage, end - seconds, end)
+            self._context.staged(stage, end - seconds, end)
             end -= seconds

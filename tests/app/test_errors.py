@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import imaging.errors
-from app.api.parsing import Upload
 from app.errors import (
     ImageCorrupt,
     ImageTooLarge,
@@ -19,6 +18,7 @@ from app.errors import (
     UnsupportedMediaType,
     imaging_errors_translated,
 )
+from app.service.preprocessing import ImageInput, PreprocessingOptions, decode
 
 
 def png(width: int, height: int) -> bytes:
@@ -69,13 +69,13 @@ def test_an_error_of_the_reader_becomes_ours(name):
 def test_the_limit_of_pixels_is_named():
     """Whoever runs the service learns which setting to change."""
     with pytest.raises(ImageTooLarge, match=r"the limit is 9 \(TESSERA_MAX_PIXELS\)$"):
-        Upload(png(5, 2)).open(9)
+        ImageInput(png(5, 2)).inspect(9)
 
 
 def test_a_failure_keeps_no_picture_alive():
     """No cause or traceback leads to it: failures are kept until their request is answered."""
     with pytest.raises(ImageCorrupt) as caught:
-        Upload(png(64, 64)).pixels(4096, None, "cover")
+        decode(ImageInput(png(64, 64)).inspect(4096), PreprocessingOptions(4096))
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
     frames = []

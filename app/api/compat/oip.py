@@ -209,7 +209,7 @@ async def model_infer(request: Request, name: str, version: str | None = None) -
 
 async def _run(call: Call, target: Target, inputs: Inputs) -> dict[str, NDArray[Any]]:
     runner, task = call.runner(target.model), target.task
-    intake = call.intake(None, "cover")
+    options = call.preprocessing(None, "cover")
     if task == "quantizer":
         latents = inputs.latents()
         with call.admit(len(latents)):
@@ -227,14 +227,16 @@ async def _run(call: Call, target: Target, inputs: Inputs) -> dict[str, NDArray[
     uploads = inputs.images()
     with call.admit(len(uploads)):
         if task == "encode":
-            made = whole(await runner.encode(uploads, intake))
+            made = whole(await runner.encode(uploads, options))
             sizes = np.array([(grid.width, grid.height) for grid in made], np.int32)
             return {"codes": _stacked([grid.codes for grid in made]), "size": sizes}
         if target.recognizer is not None:
             graph = target.recognizer.graph
-            return _recognized(target, whole(await runner.recognize_images(graph, uploads, intake)))
+            return _recognized(
+                target, whole(await runner.recognize_images(graph, uploads, options))
+            )
         operation = "latents" if task == "encoder" else "embed-images"
-        items = await runner.images(operation, uploads, intake)
+        items = await runner.images(operation, uploads, options)
         return {target.outputs[0].name: _stacked(whole(items))}
 
 

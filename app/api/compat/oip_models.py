@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.api.compat.oip_tensors import BYTES, Inference, datatype_of
-from app.api.parsing import Upload
 from app.codecs.grids import CodeGrid, check_count, check_size, out_of_range
 from app.errors import (
     CodesInvalid,
@@ -17,14 +16,15 @@ from app.errors import (
     MalformedRequest,
     TooManyImages,
 )
+from app.service.preprocessing import ImageInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from app.api.parsing import Limits
     from app.runtime.registry import Model, Models
+    from app.service.preprocessing import Limits
     from bundle import Recognizer
 
 GRAPHS = ("encoder", "quantizer", "decoder", "embedder")
@@ -154,7 +154,7 @@ class Inputs:
         """Whether this input is given."""
         return name in self._tensors
 
-    def images(self) -> list[Upload]:
+    def images(self) -> list[ImageInput]:
         """Of `image` or `pixels`.
 
         Raises:
@@ -165,7 +165,7 @@ class Inputs:
             if elements.datatype != BYTES or not isinstance(elements.values, list):
                 raise MalformedRequest("image must be BYTES: an encoded image in each element")
             self._check_images(len(elements.values))
-            return [Upload(element) for element in elements.values]
+            return [ImageInput(element) for element in elements.values]
         pixels = self._array("pixels", ("UINT8",), 4)
         n, height, width, channels = pixels.shape
         if channels != 3 or height < 1 or width < 1:
@@ -179,7 +179,7 @@ class Inputs:
         stride = self._target.model.manifest.stride
         if self._target.task == "encoder" and (height % stride or width % stride):
             raise ImageCorrupt(f"height and width must be multiples of {stride}; .encode pads them")
-        return [Upload(image) for image in pixels]
+        return [ImageInput(image) for image in pixels]
 
     def grids(self) -> list[CodeGrid]:
         """Of `codes`, and `size` where it is given.

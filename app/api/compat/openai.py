@@ -14,10 +14,11 @@ from fastapi import APIRouter, Request, Response
 from app.api.compat.errors import OPENAI_PATH, described
 from app.api.compat.schemas import Embeddings, EmbeddingsBody
 from app.api.openapi import reference
-from app.api.parsing import JSON, Upload, json_object, media_type
+from app.api.parsing import JSON, json_object, media_type
 from app.api.request import Call
 from app.api.responses import json_response, whole
 from app.errors import InvalidParameter, MalformedRequest, TooManyImages, UnsupportedMediaType
+from app.service.preprocessing import ImageInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,9 @@ async def embeddings(request: Request) -> Response:
         raise InvalidParameter(f"dimensions: vectors of {model.name} have {dimension} numbers")
     uploads = _uploads(asked.get("input"), request.app.state.service.limits.images)
     with call.admit(len(uploads)):
-        items = await call.runner(model).images("embed-images", uploads, call.intake(None, "cover"))
+        items = await call.runner(model).images(
+            "embed-images", uploads, call.preprocessing(None, "cover")
+        )
     codes = request.scope["tessera"].codes
     return await call.reply(_reply, model, items, encoding, codes, heavy=False)
 
@@ -71,7 +74,7 @@ def _string(asked: dict[str, Any], name: str) -> str | None:
     return value
 
 
-def _uploads(given: Any, most: int) -> list[Upload]:
+def _uploads(given: Any, most: int) -> list[ImageInput]:
     inputs = [given] if isinstance(given, str) else given
     if not (isinstance(inputs, list) and inputs and all(isinstance(text, str) for text in inputs)):
         raise MalformedRequest(
@@ -79,7 +82,7 @@ def _uploads(given: Any, most: int) -> list[Upload]:
         )
     if len(inputs) > most:
         raise TooManyImages(f"{len(inputs)} inputs; the limit is {most} (TESSERA_MAX_IMAGES)")
-    return [Upload(text) for text in inputs]
+    return [ImageInput(text) for text in inputs]
 
 
 def _reply(model: Model, items: Sequence[Item[Any]], encoding: str, codes: int) -> Response:

@@ -72,7 +72,7 @@ def tokenize(
     from app.cli.tokenize.encoder import Task
     from app.cli.tokenize.shards import locked
     from app.errors import TesseraError
-    from app.service.preprocessing import Intake, parse_size
+    from app.service.preprocessing import PreprocessingOptions, parse_size
 
     settings = local_settings(models_dir=models_dir, device=device, precision=precision)
     _check_choice("--fit", fit, ("cover", "contain", "stretch"))
@@ -82,8 +82,8 @@ def tokenize(
         wanted = None if size is None else parse_size(size, max_pixels=settings.max_pixels)
     except TesseraError as error:
         raise CommandFailed(f"--size: {error.detail}", MISUSED) from error
-    intake = Intake(settings.max_pixels, wanted, cast("FitName", fit))
-    task = Task(source, out, intake, model, shard_size, cast("Form", form), settings)
+    preprocessing = PreprocessingOptions(settings.max_pixels, wanted, cast("FitName", fit))
+    task = Task(source, out, preprocessing, model, shard_size, cast("Form", form), settings)
     if engine == "ray":
         from app.cli.tokenize.ray import tokenize_on_ray
 

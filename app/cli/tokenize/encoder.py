@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from app.batching.batcher import Batcher
 from app.cli.failures import UNAVAILABLE, CommandFailed
 from app.errors import Internal, NotReady, Overloaded, TesseraError
-from app.observability.request_context import Exchange
+from app.observability.request_context import RequestContext
 from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
 from app.runtime.registry import ModelsRefused, load_models
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from app.cli.tokenize.sources import Stored
     from app.codecs.grids import CodeGrid
     from app.runtime.registry import Model
-    from app.service.preprocessing import Intake
+    from app.service.preprocessing import PreprocessingOptions
     from app.settings import Settings
 
 # Images that are decoded, queued or running at once, in units of a full batch of ordinary ones:
@@ -51,7 +51,7 @@ class Task:
     Attributes:
         source: folder of images, folder of tar files, or a tar file.
         out: folder for the shards.
-        intake: how images become model input.
+        preprocessing: how images become model input.
         model: its name; None for the default one.
         shard_size: images of the source per shard.
         form: of the shards' files.
@@ -60,7 +60,7 @@ class Task:
 
     source: Path
     out: Path
-    intake: Intake
+    preprocessing: PreprocessingOptions
     model: str | None
     shard_size: int
     form: Form
@@ -109,7 +109,7 @@ def load_model(task: Task) -> Model:
 def job_of(task: Task, model: Model) -> dict[str, Any]:
     """What decides the codes, but for the source: plain values for JSON."""
     manifest = model.manifest
-    intake = task.intake
+    options = task.preprocessing
     return {
         "model": manifest.name,
         "model_version": manifest.version,
@@ -119,8 +119,8 @@ def job_of(task: Task, model: Model) -> dict[str, Any]:
         # Codes of another precision or device differ in near ties: they don't mix unnoticed.
         "precision": model.precision,
         "device": model.graphs.device.kind,
-        "size": None if intake.size is None else list(intake.size),
-        "fit": None if intake.size is None else intake.fit,
+        "size": None if options.size is None else list(options.size),
+        "fit": None if options.size is None else options.fit,
         "shard_size": task.shard_size,
         "format": task.form,
     }
@@ -148,12 +148,12 @@ async def encoded(
         beside=lambda key, payloads: model.run(key[1], payloads, alone=False),
         runners=device.threads if device.kind == "cpu" else 1,
     )
-    runner = Runner(batcher, model, Exchange(None))
+    runner = Runner(batcher, model, RequestContext(None))
 
     async def one(image: Stored) -> tuple[str | None, CodeGrid | TesseraError]:
         try:
             with batcher.admit(1):
-                (item,) = await runner.encode([image], task.intake)
+                (item,) = await runner.encode([image], task.preprocessing)
         except TesseraError as error:
             if error.status in _NOT_THE_IMAGES:
                 raise  # going on would call the image broken

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from app.api.parsing import Upload
 from app.cli.failures import CommandFailed
 from app.errors import ImageCorrupt
+from app.service.preprocessing import ImageInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from imaging.headers import ImageFile
-    from imaging.resize import Fit
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -35,7 +34,7 @@ _TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
 @dataclass(frozen=True, slots=True)
-class Stored(Upload):
+class Stored(ImageInput):
     """An image that is read when it is decoded, in the thread that decodes it.
 
     Attributes:
@@ -44,29 +43,18 @@ class Stored(Upload):
 
     read: Callable[[], bytes] = bytes
 
-    def open(self, max_pixels: int) -> ImageFile | NDArray[np.uint8]:
-        """As `Upload.open`.
+    def inspect(self, max_pixels: int) -> ImageFile | NDArray[np.uint8]:
+        """As `ImageInput.inspect`.
 
         Raises:
             ImageCorrupt: the file can't be read.
-            TesseraError: whatever `Upload.open` raises.
+            TesseraError: what `ImageInput.inspect` refuses.
         """
-        return self._read().open(max_pixels)
-
-    def pixels(self, max_pixels: int, size: tuple[int, int] | None, fit: Fit) -> NDArray[np.uint8]:
-        """As `Upload.pixels`.
-
-        Raises:
-            ImageCorrupt: the file can't be read.
-            TesseraError: whatever `Upload.pixels` raises.
-        """
-        return self._read().pixels(max_pixels, size, fit)
-
-    def _read(self) -> Upload:
         try:
-            return Upload(self.read(), self.name)
+            content = self.read()
         except OSError as error:
             raise ImageCorrupt(f"the file can't be read: {error.strerror}") from error
+        return ImageInput(content, self.name).inspect(max_pixels)
 
 
 class Source(Protocol):

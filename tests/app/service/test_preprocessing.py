@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from app.errors import InvalidParameter
-from app.service import preprocessing as intake
+from app.service import preprocessing
 from app.service.preprocessing import parse_size
 
 ANY = {"content-type": "application/octet-stream"}
@@ -24,11 +24,11 @@ def decoded_in(client, monkeypatch):
     """Names of the threads that decode; the service runs in this process."""
     names = []
 
-    def noted(opened, size, fit, decode=intake.pixels_of):
+    def noted(inspected, options, decode=preprocessing.decode):
         names.append(threading.current_thread().name)
-        return decode(opened, size, fit)
+        return decode(inspected, options)
 
-    monkeypatch.setattr(intake, "pixels_of", noted)
+    monkeypatch.setattr(preprocessing, "decode", noted)
     return names
 
 

@@ -1,4 +1,8 @@
-"""The API keys, from the environment or a file."""
+"""The API keys, from the environment or a file.
+
+Below the HTTP layers, because a reload replaces keys and models together or neither; what asks
+each request for its key is `app.server.middleware`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
-class Keys:
+class ApiKeys:
     """The keys as they were when this was made; none means that everyone may ask.
 
     Args:
