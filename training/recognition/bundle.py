@@ -20,7 +20,7 @@ from training.onnx_export.codec import Codes
 from training.onnx_export.graphs import Shape, export_graph, session_of
 from training.onnx_export.parity import check, prove_recognizer
 from training.onnx_export.replace_graph import amend_bundle
-from training.onnx_export.weight_storage import store_in_bytes
+from training.onnx_export.weight_only_int8 import store_in_bytes
 from training.recognition.augmented_views import Views
 from training.recognition.calibration import (
     Labels,

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.onnx_export.weight_storage import rounded
+from training.onnx_export.weight_only_int8 import rounded
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def finished(network: Recognizer, temperature: float) -> Recognizer:
     Batch normalisation is folded into the convolution before it, and the stem, which
     sees one code at a time, into the table. Logits and map are divided by the
     temperature. Weights are rounded to what the file stores
-    (`training.onnx_export.weight_storage`).
+    (`training.onnx_export.weight_only_int8`).
 
     Args:
         network: trained.
