@@ -1,32 +1,25 @@
-"""The manifest: what a bundle says of itself, as frozen dataclasses and as JSON.
+"""The manifest: what a bundle says of itself, as frozen dataclasses.
 
-`bundle/FORMAT.md` is the normative description; this module and `bundle.folder`
-are one implementation of it.
+`bundle/FORMAT.md` is the normative description; `bundle.manifest_json` reads and writes it,
+`bundle.folder` the files that it lists.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from bundle.errors import PathEscapes
 
-FORMAT = "tessera-bundle"
-FORMAT_VERSION = 1
-MAX_MANIFEST_BYTES = 1 << 20
 PRECISIONS = ("fp32", "fp16", "int8")
 REQUIRED_GRAPHS = ("encoder", "quantizer", "decoder", "embedder")
 CODEBOOK_FILE = "codebook.npy"
 # Of models and their versions.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
-_DTYPES = ("uint8", "int32", "int64", "float16", "float32")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -127,39 +120,6 @@ class Manifest:
     def bits(self) -> int:
         """Bits one code takes at a fixed length: ⌈log2 K⌉."""
         return (self.codebook_size - 1).bit_length()
-
-    def to_json(self) -> bytes:
-        """The manifest as it is written: UTF-8 JSON, keys in a fixed order, a line feed last."""
-        values = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "name": self.name,
-            "version": self.version,
-            "code_space": self.code_space,
-            "stride": self.stride,
-            "codebook": {"size": self.codebook_size, "width": self.codebook_width},
-            "embedding": {"size": self.embedding_size},
-            "graphs": {name: _graph_json(graph) for name, graph in self.graphs.items()},
-            "recognizers": {
-                name: {
-                    "graph": recognizer.graph,
-                    "classes": list(recognizer.classes),
-                    "licence": recognizer.licence,
-                    "metrics": dict(recognizer.metrics),
-                }
-                for name, recognizer in self.recognizers.items()
-            },
-            "files": {
-                name: {"bytes": file.bytes, "sha256": file.sha256}
-                for name, file in sorted(self.files.items())
-            },
-            "data": [dict(entry) for entry in self.data],
-            "training": dict(self.training),
-            "metrics": dict(self.metrics),
-            "parity": dict(self.parity),
-        }
-        text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
-        return (text + "\n").encode()
 
 
 def check_file_name(name: str) -> None:

@@ -1,13 +1,70 @@
-"""TODO."""
+"""The manifest as JSON: written in one fixed form, read with every field checked.
+
+`bundle/FORMAT.md` is the normative description.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from bundle.errors import ManifestMalformed, ManifestTooLarge, VersionUnsupported
+from bundle.manifest import (
+    CODEBOOK_FILE,
+    NAME,
+    PRECISIONS,
+    REQUIRED_GRAPHS,
+    File,
+    Graph,
+    Manifest,
+    Recognizer,
+    Tensor,
+    check_file_name,
+)
+
+FORMAT = "tessera-bundle"
+FORMAT_VERSION = 1
+MAX_MANIFEST_BYTES = 1 << 20
+
+_DTYPES = ("uint8", "int32", "int64", "float16", "float32")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_T = TypeVar("_T")
+
+
+def format_manifest(manifest: Manifest) -> bytes:
+    """The manifest as it is written: UTF-8 JSON, keys in a fixed order, a line feed last."""
+    values = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": manifest.name,
+        "version": manifest.version,
+        "code_space": manifest.code_space,
+        "stride": manifest.stride,
+        "codebook": {"size": manifest.codebook_size, "width": manifest.codebook_width},
+        "embedding": {"size": manifest.embedding_size},
+        "graphs": {name: _graph_json(graph) for name, graph in manifest.graphs.items()},
+        "recognizers": {
+            name: {
+                "graph": recognizer.graph,
+                "classes": list(recognizer.classes),
+                "licence": recognizer.licence,
+                "metrics": dict(recognizer.metrics),
+            }
+            for name, recognizer in manifest.recognizers.items()
+        },
+        "files": {
+            name: {"bytes": file.bytes, "sha256": file.sha256}
+            for name, file in sorted(manifest.files.items())
+        },
+        "data": [dict(entry) for entry in manifest.data],
+        "training": dict(manifest.training),
+        "metrics": dict(manifest.metrics),
+        "parity": dict(manifest.parity),
+    }
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
 
 
 def parse_manifest(text: bytes) -> Manifest:

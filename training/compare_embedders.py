@@ -26,6 +26,8 @@ from training.embedding.retrieval_benchmark import (
     read_photographs,
 )
 from training.evaluation.linear_probe import read_labelled
+from training.experiments.embedder_candidates import candidates
+from training.experiments.embedder_comparison import embedder_of_bundle, prepare, table
 from training.onnx_export.codec import tokenizer_of
 from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
 

@@ -31,8 +31,9 @@ from training.data.dataset import (
 )
 from training.embedding.embedder import FIT_SIDE, fit_embedder
 from training.onnx_export.codec import tokenizer_of
+from training.onnx_export.exporter import make_graphs
 from training.onnx_export.graphs import (
-    graph_shapes,
+    graph_signatures,
 )
 from training.onnx_export.model_card import model_card
 from training.onnx_export.parity import ParityError
@@ -84,7 +85,7 @@ def export(
         embedding_size = embedder(torch.zeros(1, 1, 1, dtype=torch.int64)).shape[1]
     made = make_graphs(model, embedder, embedding_size, images)
     codebook = model.quantizer.normalized_codebook().detach().numpy().astype("<f4")
-    shapes = graph_shapes(model, embedding_size)
+    shapes = graph_signatures(model, embedding_size)
     files = {
         graph_file(name, precision): graph
         for name, precisions in made.graphs.items()

@@ -1,6 +1,6 @@
 """`python -m training.learn_embedder BUNDLE --data DIR`: a better embedder for a bundle.
 
-Learnt without labels from edited copies of photographs, through the bundle's own
+LearntEmbedder without labels from edited copies of photographs, through the bundle's own
 encoder; the tokenizer stays as it is. A tenth of the photographs is held out, and how
 often their edited copies are found among all is what the run ends with.
 """
@@ -17,6 +17,7 @@ from rich.console import Console
 from bundle import BundleError, open_bundle
 from training.embedding.contrastive import Recipe
 from training.embedding.embedder import apply_to_grids
+from training.embedding.learnt_embedder import LearntEmbedder, learn, next_version, write
 from training.evaluation.linear_probe import Labelled, probe, read_labelled
 from training.onnx_export.codec import BundleCodec, Codec, encode_images
 from training.onnx_export.parity import ParityError
@@ -24,7 +25,7 @@ from training.onnx_export.provenance import stated_version
 from training.tokenizer.config import require_at_least
 
 
-def recognition(learnt: Learnt, codec: Codec, labelled: Labelled) -> dict[str, float]:
+def recognition(learnt: LearntEmbedder, codec: Codec, labelled: Labelled) -> dict[str, float]:
     """The recognition probe of a learnt embedder, as `training.evaluate` measures it."""
     train, test = (
         apply_to_grids(learnt.embed, encode_images(codec, images)).numpy()
@@ -94,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (BundleError, ParityError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, ParityError) else 2
-    shown = "  ".join(f"{edit} {share:.3f}" for edit, share in learnt.copies.items())
+    shown = "  ".join(f"{edit} {share:.3f}" for edit, share in learnt.recall.items())
     print(f"copies of held-out photographs found among {learnt.searched}: {shown}")
     if figures:
         print("  ".join(f"{name} {value}" for name, value in figures.items()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -32,7 +33,15 @@ from training.recognition.bundle import (
 )
 from training.recognition.metrics import classify
 from training.recognition.network import Layout
-from training.recognition.report import Peer, Report
+from training.recognition.report import (
+    Baseline,
+    Report,
+    examples,
+    facts,
+    figures_for_manifest,
+    to_markdown,
+)
+from training.recognition.report_html import to_html
 from training.recognition.trainer import Recipe
 from training.tokenizer.config import require_at_least
 from training.tokenizer.distributed import choose_place
@@ -100,13 +109,13 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
     grids = encode_images(codec, labelled.test)
     logits, maps = run_graph(learnt.graph, grids)
     figures = classify(logits, labelled.test_labels, labelled.classes, learnt.temperature)
-    peers: list[Peer] = []
+    baselines: list[Baseline] = []
     if options.compare:
         fit, held_out = split_by_class(labelled.train_labels, options.held_out, recipe.seed)
         setting = Setting(fit, held_out, layout, recipe, recipe.seed, device)
         console.print("the same network on pixels and on reconstructions, and features")
-        peers = compare(labelled, codec, views, setting)
-    own = Peer(
+        baselines = compare(labelled, codec, views, setting)
+    own = Baseline(
         f"codes, {name}", figures.top1, float(np.mean([g.size for g in grids])) * codec.bits / 8
     )
     report = Report(
@@ -115,10 +124,10 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
         figures,
         facts(learnt, views, options.licence),
         examples(list(labelled.test), labelled, logits, maps),
-        [own, *peers] if peers else [],
+        [own, *baselines] if baselines else [],
     )
     folder: Path = options.report or Path("runs") / "recognition" / name
-    metrics = figures_for_manifest(figures, learnt, peers)
+    metrics = figures_for_manifest(figures, learnt, baselines)
     prepare_target(bundle, out)
     write(
         out, name, learnt, grids[:: max(1, len(grids) // _PARITY_IMAGES)],
@@ -143,7 +152,7 @@ def _views(
 ) -> Views:
     int8 = "int8" in bundle.precisions("encoder")
     edited = BundleCodec(bundle, "int8") if int8 else codec
-    with bar(console, "encoding views", options.views) as tell:
+    with bar(console, "encoding views", options.views) as on_progress:
         return encode_views(
             codec,
             edited,
@@ -151,7 +160,7 @@ def _views(
             options.views,
             seed=options.seed,
             cache=options.cache,
-            tell=tell,
+            on_progress=on_progress,
         )
 
 
@@ -235,7 +244,7 @@ def _write_report(folder: Path, report: Report, metrics: dict[str, float | int |
         "metrics": metrics,
         "figures": report.figures.to_dict(),
         "facts": dict(report.facts),
-        "peers": [dataclasses.asdict(peer) for peer in report.peers],
+        "baselines": [dataclasses.asdict(baseline) for baseline in report.baselines],
     }
     (folder / "metrics.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     (folder / "metrics.md").write_text(to_markdown(report))

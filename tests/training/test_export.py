@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bundle import open_bundle
-from training.data.dataset import find_images, read_image, reduced
+from training.data.dataset import find_images, reduced
 from training.export import export, main, sample
 from training.onnx_export.graphs import run, session_of
 from training.onnx_export.parity import BUDGETS, ParityError, Proof, check, odd_sizes
@@ -18,12 +18,6 @@ from training.tokenizer.checkpoint import CheckpointError, load_checkpoint, save
 from training.tokenizer.distributed import Place
 from training.tokenizer.model import Tokenizer, code_space_of
 from training.train import train
-
-
-@pytest.fixture(scope="module")
-def images(photos):
-    """The committed photographs, uint8 `[h, w, 3]`."""
-    return [read_image(path) for path in find_images([photos]).paths]
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +146,10 @@ def test_proof_catches_a_wrong_graph(network, images, exported):
     """A decoder of other weights fails the proof by its PSNR, an encoder also by its codes."""
     proof = Proof(network, torch.nn.Identity(), odd_sizes(images))
     torch.manual_seed(1)
-    from training.onnx_export.graphs import EncoderGraph, export_graph, graph_shapes
+    from training.onnx_export.graphs import EncoderGraph, export_graph, graph_signatures
 
     wrong = Tokenizer(network.config).eval()
-    shapes = graph_shapes(wrong, exported.manifest.embedding_size)
+    shapes = graph_signatures(wrong, exported.manifest.embedding_size)
     graph = session_of(export_graph(EncoderGraph(wrong), shapes["encoder"], 8))
     measured = proof.encoder(graph)
     with pytest.raises(ParityError, match="encoder fp32"):

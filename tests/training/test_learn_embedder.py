@@ -42,12 +42,21 @@ def test_what_is_missing_or_impossible_is_one_line(
 
 
 @pytest.fixture(scope="module")
-def renewed(folder, tiny_bundle, tmp_path_factory):
+def renewed(repeated_photos, tiny_bundle, tmp_path_factory):
     """The tiny bundle with an embedder learnt in a few steps, and the files it had before."""
     path = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("models") / "tiny")
     before = {file.name: file.read_bytes() for file in path.iterdir()}
     cache = tmp_path_factory.mktemp("cache")
-    arguments = ["--data", str(folder), "--steps", "2", "--copies", "2", "--cache", str(cache)]
+    arguments = [
+        "--data",
+        str(repeated_photos),
+        "--steps",
+        "2",
+        "--copies",
+        "2",
+        "--cache",
+        str(cache),
+    ]
     assert main([str(path), *arguments]) == 0
     return path, before
 
@@ -79,6 +88,6 @@ def test_the_manifest_tells_how_it_was_learnt(renewed):
 def test_the_graph_takes_every_grid_size(renewed):
     """All axes are dynamic, and vectors have unit length."""
     session = session_of(open_bundle(renewed[0]).read_graph("embedder", "fp32"), threads=1)
-    for count, (rows, columns) in enumerate(SIZES, 1):
+    for count, (rows, columns) in enumerate([(1, 1), (1, 2), (3, 1), (5, 7), (16, 11)], 1):
         made = run(session, np.ones((count, rows, columns), np.int64))
         np.testing.assert_allclose(np.linalg.norm(made, axis=1), np.ones(count), atol=1e-5)

@@ -84,17 +84,17 @@ def test_pixels_and_reconstructions_are_compared(tiny_bundle, folder, tmp_path):
     out = tmp_path / "out"
     assert command(tiny_bundle, folder, tmp_path, "--out", str(out), "--name", "k", "--compare",
                    "--epochs", "1") == 0  # fmt: skip
-    peers = json.loads((tmp_path / "report" / "metrics.json").read_text())["peers"]
-    names = [peer["name"] for peer in peers]
+    baselines = json.loads((tmp_path / "report" / "metrics.json").read_text())["baselines"]
+    names = [baseline["name"] for baseline in baselines]
     assert names[:3] == [
         "codes, k",
         "pixels, the same network",
         "reconstructions, the same network",
     ]
     assert "embedding, linear" in names
-    sizes = [peer["bytes"] for peer in peers if peer["name"].startswith("JPEG")]
+    sizes = [baseline["bytes"] for baseline in baselines if baseline["name"].startswith("JPEG")]
     assert sizes == sorted(sizes)
-    assert all(0 <= peer["top1"] <= 1 for peer in peers)
+    assert all(0 <= baseline["top1"] <= 1 for baseline in baselines)
 
 
 @pytest.mark.parametrize(

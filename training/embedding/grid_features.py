@@ -1,7 +1,7 @@
-"""Descriptions of a grid of codes: a row of numbers that an embedder projects to its vector.
+"""Grid features: a row of numbers for a grid of codes, which an embedder projects to its vector.
 
-Most of them look each code up in a table, such as the codebook or one of
-`training.embedding.cooccurrence`. None needs labels. docs/log.md compares them.
+Each code is looked up in a table, such as the codebook or one of
+`training.embedding.cooccurrence`. None needs labels. docs/log.md compares what was tried.
 
 Grids are int64 `[n, rows, columns]`, of any size from 1×1 on; every axis stays
 dynamic in ONNX.

@@ -1,4 +1,4 @@
-"""TODO."""
+"""A learnt embedder: from a bundle and photographs to a graph that takes its embedder's place."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from rich.console import Console
 from torch import Tensor
 
 from bundle import Bundle, Manifest
-from bundle import Tensor as Port
+from bundle import Tensor as TensorSpec
 from training.data.dataset import DataError
-from training.embedding.contrastive import GridFeatures, PooledFeatures, Recipe, learn_features
-from training.embedding.cooccurrence import context_vectors
+from training.embedding.contrastive import FeatureNetwork, PooledFeatures, Recipe, learn_features
+from training.embedding.cooccurrence import cooccurrence_vectors
 from training.embedding.embedder import Embedder, Whitening, fit_projection
 from training.embedding.retrieval_benchmark import (
+    encode_random_copies,
     held_out,
-    prepare_search,
-    random_copies,
+    prepare_benchmark,
     read_photographs,
 )
 from training.onnx_export.codec import BundleCodec, Codes
-from training.onnx_export.graphs import Shape, export_graph, run, session_of
+from training.onnx_export.graphs import GraphSignature, export_graph, run, session_of
 from training.onnx_export.parity import check, prove_embedder
-from training.onnx_export.replace_graph import amend_bundle
-from training.onnx_export.weight_only_int8 import rounded, store_in_bytes
+from training.onnx_export.replace_graph import replace_graph
+from training.onnx_export.weight_only_int8 import rounded, store_as_int8
 from training.tokenizer.progress import bar
 
 # Numbers of a code's vector in the network's table.
@@ -47,24 +47,24 @@ _PARITY_IMAGES = 24
 
 
 @dataclass(frozen=True)
-class Learnt:
+class LearntEmbedder:
     """An embedder ready to be written, and what is known of it.
 
     Attributes:
         embedder: as exported, its weights rounded to what the file holds.
-        shape: of its graph.
+        signature: of its graph.
         graph: the ONNX file.
         facts: how it was learnt, for the manifest.
-        copies: for each edit, the share of held-out photographs found by their edited copy.
-        searched: photographs that they were found among.
+        recall: for each edit, the share of held-out photographs found by their edited copy.
+        searched: photographs that were searched.
         grids: codes of photographs, to prove the graph with.
     """
 
     embedder: Embedder
-    shape: Shape
+    signature: GraphSignature
     graph: bytes
     facts: dict[str, Any]
-    copies: dict[str, float]
+    recall: dict[str, float]
     searched: int
     grids: list[Codes]
 
@@ -86,7 +86,7 @@ def learn(
     copies: int = 16,
     cache: Path | None = None,
     console: Console | None = None,
-) -> Learnt:
+) -> LearntEmbedder:
     """Encodes, trains, fits the projection, exports and measures; writes nothing but the cache.
 
     Args:
@@ -107,27 +107,27 @@ def learn(
     paths, images = read_photographs(folders, _SHORT_SIDE * stride)
     wanted = held_out(paths)
     console.print(f"{len(images)} photographs, {len(wanted)} of them held out")
-    search = prepare_search(BundleCodec(bundle), images, wanted)
+    benchmark = prepare_benchmark(BundleCodec(bundle), images, wanted)
     fast = "int8" if "int8" in bundle.precisions("encoder") else "fp32"
     others = [image for i, image in enumerate(images) if i not in set(wanted.tolist())]
     with bar(console, "edited copies", len(others)) as progress:
-        views = random_copies(
+        views = encode_random_copies(
             BundleCodec(bundle, fast), others, copies,
-            seed=recipe.seed, cache=cache, tell=progress,
+            seed=recipe.seed, cache=cache, on_progress=progress,
         )  # fmt: skip
     started, losses = time.monotonic(), deque[float](maxlen=100)
     with bar(console, "learning", recipe.steps) as progress:
 
-        def tell(step: int, loss: float, found: float) -> None:
+        def on_step(step: int, loss: float, found: float) -> None:
             losses.append(loss)
             progress(step)
             if step % 100 == 0:
                 mean = sum(losses) / len(losses)
                 console.print(f"step {step}  loss {mean:.3f}  found {found:.3f}", highlight=False)
 
-        table = context_vectors(search.others, bundle.manifest.codebook_size, _TABLE)
-        features = learn_features(table * table.shape[1] ** 0.5, views, recipe, tell)
-    embedder = finished(features, search.others)
+        table = cooccurrence_vectors(benchmark.others, bundle.manifest.codebook_size, _TABLE)
+        features = learn_features(table * table.shape[1] ** 0.5, views, recipe, on_step)
+    embedder = prepare_for_export(features, benchmark.others)
     facts = {
         "recipe": dataclasses.asdict(recipe),
         "photographs": len(others),
@@ -136,32 +136,32 @@ def learn(
         "seconds": round(time.monotonic() - started, 1),
         "torch": torch.__version__,
     }
-    shape = embedder_shape(stride, embedder.size)
-    graph = store_in_bytes(export_graph(embedder, shape, stride))
+    signature = embedder_signature(stride, embedder.size)
+    graph = store_as_int8(export_graph(embedder, signature, stride))
     every = max(1, len(images) // _PARITY_IMAGES)
-    grids = list(search.photographs[::every][:_PARITY_IMAGES])
-    learnt = Learnt(embedder, shape, graph, facts, {}, len(images), grids)
-    return dataclasses.replace(learnt, copies=search.found(learnt.embed))
+    grids = list(benchmark.photographs[::every][:_PARITY_IMAGES])
+    learnt = LearntEmbedder(embedder, signature, graph, facts, {}, len(images), grids)
+    return dataclasses.replace(learnt, recall=benchmark.recall(learnt.embed))
 
 
-def finished(features: GridFeatures, grids: list[Codes]) -> Embedder:
+def prepare_for_export(features: FeatureNetwork, grids: list[Codes]) -> Embedder:
     """Weights rounded to what the file holds, and the projection fitted to what comes of that."""
     with torch.no_grad():
         for weight in features.parameters():
             weight.copy_(rounded(weight))
     embedder = fit_projection(PooledFeatures(features), grids, Whitening())
-    return Embedder(embedder.description, rounded(embedder.weight), embedder.bias).eval()
+    return Embedder(embedder.features, rounded(embedder.weight), embedder.bias).eval()
 
 
-def embedder_shape(stride: int, size: int) -> Shape:
+def embedder_signature(stride: int, size: int) -> GraphSignature:
     """Input and output of an embedder's graph (`bundle/FORMAT.md`)."""
-    return Shape(
-        Port("codes", "int64", ("n", f"h/{stride}", f"w/{stride}")),
-        Port("embedding", "float32", ("n", size)),
+    return GraphSignature(
+        TensorSpec("codes", "int64", ("n", f"h/{stride}", f"w/{stride}")),
+        TensorSpec("embedding", "float32", ("n", size)),
     )
 
 
-def write(path: Path, learnt: Learnt, version: str, figures: Mapping[str, float]) -> Bundle:
+def write(path: Path, learnt: LearntEmbedder, version: str, figures: Mapping[str, float]) -> Bundle:
     """Proves the graph and puts it in the place of a bundle's embedder; codes stay as they are.
 
     Figures of the embedder before, in the manifest's metrics, are dropped.
@@ -183,7 +183,7 @@ def write(path: Path, learnt: Learnt, version: str, figures: Mapping[str, float]
     proof = dataclasses.replace(proof, images=len(learnt.grids))  # each whole, and cut
     check({"embedder": {"fp32": proof}})
     measured: dict[str, float] = {"photographs_searched": learnt.searched}
-    measured |= {f"found: {edit}": round(share, 4) for edit, share in learnt.copies.items()}
+    measured |= {f"found: {edit}": round(share, 4) for edit, share in learnt.recall.items()}
 
     def renew(manifest: Manifest) -> Manifest:
         metrics = {
@@ -200,8 +200,8 @@ def write(path: Path, learnt: Learnt, version: str, figures: Mapping[str, float]
             metrics={**metrics, "embedder": {**figures, **measured}},
         )
 
-    return amend_bundle(
-        path, "embedder", learnt.shape.manifest({}), {"fp32": learnt.graph},
+    return replace_graph(
+        path, "embedder", learnt.signature.manifest({}), {"fp32": learnt.graph},
         {"fp32": proof.to_dict()}, renew,
     )  # fmt: skip
 

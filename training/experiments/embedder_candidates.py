@@ -1,13 +1,22 @@
-"""TODO."""
+"""Candidate embedders: grid features that the exported embedder was chosen among.
+
+None needs labels; each is followed by a projection fitted to photographs. Grids are int64
+`[n, rows, columns]`, of any size from 1×1 on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.embedding.cooccurrence import cooccurrence_vectors, visual_words
+from training.embedding.embedder import Embedder, Whitening, embedder_of_grids, fit_projection
+from training.embedding.grid_features import PooledVectors, pool
+from training.experiments.embedder_comparison import Material
 from training.onnx_export.codec import Codes
 from training.tokenizer.model import Tokenizer
 
@@ -89,7 +98,7 @@ class DecoderFeatures(nn.Module):
 
 
 class PatchWords(nn.Module):
-    """Likeness of each 3×3 neighbourhood to words learnt by k-means, over a pyramid.
+    """Similarity of each 3×3 neighbourhood to words learnt by k-means, over a pyramid.
 
     Coates & Ng 2011, "The importance of encoding versus training with sparse coding
     and vector quantization", on grids of code vectors instead of pixels.
@@ -99,7 +108,7 @@ class PatchWords(nn.Module):
         whitening: float32 `[m, 3, 3, 9·m]` of patches, and …
         offset: … float32 `[9·m]`, added after it.
         words: float32 `[w, 9·m]` of unit length.
-        threshold: likeness below it counts as none.
+        threshold: similarity below it counts as zero.
         means: pyramid levels, in parts along one side.
     """
 
@@ -128,21 +137,21 @@ class PatchWords(nn.Module):
         """int64 `[n, rows, columns]` → float32 `[n, w·Σ means²]`."""
         vectors = F.embedding(codes, self.table).permute(0, 3, 1, 2)
         patches = F.conv2d(vectors, self.kernel, self.offset, padding=1)
-        likeness = F.conv2d(F.normalize(patches, dim=1), self.words)
-        likeness = F.relu(likeness - self.threshold)
-        return torch.cat([pool(likeness, cells).flatten(1) for cells in self.means], dim=1)
+        similarity = F.conv2d(F.normalize(patches, dim=1), self.words)
+        similarity = F.relu(similarity - self.threshold)
+        return torch.cat([pool(similarity, cells).flatten(1) for cells in self.means], dim=1)
 
 
 class Concatenated(nn.Module):
-    """Several descriptions of one grid, one after the other."""
+    """Several features of one grid, one after the other."""
 
-    def __init__(self, *descriptions: nn.Module) -> None:
+    def __init__(self, *parts: nn.Module) -> None:
         super().__init__()
-        self.descriptions = nn.ModuleList(descriptions)
+        self.parts = nn.ModuleList(parts)
 
     def forward(self, codes: Tensor) -> Tensor:
         """int64 `[n, rows, columns]` → float32 `[n, Σ lengths]`."""
-        return torch.cat([description(codes) for description in self.descriptions], dim=1)
+        return torch.cat([part(codes) for part in self.parts], dim=1)
 
 
 def patch_words(table: Tensor, grids: Sequence[Codes], count: int, seed: int = 0) -> PatchWords:
@@ -176,11 +185,11 @@ def patch_words(table: Tensor, grids: Sequence[Codes], count: int, seed: int = 0
 
 def candidates(material: Material) -> dict[str, Callable[[], Embedder]]:
     """Every candidate's name, and how it is fitted."""
-    model, grids = material.model, material.search.others
+    model, grids = material.model, material.benchmark.others
     codebook = model.quantizer.normalized_codebook().detach()
     size = len(codebook)
-    contexts = context_vectors(grids, size, width=64)
-    words = context_words(contexts, 128)
+    vectors = cooccurrence_vectors(grids, size, width=64)
+    words = visual_words(vectors, 128)
     partly, plain, fully = Whitening(256), Whitening(256, 0.0), Whitening(256, 1.0)
 
     def rarity() -> torch.Tensor:
@@ -205,14 +214,14 @@ def candidates(material: Material) -> dict[str, Callable[[], Embedder]]:
         "neighbour covariances": fitted(lambda: NeighbourCovariances(codebook)),
         "decoder, first 2 blocks, 1 + 2×2": fitted(lambda: DecoderFeatures(model, 4)),
         "words of 3×3 codes, 1 + 2×2": fitted(lambda: patch_words(codebook, grids, 512)),
-        "context vectors, 1 + 2×2 + 4×4": fitted(lambda: PooledVectors(contexts)),
-        "context vectors, mirrored": fitted(lambda: PooledVectors(contexts, mirrored=True)),
-        "context words, 1 + 2×2 + 4×4": fitted(lambda: PooledVectors(words, root=True)),
-        "context words, mirrored (of export)": lambda: embedder_of_grids(model, grids),
-        "context words, mirrored; PCA": fitted(mirrored_words, plain),
-        "context words, mirrored; whitened": fitted(mirrored_words, fully),
-        "context words, mirrored; 512 wide": fitted(mirrored_words, Whitening(512)),
-        "context words and code vectors, mirrored": fitted(
+        "co-occurrence vectors, 1 + 2×2 + 4×4": fitted(lambda: PooledVectors(vectors)),
+        "co-occurrence vectors, mirrored": fitted(lambda: PooledVectors(vectors, mirrored=True)),
+        "visual words, 1 + 2×2 + 4×4": fitted(lambda: PooledVectors(words, root=True)),
+        "visual words, mirrored (of export)": lambda: embedder_of_grids(model, grids),
+        "visual words, mirrored; PCA": fitted(mirrored_words, plain),
+        "visual words, mirrored; whitened": fitted(mirrored_words, fully),
+        "visual words, mirrored; 512 wide": fitted(mirrored_words, Whitening(512)),
+        "visual words and code vectors, mirrored": fitted(
             lambda: Concatenated(
                 mirrored_words(), PooledVectors(codebook, (4,), (4,), mirrored=True)
             )

@@ -1,4 +1,7 @@
-"""TODO."""
+"""Candidate embedders held against each other: recognition, and finding edited copies.
+
+`python -m training.compare_embedders` is the command; docs/log.md has what it found.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ from training.embedding.embedder import (
     apply_to_grids,
 )
 from training.embedding.retrieval_benchmark import (
-    Search,
-    prepare_search,
+    RetrievalBenchmark,
+    prepare_benchmark,
 )
 from training.evaluation.linear_probe import Labelled, ProbeResult, probe
 from training.onnx_export.codec import CheckpointCodec, Codes, encode_images
@@ -34,13 +37,13 @@ class Material:
 
     Attributes:
         model: the tokenizer.
-        search: photographs, and edited copies of those that nothing is fitted to.
+        benchmark: photographs, and edited copies of those that nothing is fitted to.
         labelled: images with classes.
         train, test: codes of them.
     """
 
     model: Tokenizer
-    search: Search
+    benchmark: RetrievalBenchmark
     labelled: Labelled
     train: list[Codes]
     test: list[Codes]
@@ -52,12 +55,12 @@ class Comparison:
 
     Attributes:
         probe: recognition accuracies.
-        copies: for each edit, how often the nearest photograph is the one that was edited.
-        seconds: to fit it, encoding aside.
+        recall: for each edit, how often the nearest photograph is the one that was edited.
+        seconds: to fit it, without encoding the photographs.
     """
 
     probe: ProbeResult
-    copies: dict[str, float]
+    recall: dict[str, float]
     seconds: float
 
 
@@ -78,7 +81,7 @@ def prepare(
     codec = CheckpointCodec(model)
     return Material(
         model,
-        prepare_search(codec, photographs, originals),
+        prepare_benchmark(codec, photographs, originals),
         labelled,
         encode_images(codec, labelled.train),
         encode_images(codec, labelled.test),
@@ -99,7 +102,7 @@ def compare(
         apply_to_grids(embedder, material.test).numpy(),
         material.labelled.test_labels,
     )
-    return Comparison(result, material.search.found(embedder), seconds)
+    return Comparison(result, material.benchmark.recall(embedder), seconds)
 
 
 def embedder_of_bundle(path: Path, model: Tokenizer) -> Callable[[Tensor], Tensor]:
@@ -126,7 +129,7 @@ def table_row(row: Comparison) -> str:
     """A candidate's line of the Markdown table."""
     p = row.probe
     cells = [p.representation, str(p.size), f"{p.linear:.3f}", f"{p.nearest:.3f}"]
-    cells += [f"{share:.3f}" for share in row.copies.values()]
+    cells += [f"{share:.3f}" for share in row.recall.values()]
     return f"| {' | '.join([*cells, f'{row.seconds:.0f}'])} |"
 
 

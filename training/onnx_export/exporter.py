@@ -1,4 +1,7 @@
-"""TODO."""
+"""A tokenizer's graphs in every precision: exported, quantized, proven.
+
+`python -m training.export` writes them as a bundle.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from training.onnx_export.graphs import (
     EncoderGraph,
     QuantizerGraph,
     export_graph,
-    graph_shapes,
+    graph_signatures,
     session_of,
 )
 from training.onnx_export.parity import Parity, Proof, check, odd_sizes
@@ -66,7 +69,7 @@ def make_graphs(
         DataError: no image is large enough to calibrate on.
     """
     stride = model.config.network.stride
-    shapes = graph_shapes(model, embedding_size)
+    shapes = graph_signatures(model, embedding_size)
 
     def export(name: str, module: nn.Module) -> bytes:
         return export_graph(module, shapes[name], stride)

@@ -1,7 +1,8 @@
-"""A recognizer's figures for people: Markdown, and one HTML page with pictures and their maps."""
+"""What is reported of a recognizer, and its figures as Markdown; `report_html` makes the page."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.dataset import Pixels
+from training.evaluation.linear_probe import Labelled
+from training.recognition.augmented_views import Views
+from training.recognition.bundle import TrainedRecognizer
+from training.recognition.calibration import Logits, probabilities
 from training.recognition.metrics import Classification
 
 
@@ -31,8 +36,8 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Peer:
-    """Another way to recognize the same test images.
+class Baseline:
+    """Another way to recognize the same test images, for comparison.
 
     Attributes:
         name: what it sees, and by what.
@@ -47,7 +52,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Report:
-    """What there is to tell.
+    """Everything that the report shows.
 
     Attributes:
         model: name of the tokenizer.
@@ -55,7 +60,7 @@ class Report:
         figures: on the test images.
         facts: of the training, by what they are.
         examples: test images.
-        peers: others on the same images, the recognizer itself first.
+        baselines: on the same images, the recognizer itself first; empty without a comparison.
     """
 
     model: str
@@ -63,7 +68,7 @@ class Report:
     figures: Classification
     facts: Mapping[str, str]
     examples: Sequence[Example]
-    peers: Sequence[Peer]
+    baselines: Sequence[Baseline]
 
 
 def to_markdown(report: Report) -> str:
@@ -90,9 +95,9 @@ def to_markdown(report: Report) -> str:
         f"| {c.name} | {c.images} | {c.recall:.3f} | {c.precision:.3f} | {c.mistaken_for or ''} |"
         for c in f.classes
     ]
-    if report.peers:
+    if report.baselines:
         lines += ["", "| from | top-1 | bytes an image |", "|---|---|---|"]
-        lines += [f"| {p.name} | {p.top1:.3f} | {_bytes(p)} |" for p in report.peers]
+        lines += [f"| {p.name} | {p.top1:.3f} | {bytes_text(p)} |" for p in report.baselines]
     names = [c.name for c in f.classes]
     lines += ["", "Rows are the true classes, columns what they were taken for.", ""]
     lines += [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
@@ -103,8 +108,9 @@ def to_markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _bytes(peer: Peer) -> str:
-    return "" if peer.bytes is None else f"{peer.bytes:.0f}"
+def bytes_text(baseline: Baseline) -> str:
+    """Bytes an image as they are shown; empty where they were not measured."""
+    return "" if baseline.bytes is None else f"{baseline.bytes:.0f}"
 
 
 _EXAMPLES = 16
@@ -139,7 +145,7 @@ def examples(
 
 
 def figures_for_manifest(
-    figures: Classification, learnt: Learnt, peers: list[Peer]
+    figures: Classification, learnt: TrainedRecognizer, baselines: list[Baseline]
 ) -> dict[str, float | int | str]:
     """What manifest and model card say of a recognizer."""
     parts = {
@@ -153,12 +159,16 @@ def figures_for_manifest(
         "n_held_out": learnt.held_out,
         "n_test": figures.images,
         "epochs": learnt.trained.best_epoch,
-        **{f"top1 of {peer.name}": peer.top1 for peer in peers if peer.bytes is None},
+        **{
+            f"top1 of {baseline.name}": baseline.top1
+            for baseline in baselines
+            if baseline.bytes is None
+        },
     }
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in parts.items()}
 
 
-def facts(learnt: Learnt, views: Views, licence: str) -> dict[str, str]:
+def facts(learnt: TrainedRecognizer, views: Views, licence: str) -> dict[str, str]:
     """What the report says of the training."""
     parameters = sum(weight.numel() for weight in learnt.network.parameters())
     return {
@@ -176,5 +186,3 @@ def facts(learnt: Learnt, views: Views, licence: str) -> dict[str, str]:
         "bytes of the graph": f"{len(learnt.graph)}",
         "licence of the data": licence,
     }
-
-

@@ -1,4 +1,4 @@
-"""TODO."""
+"""A recognizer's figures as one HTML page, with pictures and their activation maps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from training.data.dataset import Pixels
 from training.evaluation.html import PAGE, data_url, section
 from training.recognition.calibration import Bin
 from training.recognition.metrics import Classification
+from training.recognition.report import Baseline, Example, Report, bytes_text
 
-# What speaks for a class is laid over the picture in this colour.
+# The colour in which a class activation map is laid over the picture.
 _HEAT = (255, 96, 0)
 
 
@@ -21,12 +22,12 @@ def to_html(report: Report) -> str:
     """One page that loads nothing from anywhere."""
     f = report.figures
     sections = [_tiles(report)]
-    if report.peers:
+    if report.baselines:
         sections.append(
             section(
-                "Beside others",
+                "Compared with baselines",
                 "Accuracy on the same test images, and bytes an image that have to be kept.",
-                _peers(report.peers),
+                _baselines(report.baselines),
             )
         )
     for title, text, wrong in (
@@ -93,11 +94,11 @@ def _tiles(report: Report) -> str:
     return f"<dl class='tiles'>{cells}</dl>"
 
 
-def _peers(peers: Sequence[Peer]) -> str:
+def _baselines(baselines: Sequence[Baseline]) -> str:
     body = "".join(
         f"<tr><th>{html.escape(p.name)}</th><td><span class='bar {'' if i else 'own'}' "
-        f"style='--share:{p.top1:.4f}'></span>{p.top1:.3f}</td><td>{_bytes(p)}</td></tr>"
-        for i, p in enumerate(peers)
+        f"style='--share:{p.top1:.4f}'></span>{p.top1:.3f}</td><td>{bytes_text(p)}</td></tr>"
+        for i, p in enumerate(baselines)
     )
     return (
         f"<table class='bars'><tr><th></th><th>top-1</th><th>bytes an image</th></tr>{body}</table>"

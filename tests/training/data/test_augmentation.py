@@ -1,4 +1,4 @@
-"""TODO."""
+"""Random edits of images."""
 
 import numpy as np
 import pytest

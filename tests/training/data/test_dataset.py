@@ -12,6 +12,7 @@ from training.data.dataset import (
     find_images,
     in_validation,
     read_image,
+    reduced,
     split,
 )
 

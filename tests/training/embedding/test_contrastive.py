@@ -1,23 +1,21 @@
-"""TODO."""
+"""Contrastive learning on codes: edits of one photograph come to embed alike."""
 
 import numpy as np
 import pytest
 import torch
 
 from training.embedding.contrastive import (
-    GridFeatures,
+    FeatureNetwork,
     PooledFeatures,
     Recipe,
-    _folded,
+    _with_folded_normalization,
     info_nce,
     learn_features,
 )
 from training.embedding.embedder import apply_to_grids
-from training.learn_embedder import finished
+from training.embedding.learnt_embedder import prepare_for_export
 
 SMALL = Recipe(steps=80, batch=24, width=24, blocks=1, features=16, bf16=False)
-
-
 SIZES = [(1, 1), (1, 2), (3, 1), (5, 7), (16, 11)]
 
 
@@ -57,7 +55,7 @@ def alike(description, toy):
 def test_copies_embed_closer_than_other_pictures(toy, table, learnt):
     """Learning finds more unseen copies than the network it began with, and most of them."""
     torch.manual_seed(SMALL.seed)
-    before = alike(PooledFeatures(GridFeatures(table, SMALL).eval()), toy)
+    before = alike(PooledFeatures(FeatureNetwork(table, SMALL).eval()), toy)
     after = alike(PooledFeatures(learnt), toy)
     print(before, after)
     assert after > before + 0.2
@@ -80,16 +78,16 @@ def test_another_seed_gives_other_weights(toy, table, learnt):
 def test_folding_the_normalisation_changes_nothing(table):
     """What is exported computes what was trained, with running means that are not trivial."""
     torch.manual_seed(0)
-    network = GridFeatures(table, SMALL).train()
+    network = FeatureNetwork(table, SMALL).train()
     codes = torch.randint(0, 120, (8, 6, 6))
     for _ in range(3):
         network(codes)
-    torch.testing.assert_close(_folded(network)(codes), network.eval()(codes))
+    torch.testing.assert_close(_with_folded_normalization(network)(codes), network.eval()(codes))
 
 
 def test_unit_length_for_every_grid_size(toy, learnt):
     """From a single code on."""
-    embedder = finished(learnt, [grid.astype(np.int64) for grid in toy[:, 0]])
+    embedder = prepare_for_export(learnt, [grid.astype(np.int64) for grid in toy[:, 0]])
     for rows, columns in SIZES:
         made = embedder(torch.zeros(2, rows, columns, dtype=torch.int64))
         assert made.shape == (2, embedder.size)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.dataset import find_images, read_image
 from training.embedding.embedder import (
     Embedder,
     Whitening,
@@ -16,7 +15,7 @@ from training.embedding.grid_features import (
     PooledVectors,
 )
 from training.onnx_export.codec import CheckpointCodec, encode_images
-from training.onnx_export.graphs import export_graph, graph_shapes, run, session_of
+from training.onnx_export.graphs import export_graph, graph_signatures, run, session_of
 from training.tokenizer.model import Tokenizer
 
 SIZES = [(1, 1), (1, 2), (3, 1), (2, 3), (4, 4), (5, 7), (16, 11)]
@@ -26,11 +25,6 @@ SIZES = [(1, 1), (1, 2), (3, 1), (2, 3), (4, 4), (5, 7), (16, 11)]
 def model(tiny):
     torch.manual_seed(0)
     return Tokenizer(tiny).eval().requires_grad_(requires_grad=False)
-
-
-@pytest.fixture(scope="module")
-def images(photos):
-    return [read_image(path) for path in find_images([photos]).paths]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +53,7 @@ def test_embeddings_have_unit_length_for_every_grid_size(embedder):
 def test_the_embedding_is_at_most_512_wide(model, embedder):
     """A vector store should not have to hold more than 2 KiB an image."""
     assert embedder.size <= 512
-    assert embedder.size == graph_shapes(model, embedder.size)["embedder"].output.axes[1]
+    assert embedder.size == graph_signatures(model, embedder.size)["embedder"].output.axes[1]
 
 
 def test_batched_equals_single(embedder):
@@ -80,7 +74,7 @@ def test_fitting_twice_gives_the_same_embedder(model, images, embedder):
 
 def test_onnx_equals_torch_on_every_grid_size(model, embedder):
     """All axes are dynamic, and the vectors agree within rounding."""
-    shape = graph_shapes(model, embedder.size)["embedder"]
+    shape = graph_signatures(model, embedder.size)["embedder"]
     session = session_of(export_graph(embedder, shape, model.config.network.stride), threads=1)
     for count, (rows, columns) in enumerate(SIZES, 1):
         codes = codes_of(rows, columns, count)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Grid features: pooling over any grid size."""
 
 import pytest
 import torch
@@ -16,7 +16,9 @@ def reference_pool(features, cells):
     return large.reshape(*features.shape[:2], cells, 60 * height // cells, cells, -1).mean((3, 5))
 
 
-@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (1, 2), (3, 1), (2, 3), (4, 4), (5, 7), (16, 11)]
+)
 @pytest.mark.parametrize("cells", [1, 2, 4])
 def test_pooling_equals_an_average_over_an_enlarged_copy(height, width, cells):
     """A position that two parts share counts in each with the fraction that lies in it."""

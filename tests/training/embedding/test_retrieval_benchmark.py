@@ -1,4 +1,4 @@
-"""TODO."""
+"""The retrieval benchmark: edited copies made, kept, and looked for."""
 
 import shutil
 
@@ -8,42 +8,29 @@ import torch
 
 from bundle import open_bundle
 from training.data.augmentation import Reach
-from training.data.dataset import find_images, read_image
+from training.data.dataset import find_images
 from training.embedding.retrieval_benchmark import (
     COPY_SIDE,
-    Search,
+    RetrievalBenchmark,
+    encode_random_copies,
     held_out,
-    random_copies,
     read_photographs,
 )
 from training.onnx_export.codec import BundleCodec
 
 
-@pytest.fixture(scope="module")
-def images(photos):
-    return [read_image(path) for path in find_images([photos]).paths]
-
-
-@pytest.fixture(scope="module")
-def folder(photos, tmp_path_factory):
-    """Three copies of each photograph under names of which one is held out."""
-    folder = tmp_path_factory.mktemp("photographs")
-    for path in photos.glob("*.webp"):
-        for number in (1, 2, 3):
-            shutil.copy(path, folder / f"{path.stem}_{number}.webp")
-    return folder
-
-
 def test_random_copies_are_kept_and_differ(images, tiny_bundle, tmp_path):
     """Copies of one photograph are different; a second call reads the same codes from the file."""
     codec = BundleCodec(open_bundle(tiny_bundle))
-    made = random_copies(codec, images, 3, seed=0, cache=tmp_path)
+    made = encode_random_copies(codec, images, 3, seed=0, cache=tmp_path)
     assert made.shape == (len(images), 3, COPY_SIDE, COPY_SIDE)
     assert (made[:, 0] != made[:, 1]).mean() > 0.1
     (file,) = tmp_path.iterdir()
     np.save(file, made + 1)
-    np.testing.assert_array_equal(random_copies(codec, images, 3, seed=0, cache=tmp_path), made + 1)
-    np.testing.assert_array_equal(random_copies(codec, images, 3, seed=0), made)
+    np.testing.assert_array_equal(
+        encode_random_copies(codec, images, 3, seed=0, cache=tmp_path), made + 1
+    )
+    np.testing.assert_array_equal(encode_random_copies(codec, images, 3, seed=0), made)
 
 
 def test_copies_of_another_encoder_or_of_other_edits_are_not_read(
@@ -53,17 +40,17 @@ def test_copies_of_another_encoder_or_of_other_edits_are_not_read(
     bundle = open_bundle(tiny_bundle)
     exact, fast = BundleCodec(bundle), BundleCodec(bundle, "int8")
     assert exact.fingerprint == BundleCodec(bundle).fingerprint != fast.fingerprint
-    random_copies(exact, images, 1, seed=0, cache=tmp_path)
-    random_copies(fast, images, 1, seed=0, cache=tmp_path)
+    encode_random_copies(exact, images, 1, seed=0, cache=tmp_path)
+    encode_random_copies(fast, images, 1, seed=0, cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
     monkeypatch.setattr("training.embedding.retrieval_benchmark.Reach", lambda: Reach(grey=1.0))
-    random_copies(exact, images, 1, seed=0, cache=tmp_path)
+    encode_random_copies(exact, images, 1, seed=0, cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_unreadable_photographs_are_named(folder, cut_jpeg, tmp_path, capsys):
+def test_unreadable_photographs_are_named(repeated_photos, cut_jpeg, tmp_path, capsys):
     """A broken header is, as broken pixels are; neither is fatal."""
-    shutil.copytree(folder, tmp_path / "data")
+    shutil.copytree(repeated_photos, tmp_path / "data")
     (tmp_path / "data" / "header.png").write_bytes(b"not an image at all")
     (tmp_path / "data" / "pixels.jpg").write_bytes(cut_jpeg)
     paths, images = read_photographs([tmp_path / "data"], 64)
@@ -75,18 +62,20 @@ def test_unreadable_photographs_are_named(folder, cut_jpeg, tmp_path, capsys):
     assert "pixels.jpg" in named
 
 
-def test_a_search_counts_what_it_finds():
+def test_recall_counts_the_copies_whose_original_is_nearest():
     """Two of the copies are nearest to their originals, the third is nearest to another."""
     grids = [np.array([[code]]) for code in range(4)]
-    search = Search(grids, np.array([0, 1, 2]), {"edit": [grids[0], grids[1], grids[3]]})
-    found = search.found(lambda codes: torch.eye(4)[codes[:, 0, 0]])
+    benchmark = RetrievalBenchmark(
+        grids, np.array([0, 1, 2]), {"edit": [grids[0], grids[1], grids[3]]}
+    )
+    found = benchmark.recall(lambda codes: torch.eye(4)[codes[:, 0, 0]])
     assert found == {"edit": pytest.approx(2 / 3)}
-    assert [int(grid[0, 0]) for grid in search.others] == [3]
+    assert [int(grid[0, 0]) for grid in benchmark.others] == [3]
 
 
-def test_held_out_photographs_do_not_depend_on_the_others(folder):
+def test_held_out_photographs_do_not_depend_on_the_others(repeated_photos):
     """Chosen by name: without some of the others, the same ones are held out."""
-    paths = find_images([folder]).paths
+    paths = find_images([repeated_photos]).paths
     names = {paths[i].name for i in held_out(paths)}
     fewer = [path for path in paths if path.name in names or path.name < "m"]
     assert {fewer[i].name for i in held_out(fewer)} == names

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Codecs: how images of any size are padded."""
 
 import numpy as np
 

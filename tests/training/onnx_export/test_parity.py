@@ -1,4 +1,4 @@
-"""TODO."""
+"""The parity proof's budgets."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What goes into a bundle besides the model."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Weight-only int8: what rounding does to a weight."""
 
 import torch
 

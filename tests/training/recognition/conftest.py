@@ -1,4 +1,4 @@
-"""TODO."""
+"""A task that a small recognizer learns in a second, and what it learnt."""
 
 import dataclasses
 
@@ -10,25 +10,34 @@ from training.recognition.bundle import learn
 from training.recognition.network import Layout
 from training.recognition.trainer import Recipe
 
-SMALL = Layout(table=24, widths=(16, 16), depths=(1, 1))
-
-
-# Wide enough for 8 numbers of the codebook and 64 of the surroundings.
-WIDE = dataclasses.replace(SMALL, table=72)
-
-
-QUICK = Recipe(epochs=12, batch=8, bf16=False, rate=1e-2)
-
-
 CODES = 64
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def small():
+    """The layout of a network that trains in a second."""
+    return Layout(table=24, widths=(16, 16), depths=(1, 1))
+
+
+@pytest.fixture(scope="session")
+def wide(small):
+    """The same, with a table for 8 numbers of the codebook and 64 of co-occurrence."""
+    return dataclasses.replace(small, table=72)
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """How that network is trained."""
+    return Recipe(epochs=12, batch=8, bf16=False, rate=1e-2)
+
+
+@pytest.fixture(scope="session")
 def codebook():
+    """Vectors of 64 codes."""
     return np.random.default_rng(0).normal(size=(CODES, 8)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def task():
     """Grids of two sizes whose class is the half of the codebook that their codes come from."""
     random = np.random.default_rng(1)
@@ -46,7 +55,8 @@ def task():
     return Views(shapes, flat), labels
 
 
-@pytest.fixture(scope="module")
-def learnt(codebook, task):
+@pytest.fixture(scope="session")
+def learnt(codebook, task, wide, quick):
+    """What was learnt from the task."""
     views, labels = task
-    return learn(codebook, views, labels, 2, 8, layout=WIDE, recipe=QUICK, held_out_share=0.25)
+    return learn(codebook, views, labels, 2, 8, layout=wide, recipe=quick, held_out_share=0.25)

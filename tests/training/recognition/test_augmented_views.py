@@ -1,4 +1,4 @@
-"""TODO."""
+"""Augmented views: what they are, and that their codes are kept."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""From labelled codes to a recognizer: the split."""
 
 import numpy as np
 

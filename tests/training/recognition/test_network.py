@@ -1,4 +1,4 @@
-"""TODO."""
+"""The recognizer's network: its map, and what export makes of it."""
 
 import numpy as np
 import pytest
@@ -6,13 +6,13 @@ import torch
 
 from training.onnx_export.graphs import session_of
 from training.onnx_export.parity import prove_recognizer
-from training.recognition.network import Recognizer, finished, known_vectors
+from training.recognition.network import Recognizer, initial_vectors, prepare_for_export
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 1), (7, 5), (16, 16), (33, 2)])
-def test_logits_are_the_mean_of_the_map_plus_bias(learnt, shape):
+def test_logits_are_the_mean_of_the_map_plus_bias(learnt, codebook, shape):
     """In the exported graph, at any grid size; and the graph is what was trained."""
-    codes = np.random.default_rng(2).integers(0, CODES, (3, *shape))
+    codes = np.random.default_rng(2).integers(0, len(codebook), (3, *shape))
     logits, activation = session_of(learnt.graph).run(["logits", "map"], {"codes": codes})
     assert activation.shape == (3, 2, *shape)
     bias = learnt.network.head.bias.numpy()
@@ -24,11 +24,11 @@ def test_logits_are_the_mean_of_the_map_plus_bias(learnt, shape):
     np.testing.assert_allclose(activation, wanted[1], atol=close)
 
 
-def test_finishing_changes_nothing_but_temperature_and_rounding(codebook):
+def test_finishing_changes_nothing_but_temperature_and_rounding(codebook, wide):
     """Without rounding, folded normalisation and stem give the same map, over the temperature."""
     torch.manual_seed(0)
-    network = Recognizer(known_vectors(torch.from_numpy(codebook), None), 3, WIDE)
-    codes = torch.randint(0, CODES, (8, 6, 7))
+    network = Recognizer(initial_vectors(torch.from_numpy(codebook), None), 3, wide)
+    codes = torch.randint(0, len(codebook), (8, 6, 7))
     for _ in range(3):  # so that the statistics and the scales aren't those of a new network
         network.train()(codes)
     for module in network.modules():
@@ -37,7 +37,7 @@ def test_finishing_changes_nothing_but_temperature_and_rounding(codebook):
             torch.nn.init.normal_(module.bias)
     with torch.no_grad():
         wanted = network.eval()(codes)[0] / 2.5
-        made = finished(network, 2.5)(codes)[0]
+        made = prepare_for_export(network, 2.5)(codes)[0]
     assert (made - wanted).abs().max() < 0.03 * wanted.abs().max()
     assert (made - network(codes)[0] / 2.4).abs().max() > (made - wanted).abs().max()
 
@@ -48,5 +48,5 @@ def test_the_proof_sees_another_network(learnt, task):
     session = session_of(learnt.graph)
     assert prove_recognizer(learnt.network, session, grids).score_error < 1e-5
     with torch.no_grad():
-        other = finished(learnt.network, 1.01)
+        other = prepare_for_export(learnt.network, 1.01)
     assert prove_recognizer(other, session, grids).score_error > 1e-3
