@@ -22,13 +22,8 @@ from bundle.errors import (
     PathEscapes,
     SizeMismatch,
 )
-from bundle.manifest import (
-    MAX_MANIFEST_BYTES,
-    File,
-    Manifest,
-    check_file_name,
-    parse_manifest,
-)
+from bundle.manifest import File, Manifest, check_file_name
+from bundle.manifest_json import MAX_MANIFEST_BYTES, format_manifest, parse_manifest
 
 MANIFEST_FILE = "manifest.json"
 
@@ -136,7 +131,7 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
-        for name, content in {**files, MANIFEST_FILE: manifest.to_json()}.items():
+        for name, content in {**files, MANIFEST_FILE: format_manifest(manifest)}.items():
             _write_durably(temporary / name, content)
         temporary.chmod(0o755)
         open_bundle(temporary)

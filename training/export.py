@@ -7,11 +7,9 @@ do what the trained network does, and only then writes the bundle.
 from __future__ import annotations
 
 import argparse
-import copy
 import io
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from bundle import Bundle, BundleError, Graph, Manifest, write_bundle
 from bundle.manifest import CODEBOOK_FILE
@@ -34,104 +31,25 @@ from training.data.dataset import (
 )
 from training.embedding.embedder import FIT_SIDE, fit_embedder
 from training.onnx_export.codec import tokenizer_of
+from training.onnx_export.exporter import make_graphs
 from training.onnx_export.graphs import (
-    DecoderGraph,
-    EncoderGraph,
-    QuantizerGraph,
-    export_graph,
-    graph_shapes,
-    session_of,
+    graph_signatures,
 )
 from training.onnx_export.model_card import model_card
-from training.onnx_export.parity import Parity, ParityError, Proof, check, odd_sizes
+from training.onnx_export.parity import ParityError
 from training.onnx_export.provenance import (
     git_commit,
     read_data_description,
     read_metrics,
     stated_version,
 )
-from training.onnx_export.quantize import calibration_batches, to_int8
 from training.onnx_export.replace_graph import MODEL_CARD_FILE, graph_file
 from training.tokenizer.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from training.tokenizer.model import Tokenizer, code_space_of
+from training.tokenizer.model import code_space_of
 
-# Enough for stable ranges and shares; more makes export slower and changes nothing.
-_CALIBRATION_IMAGES = 32
-_CALIBRATION_SIDE = 160
-_PARITY_IMAGES = 24
 _EMBEDDER_IMAGES = 2000
 # Read as they are; the others are for the embedder's statistics, which need them no larger.
 _WHOLE_IMAGES = 64
-
-
-@dataclass(frozen=True)
-class Exported:
-    """Everything of a bundle before it is written.
-
-    Attributes:
-        graphs: graph → precision → ONNX file.
-        parity: graph → precision → what the proof measured.
-    """
-
-    graphs: Mapping[str, Mapping[str, bytes]]
-    parity: Mapping[str, Mapping[str, Parity]]
-
-
-def make_graphs(
-    model: Tokenizer, embedder: nn.Module, embedding_size: int, images: list[Pixels]
-) -> Exported:
-    """Exports, quantizes and proves.
-
-    Args:
-        model: in float32, evaluation mode.
-        embedder: codes int64 `[n, rows, columns]` → float32 `[n, embedding_size]`.
-        embedding_size: width of the embedding.
-        images: uint8 `[h, w, 3]`, to calibrate the 8-bit graphs and for the proof.
-
-    Raises:
-        ParityError: a graph is outside its budget.
-        DataError: no image is large enough to calibrate on.
-    """
-    stride = model.config.network.stride
-    shapes = graph_shapes(model, embedding_size)
-
-    def export(name: str, module: nn.Module) -> bytes:
-        return export_graph(module, shapes[name], stride)
-
-    side = _CALIBRATION_SIDE // stride * stride
-    pixels = calibration_batches(images, side)[:_CALIBRATION_IMAGES]
-    if not pixels:
-        raise DataError(f"no image is at least {side}×{side} pixels, to calibrate the int8 graphs")
-    codes: list[NDArray[Any]] = [model.encode(torch.from_numpy(p)).numpy() for p in pixels]
-    encoder, decoder = (
-        export("encoder", EncoderGraph(model)),
-        export("decoder", DecoderGraph(model)),
-    )
-    half = copy.deepcopy(model)
-    graphs = {
-        "encoder": {
-            "fp32": encoder,
-            "fp16": export("encoder", EncoderGraph(half, torch.float16)),
-            "int8": to_int8(encoder, pixels),
-        },
-        # Near ties are decided here: always in float32, whatever made the latents.
-        "quantizer": {"fp32": export("quantizer", QuantizerGraph(model))},
-        "decoder": {
-            "fp32": decoder,
-            "fp16": export("decoder", DecoderGraph(half, torch.float16)),
-            "int8": to_int8(decoder, codes),
-        },
-        "embedder": {"fp32": export("embedder", embedder)},
-    }
-    proof = Proof(model, embedder, odd_sizes(images[:_PARITY_IMAGES]))
-    parity = {
-        name: {
-            precision: proof.measure(name, session_of(graph)) for precision, graph in made.items()
-        }
-        for name, made in graphs.items()
-    }
-    check(parity)
-    return Exported(graphs, parity)
 
 
 def export(
@@ -167,7 +85,7 @@ def export(
         embedding_size = embedder(torch.zeros(1, 1, 1, dtype=torch.int64)).shape[1]
     made = make_graphs(model, embedder, embedding_size, images)
     codebook = model.quantizer.normalized_codebook().detach().numpy().astype("<f4")
-    shapes = graph_shapes(model, embedding_size)
+    shapes = graph_signatures(model, embedding_size)
     files = {
         graph_file(name, precision): graph
         for name, precisions in made.graphs.items()

@@ -1,6 +1,6 @@
 """`python -m training.learn_embedder BUNDLE --data DIR`: a better embedder for a bundle.
 
-Learnt without labels from edited copies of photographs, through the bundle's own
+LearntEmbedder without labels from edited copies of photographs, through the bundle's own
 encoder; the tokenizer stays as it is. A tenth of the photographs is held out, and how
 often their edited copies are found among all is what the run ends with.
 """
@@ -8,166 +8,24 @@ often their edited copies are found among all is what the run ends with.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import functools
 import sys
-import time
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import onnxruntime
 import torch
 from rich.console import Console
-from torch import Tensor
 
-from bundle import Bundle, BundleError, Manifest, open_bundle
-from bundle import Tensor as Port
-from training.data.dataset import DataError
-from training.embedding.contrastive import GridFeatures, PooledFeatures, Recipe, learn_features
-from training.embedding.cooccurrence import context_vectors
-from training.embedding.embedder import Embedder, Whitening, apply_to_grids, fit_projection
-from training.embedding.retrieval_benchmark import (
-    held_out,
-    prepare_search,
-    random_copies,
-    read_photographs,
-)
+from bundle import BundleError, open_bundle
+from training.embedding.contrastive import Recipe
+from training.embedding.embedder import apply_to_grids
+from training.embedding.learnt_embedder import LearntEmbedder, learn, next_version, write
 from training.evaluation.linear_probe import Labelled, probe, read_labelled
-from training.onnx_export.codec import BundleCodec, Codec, Codes, encode_images
-from training.onnx_export.graphs import Shape, export_graph, run, session_of
-from training.onnx_export.parity import ParityError, check, prove_embedder
+from training.onnx_export.codec import BundleCodec, Codec, encode_images
+from training.onnx_export.parity import ParityError
 from training.onnx_export.provenance import stated_version
-from training.onnx_export.replace_graph import amend_bundle
-from training.onnx_export.weight_storage import rounded, store_in_bytes
 from training.tokenizer.config import require_at_least
-from training.tokenizer.progress import bar
-
-# Numbers of a code's vector in the network's table.
-_TABLE = 64
-# Photographs are reduced to this short side, in codes: about the scale that copies show them at.
-_SHORT_SIDE = 20
-_PARITY_IMAGES = 24
 
 
-@dataclass(frozen=True)
-class Learnt:
-    """An embedder ready to be written, and what is known of it.
-
-    Attributes:
-        embedder: as exported, its weights rounded to what the file holds.
-        shape: of its graph.
-        graph: the ONNX file.
-        facts: how it was learnt, for the manifest.
-        copies: for each edit, the share of held-out photographs found by their edited copy.
-        searched: photographs that they were found among.
-        grids: codes of photographs, to prove the graph with.
-    """
-
-    embedder: Embedder
-    shape: Shape
-    graph: bytes
-    facts: dict[str, Any]
-    copies: dict[str, float]
-    searched: int
-    grids: list[Codes]
-
-    def embed(self, codes: Tensor) -> Tensor:
-        """The graph: int64 `[n, rows, columns]` → float32 `[n, e]` of unit length."""
-        return torch.from_numpy(run(self.session, codes.numpy()))
-
-    @functools.cached_property
-    def session(self) -> onnxruntime.InferenceSession:
-        """The graph, loaded."""
-        return session_of(self.graph)
-
-
-def learn(
-    bundle: Bundle,
-    folders: list[Path],
-    *,
-    recipe: Recipe = Recipe(),  # noqa: B008  (immutable)
-    copies: int = 16,
-    cache: Path | None = None,
-    console: Console | None = None,
-) -> Learnt:
-    """Encodes, trains, fits the projection, exports and measures; writes nothing but the cache.
-
-    Args:
-        bundle: whose codes are learnt from. Its int8 encoder, where it has one, makes the
-            copies: near ties between codes are one more thing to overlook.
-        folders: of photographs, searched at any depth.
-        recipe: of network and training.
-        copies: edited copies of each photograph.
-        cache: folder to keep the codes of the copies in.
-        console: to show progress on.
-
-    Raises:
-        BundleError: a file of the bundle changed meanwhile.
-        DataError: no photographs, or too few.
-    """
-    console = console or Console(quiet=True)
-    stride = bundle.manifest.stride
-    paths, images = read_photographs(folders, _SHORT_SIDE * stride)
-    wanted = held_out(paths)
-    console.print(f"{len(images)} photographs, {len(wanted)} of them held out")
-    search = prepare_search(BundleCodec(bundle), images, wanted)
-    fast = "int8" if "int8" in bundle.precisions("encoder") else "fp32"
-    others = [image for i, image in enumerate(images) if i not in set(wanted.tolist())]
-    with bar(console, "edited copies", len(others)) as progress:
-        views = random_copies(
-            BundleCodec(bundle, fast), others, copies,
-            seed=recipe.seed, cache=cache, tell=progress,
-        )  # fmt: skip
-    started, losses = time.monotonic(), deque[float](maxlen=100)
-    with bar(console, "learning", recipe.steps) as progress:
-
-        def tell(step: int, loss: float, found: float) -> None:
-            losses.append(loss)
-            progress(step)
-            if step % 100 == 0:
-                mean = sum(losses) / len(losses)
-                console.print(f"step {step}  loss {mean:.3f}  found {found:.3f}", highlight=False)
-
-        table = context_vectors(search.others, bundle.manifest.codebook_size, _TABLE)
-        features = learn_features(table * table.shape[1] ** 0.5, views, recipe, tell)
-    embedder = finished(features, search.others)
-    facts = {
-        "recipe": dataclasses.asdict(recipe),
-        "photographs": len(others),
-        "copies": copies,
-        "loss": round(sum(losses) / max(1, len(losses)), 4),
-        "seconds": round(time.monotonic() - started, 1),
-        "torch": torch.__version__,
-    }
-    shape = embedder_shape(stride, embedder.size)
-    graph = store_in_bytes(export_graph(embedder, shape, stride))
-    every = max(1, len(images) // _PARITY_IMAGES)
-    grids = list(search.photographs[::every][:_PARITY_IMAGES])
-    learnt = Learnt(embedder, shape, graph, facts, {}, len(images), grids)
-    return dataclasses.replace(learnt, copies=search.found(learnt.embed))
-
-
-def finished(features: GridFeatures, grids: list[Codes]) -> Embedder:
-    """Weights rounded to what the file holds, and the projection fitted to what comes of that."""
-    with torch.no_grad():
-        for weight in features.parameters():
-            weight.copy_(rounded(weight))
-    embedder = fit_projection(PooledFeatures(features), grids, Whitening())
-    return Embedder(embedder.description, rounded(embedder.weight), embedder.bias).eval()
-
-
-def embedder_shape(stride: int, size: int) -> Shape:
-    """Input and output of an embedder's graph (`bundle/FORMAT.md`)."""
-    return Shape(
-        Port("codes", "int64", ("n", f"h/{stride}", f"w/{stride}")),
-        Port("embedding", "float32", ("n", size)),
-    )
-
-
-def recognition(learnt: Learnt, codec: Codec, labelled: Labelled) -> dict[str, float]:
+def recognition(learnt: LearntEmbedder, codec: Codec, labelled: Labelled) -> dict[str, float]:
     """The recognition probe of a learnt embedder, as `training.evaluate` measures it."""
     train, test = (
         apply_to_grids(learnt.embed, encode_images(codec, images)).numpy()
@@ -178,62 +36,6 @@ def recognition(learnt: Learnt, codec: Codec, labelled: Labelled) -> dict[str, f
         "recognition_linear": round(result.linear, 4),
         "recognition_5_nearest": round(result.nearest, 4),
     }
-
-
-def write(path: Path, learnt: Learnt, version: str, figures: Mapping[str, float]) -> Bundle:
-    """Proves the graph and puts it in the place of a bundle's embedder; codes stay as they are.
-
-    Figures of the embedder before, in the manifest's metrics, are dropped.
-
-    Args:
-        path: of the bundle's folder.
-        learnt: the embedder.
-        version: the bundle's new one, since its vectors are others.
-        figures: of the recognition probe, if that was measured.
-
-    Raises:
-        ParityError: the graph is not what was trained; nothing was written.
-        BundleError: the folder is not a sound bundle.
-    """
-    batches = [grid[None, : 1 + i % len(grid), i % 3 :] for i, grid in enumerate(learnt.grids)]
-    batches = [codes.copy() for codes in batches if codes.size]
-    batches += [grid[None] for grid in learnt.grids]
-    proof = prove_embedder(learnt.embedder, learnt.session, batches)
-    proof = dataclasses.replace(proof, images=len(learnt.grids))  # each whole, and cut
-    check({"embedder": {"fp32": proof}})
-    measured: dict[str, float] = {"photographs_searched": learnt.searched}
-    measured |= {f"found: {edit}": round(share, 4) for edit, share in learnt.copies.items()}
-
-    def renew(manifest: Manifest) -> Manifest:
-        metrics = {
-            name: {k: v for k, v in value.items() if not k.startswith("recognition_")}
-            if isinstance(value, Mapping)
-            else value
-            for name, value in manifest.metrics.items()
-        }
-        return dataclasses.replace(
-            manifest,
-            version=version,
-            embedding_size=learnt.embedder.size,
-            training={**manifest.training, "embedder": learnt.facts},
-            metrics={**metrics, "embedder": {**figures, **measured}},
-        )
-
-    return amend_bundle(
-        path, "embedder", learnt.shape.manifest({}), {"fp32": learnt.graph},
-        {"fp32": proof.to_dict()}, renew,
-    )  # fmt: skip
-
-
-def next_version(version: str) -> str:
-    """The version after one that is a whole number.
-
-    Raises:
-        DataError: it isn't.
-    """
-    if not version.isdecimal():
-        raise DataError(f"the bundle's version is {version!r}: say with --version what follows it")
-    return str(int(version) + 1)
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -293,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (BundleError, ParityError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, ParityError) else 2
-    shown = "  ".join(f"{edit} {share:.3f}" for edit, share in learnt.copies.items())
+    shown = "  ".join(f"{edit} {share:.3f}" for edit, share in learnt.recall.items())
     print(f"copies of held-out photographs found among {learnt.searched}: {shown}")
     if figures:
         print("  ".join(f"{name} {value}" for name, value in figures.items()))

@@ -9,110 +9,45 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
-import itertools
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
 from bundle import Bundle, BundleError, open_bundle, write_bundle
 from bundle.manifest import CODEBOOK_FILE, NAME
-from training.data.dataset import DataError, Pixels, reduced
+from training.data.dataset import DataError, reduced
 from training.evaluation.linear_probe import Labelled, read_labelled
 from training.onnx_export.codec import BundleCodec, encode_images
 from training.onnx_export.parity import ParityError
 from training.recognition.augmented_views import Views, encode_views
 from training.recognition.baselines import Setting, compare
 from training.recognition.bundle import (
-    Learnt,
     learn,
     refuse_taken,
     run_graph,
     split_by_class,
     write,
 )
-from training.recognition.calibration import Logits, probabilities
-from training.recognition.metrics import Classification, classify
+from training.recognition.metrics import classify
 from training.recognition.network import Layout
-from training.recognition.report import Example, Peer, Report, to_html, to_markdown
+from training.recognition.report import (
+    Baseline,
+    Report,
+    examples,
+    facts,
+    figures_for_manifest,
+    to_markdown,
+)
+from training.recognition.report_html import to_html
 from training.recognition.trainer import Recipe
 from training.tokenizer.config import require_at_least
 from training.tokenizer.distributed import choose_place
 from training.tokenizer.progress import bar
 
 _PARITY_IMAGES = 24
-_EXAMPLES = 16
-
-
-def examples(
-    images: list[Pixels],
-    labelled: Labelled,
-    logits: Logits,
-    maps: list[NDArray[np.float32]],
-    count: int = _EXAMPLES,
-) -> list[Example]:
-    """The surest right and the surest wrong answers, as evenly over the classes as they allow."""
-    shares, labels = probabilities(logits), labelled.test_labels
-    taken = shares.argmax(axis=1)
-    chosen: list[int] = []
-    for right in (True, False):
-        order = [i for i in np.argsort(-shares.max(axis=1)) if (taken[i] == labels[i]) == right]
-        by_class = [[i for i in order if labels[i] == c] for c in range(len(labelled.classes))]
-        turns = itertools.chain.from_iterable(itertools.zip_longest(*by_class))
-        chosen += [i for i in turns if i is not None][:count]
-    return [
-        Example(
-            images[i],
-            labelled.classes[labels[i]],
-            labelled.classes[taken[i]],
-            float(shares[i, taken[i]]),
-            maps[i][taken[i]],
-        )
-        for i in chosen
-    ]
-
-
-def figures_for_manifest(
-    figures: Classification, learnt: Learnt, peers: list[Peer]
-) -> dict[str, float | int | str]:
-    """What manifest and model card say of a recognizer."""
-    parts = {
-        "top1": figures.top1,
-        "top5": figures.top5,
-        "ece": figures.error,
-        "ece_uncalibrated": figures.error_uncalibrated,
-        "nll": figures.loss,
-        "temperature": learnt.temperature,
-        "n_train": learnt.fitted,
-        "n_held_out": learnt.held_out,
-        "n_test": figures.images,
-        "epochs": learnt.trained.best_epoch,
-        **{f"top1 of {peer.name}": peer.top1 for peer in peers if peer.bytes is None},
-    }
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in parts.items()}
-
-
-def facts(learnt: Learnt, views: Views, licence: str) -> dict[str, str]:
-    """What the report says of the training."""
-    parameters = sum(weight.numel() for weight in learnt.network.parameters())
-    return {
-        "images learnt from": str(learnt.fitted),
-        "images that stopped it and set the temperature": str(learnt.held_out),
-        "views of each image": str(views.count),
-        "epochs, of which kept": f"{learnt.trained.epochs}, {learnt.trained.best_epoch}",
-        "minutes of training": f"{learnt.seconds / 60:.2f}",
-        "held-out top-1": f"{learnt.trained.accuracy:.3f}",
-        "held-out likelihood, and calibrated": (
-            f"{learnt.trained.loss:.3f}, {learnt.calibrated_loss:.3f}"
-        ),
-        "temperature": f"{learnt.temperature:.3f}",
-        "parameters": f"{parameters}",
-        "bytes of the graph": f"{len(learnt.graph)}",
-        "licence of the data": licence,
-    }
 
 
 def prepare_target(bundle: Bundle, out: Path) -> None:
@@ -174,13 +109,13 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
     grids = encode_images(codec, labelled.test)
     logits, maps = run_graph(learnt.graph, grids)
     figures = classify(logits, labelled.test_labels, labelled.classes, learnt.temperature)
-    peers: list[Peer] = []
+    baselines: list[Baseline] = []
     if options.compare:
         fit, held_out = split_by_class(labelled.train_labels, options.held_out, recipe.seed)
         setting = Setting(fit, held_out, layout, recipe, recipe.seed, device)
         console.print("the same network on pixels and on reconstructions, and features")
-        peers = compare(labelled, codec, views, setting)
-    own = Peer(
+        baselines = compare(labelled, codec, views, setting)
+    own = Baseline(
         f"codes, {name}", figures.top1, float(np.mean([g.size for g in grids])) * codec.bits / 8
     )
     report = Report(
@@ -189,10 +124,10 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
         figures,
         facts(learnt, views, options.licence),
         examples(list(labelled.test), labelled, logits, maps),
-        [own, *peers] if peers else [],
+        [own, *baselines] if baselines else [],
     )
     folder: Path = options.report or Path("runs") / "recognition" / name
-    metrics = figures_for_manifest(figures, learnt, peers)
+    metrics = figures_for_manifest(figures, learnt, baselines)
     prepare_target(bundle, out)
     write(
         out, name, learnt, grids[:: max(1, len(grids) // _PARITY_IMAGES)],
@@ -217,7 +152,7 @@ def _views(
 ) -> Views:
     int8 = "int8" in bundle.precisions("encoder")
     edited = BundleCodec(bundle, "int8") if int8 else codec
-    with bar(console, "encoding views", options.views) as tell:
+    with bar(console, "encoding views", options.views) as on_progress:
         return encode_views(
             codec,
             edited,
@@ -225,23 +160,8 @@ def _views(
             options.views,
             seed=options.seed,
             cache=options.cache,
-            tell=tell,
+            on_progress=on_progress,
         )
-
-
-def _write_report(folder: Path, report: Report, metrics: dict[str, float | int | str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    values = {
-        "model": report.model,
-        "recognizer": report.name,
-        "metrics": metrics,
-        "figures": report.figures.to_dict(),
-        "facts": dict(report.facts),
-        "peers": [dataclasses.asdict(peer) for peer in report.peers],
-    }
-    (folder / "metrics.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
-    (folder / "metrics.md").write_text(to_markdown(report))
-    (folder / "report.html").write_text(to_html(report))
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -314,3 +234,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     raise SystemExit(main())
+
+
+def _write_report(folder: Path, report: Report, metrics: dict[str, float | int | str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "model": report.model,
+        "recognizer": report.name,
+        "metrics": metrics,
+        "figures": report.figures.to_dict(),
+        "facts": dict(report.facts),
+        "baselines": [dataclasses.asdict(baseline) for baseline in report.baselines],
+    }
+    (folder / "metrics.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    (folder / "metrics.md").write_text(to_markdown(report))
+    (folder / "report.html").write_text(to_html(report))

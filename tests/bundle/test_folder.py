@@ -19,7 +19,7 @@ from bundle.errors import (
     SizeMismatch,
     VersionUnsupported,
 )
-from bundle.manifest import MAX_MANIFEST_BYTES
+from bundle.manifest_json import MAX_MANIFEST_BYTES
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@
 
 import dataclasses
 import io
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from training.data.dataset import find_images, read_image
 from training.tokenizer.config import Config
 from training.tokenizer.config_file import load_config
 
@@ -24,6 +26,22 @@ def tiny() -> Config:
             config.run, bf16=False, log_every=4, validate_every=6, checkpoint_every=4
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def images(photos):
+    """The committed photographs, uint8 `[h, w, 3]`."""
+    return [read_image(path) for path in find_images([photos]).paths]
+
+
+@pytest.fixture(scope="session")
+def repeated_photos(photos, tmp_path_factory):
+    """Three copies of each photograph under names of which one is held out."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for path in photos.glob("*.webp"):
+        for number in (1, 2, 3):
+            shutil.copy(path, folder / f"{path.stem}_{number}.webp")
+    return folder
 
 
 @pytest.fixture(scope="session")

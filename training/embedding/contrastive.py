@@ -3,7 +3,7 @@
 Two edited copies of a photograph are to be more alike than those of any two
 photographs (InfoNCE; van den Oord et al. 2018, "Representation learning with
 contrastive predictive coding"; as in SimCLR, Chen et al. 2020, with a head that is
-thrown away afterwards). What is kept gives features for each place of the grid.
+thrown away afterwards). The network that is kept gives features for each position of the grid.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from training.embedding.grid_features import fold, pool
 
 # Of the pooled features, in parts along one side: while learning, and of what is exported.
-# Places say more than a contrastive loss asks for, since its cuts move everything.
+# Positions say more than the contrastive loss asks for, since random crops move everything.
 _LEARNING_LEVELS = (1, 2)
 _LEVELS = (1, 2, 4)
 
@@ -33,16 +33,16 @@ class Recipe:
     """How the network is trained.
 
     Attributes:
-        steps: of AdamW; the learning rate falls to almost zero over them (cosine).
+        steps: of AdamW; the learning rate follows a warm-up and a cosine to almost zero.
         batch: photographs in a step, each in two edited copies.
         rate: highest learning rate.
         decay: weight decay.
-        temperature: that cosines are divided by: the lower, the more the hardest count.
-        smallest: grids are cut to a side between this share of theirs and all of it.
-        hidden: up to twice this share of a grid's places are hidden.
+        temperature: divides the cosines; the lower, the more the hardest pairs count.
+        smallest: grids are cropped to a side between this share of theirs and all of it.
+        hidden: up to twice this share of a grid's positions are masked.
         width: channels of the network.
         blocks: residual blocks.
-        features: numbers for each place of the grid that the network gives.
+        features: channels of the features that the network gives for each position.
         seed: of everything random.
         bf16: convolutions in bfloat16.
     """
@@ -62,7 +62,7 @@ class Recipe:
 
 
 class _Block(nn.Module):
-    """A 3×3 and a 1×1 convolution beside a shortcut; does nothing when it is new."""
+    """A residual block of a 3×3 and a 1×1 convolution, the identity at initialization."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class _Block(nn.Module):
         return F.relu(values + made)
 
 
-class GridFeatures(nn.Module):
+class FeatureNetwork(nn.Module):
     """Codes looked up in a learnt table, then convolutions at half of the grid's resolution.
 
     Args:
@@ -86,7 +86,7 @@ class GridFeatures(nn.Module):
     def __init__(self, table: Tensor, recipe: Recipe) -> None:
         super().__init__()
         self.table = nn.Parameter(table.clone())
-        # Stands where learning hides a place.
+        # The vector of masked positions, used in training alone.
         self.hidden_vector = nn.Parameter(torch.zeros(table.shape[1]))
         self.stem = _convolution(table.shape[1], recipe.width, 3, stride=2)
         self.blocks = nn.Sequential(*(_Block(recipe.width) for _ in range(recipe.blocks)))
@@ -95,7 +95,7 @@ class GridFeatures(nn.Module):
     def forward(self, codes: Tensor, hidden: Tensor | None = None) -> Tensor:
         """int64 `[n, rows, columns]` → float32 `[n, features, ⌈rows/2⌉, ⌈columns/2⌉]`, ≥ 0.
 
-        `hidden`, bool of the codes' shape, says which places are not to be seen.
+        `hidden`, bool of the codes' shape, says which positions are masked.
         """
         vectors = F.embedding(codes, self.table)
         if hidden is not None:
@@ -105,10 +105,10 @@ class GridFeatures(nn.Module):
 
 
 class PooledFeatures(nn.Module):
-    """A description of grids (`training.embedding.grid_features`): features pooled over a pyramid.
+    """Grid features (`training.embedding.grid_features`): a network's, pooled over a pyramid.
 
-    Mirror images together, and square roots of the means, as for context words: a
-    few places that answer strongly should not drown the others.
+    Mirror images together, and square roots of the means, as for visual words: a few
+    positions of large values should not outweigh all others.
 
     Args:
         features: codes int64 `[n, rows, columns]` → float32 `[n, c, h, w]`, ≥ 0.
@@ -128,16 +128,16 @@ def learn_features(
     table: Tensor,
     views: NDArray[np.uint16],
     recipe: Recipe,
-    tell: Callable[[int, float, float], None] = lambda *_: None,
-) -> GridFeatures:
+    on_step: Callable[[int, float, float], None] = lambda *_: None,
+) -> FeatureNetwork:
     """Trains the network.
 
     Args:
         table: float32 `[K, m]`, vectors of codes to begin with, of about unit variance.
         views: codes of edited copies, `[photographs, copies, side, side]`.
         recipe: of network and training.
-        tell: told after each step: its number from 1, its loss, and the share of the copies
-            whose other half was found among all in the batch.
+        on_step: called after each step with its number from 1, its loss, and the share of the
+            copies whose other half was found among all in the batch.
 
     Returns:
         For evaluation, normalisation folded into the convolutions.
@@ -150,7 +150,7 @@ def learn_features(
         raise ValueError("two photographs with two edited copies each are the least to learn from")
     torch.manual_seed(recipe.seed)
     random = np.random.default_rng(recipe.seed)
-    network = GridFeatures(table, recipe).train()
+    network = FeatureNetwork(table, recipe).train()
     head = nn.Sequential(
         nn.Linear(sum(n * ((n + 1) // 2) for n in _LEARNING_LEVELS) * recipe.features, 256),
         nn.BatchNorm1d(256),
@@ -178,27 +178,27 @@ def learn_features(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        tell(step + 1, loss.item(), found)
-    return _folded(network)
+        on_step(step + 1, loss.item(), found)
+    return _with_folded_normalization(network)
 
 
 def info_nce(vectors: Tensor, temperature: float) -> tuple[Tensor, float]:
-    """The loss of a batch, and how often a vector's other half is the nearest to it.
+    """The InfoNCE loss of a batch, and how often a vector's other half is its nearest.
 
     Args:
         vectors: float32 `[2·n, e]`; rows i and n + i are of one photograph.
-        temperature: that cosines are divided by.
+        temperature: divides the cosines.
     """
     unit = F.normalize(vectors, dim=1)
-    likeness = unit @ unit.T / temperature
-    likeness = likeness.masked_fill(torch.eye(len(unit), dtype=torch.bool), -torch.inf)
+    similarity = unit @ unit.T / temperature
+    similarity = similarity.masked_fill(torch.eye(len(unit), dtype=torch.bool), -torch.inf)
     other = torch.arange(len(unit)).roll(len(unit) // 2)
-    found = float((likeness.argmax(dim=1) == other).float().mean())
-    return F.cross_entropy(likeness, other), found
+    found = float((similarity.argmax(dim=1) == other).float().mean())
+    return F.cross_entropy(similarity, other), found
 
 
 def _cut(grids: NDArray[np.uint16], side: int, random: np.random.Generator) -> NDArray[np.uint16]:
-    """A square of each grid, from a place of its own: `[n, side, side]`."""
+    """A random square of each grid: `[n, side, side]`."""
     top, left = random.integers(grids.shape[1] - side + 1, size=(2, len(grids), 1, 1))
     across = np.arange(side)
     made: NDArray[np.uint16] = grids[
@@ -219,7 +219,7 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Se
     )
 
 
-def _folded(network: GridFeatures) -> GridFeatures:
+def _with_folded_normalization(network: FeatureNetwork) -> FeatureNetwork:
     """A copy for evaluation, each batch normalisation folded into the convolution before it."""
     done = copy.deepcopy(network).eval()
     for module in list(done.modules()):

@@ -1,7 +1,7 @@
-"""What codes are found beside: tables with a vector for each code, learnt from grids alone.
+"""Co-occurrence of codes: a vector for each code, learnt from grids of codes alone.
 
 What a code looks like says less about what a picture shows than the codes around it
-do (docs/log.md, "which embedder").
+do (docs/log.md).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _BLOCK = 1 << 24
 _PAIRS = 1 << 22
 
 
-def context_vectors(grids: Sequence[Codes], size: int, width: int, radius: int = 2) -> Tensor:
-    """A vector for each code, such that codes found in like surroundings have like vectors.
+def cooccurrence_vectors(grids: Sequence[Codes], size: int, width: int, radius: int = 2) -> Tensor:
+    """A vector for each code, such that codes with similar neighbours have similar vectors.
 
     What word vectors are to words: the matrix of positive pointwise mutual
     information between codes at most `radius` rows and columns apart, factorised
@@ -35,7 +35,7 @@ def context_vectors(grids: Sequence[Codes], size: int, width: int, radius: int =
         grids: of training photographs, int64 `[rows, columns]` of any sizes.
         size: number of codes K.
         width: numbers m in a vector.
-        radius: reach of the surroundings, in codes.
+        radius: of the neighbourhood, in codes.
 
     Returns:
         float32 `[K, m]`, of unit length; zeros for a code that never occurs.
@@ -61,7 +61,7 @@ def context_vectors(grids: Sequence[Codes], size: int, width: int, radius: int =
 
 
 def _pairs(grids: Sequence[Codes], radius: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Codes and what they are beside, int64 `[pairs]` each, the pairs of many grids at a time.
+    """Codes and their neighbours, int64 `[pairs]` each, the pairs of many grids at a time.
 
     Every pair of neighbours comes in both directions.
     """
@@ -112,15 +112,15 @@ def _information(
     return torch.where(joint > 0, (joint / expected.clamp_min(1e-9)).log(), 0.0).relu()
 
 
-def context_words(vectors: Tensor, count: int, softness: float = 0.1) -> Tensor:
-    """Codes' shares in `count` words, which are clusters of codes found in like surroundings.
+def visual_words(vectors: Tensor, count: int, softness: float = 0.1) -> Tensor:
+    """Codes' shares in `count` visual words, which are clusters of codes with similar neighbours.
 
     Spherical k-means on the codes' vectors; a code belongs to several words as its
-    cosines with them, divided by `softness`, say (softmax). What it is for: 4,096
-    codes are too many to count in a photograph of 1,000, and 128 words are not.
+    cosines with them, divided by `softness`, say (softmax). The reason: a
+    photograph of 1,000 codes is too small to count 4,096 different ones in, but not 128 words.
 
     Args:
-        vectors: float32 `[K, m]` of unit length, as `context_vectors` makes them.
+        vectors: float32 `[K, m]` of unit length, as `cooccurrence_vectors` makes them.
         count: number of words, at most K.
         softness: nearly 0 gives each code to one word.
 

@@ -1,7 +1,7 @@
 """Embedders: from a grid of codes to one vector of unit length, without any labels.
 
 An embedder sees the codes alone, so that stored codes can be embedded later
-without the image. Each is a description of the grid (`training.embedding.grid_features`)
+without the image. Each computes grid features (`training.embedding.grid_features`)
 followed by an affine projection fitted to photographs. `fit_embedder` makes the one
 that export gives every bundle; `python -m training.learn_embedder` learns a better
 one (docs/log.md has the comparison, `python -m training.compare_embedders` makes it).
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.data.dataset import Pixels, evenly, reduced
-from training.embedding.cooccurrence import context_vectors, context_words
+from training.embedding.cooccurrence import cooccurrence_vectors, visual_words
 from training.embedding.grid_features import PooledVectors
 from training.onnx_export.codec import CheckpointCodec, Codes, encode_images
 from training.tokenizer.model import Tokenizer
@@ -31,10 +31,10 @@ _BATCH_CODES = 1 << 16
 
 
 class Embedder(nn.Module):
-    """A description of the grid, projected and scaled to unit length.
+    """Grid features, projected and scaled to unit length.
 
     Args:
-        description: int64 `[n, rows, columns]` → float32 `[n, f]`.
+        features: int64 `[n, rows, columns]` → float32 `[n, f]`.
         weight: float32 `[e, f]`.
         bias: float32 `[e]`.
     """
@@ -42,9 +42,9 @@ class Embedder(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, description: nn.Module, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, features: nn.Module, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.description = description
+        self.features = features
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
 
@@ -55,7 +55,7 @@ class Embedder(nn.Module):
 
     def project(self, codes: Tensor) -> Tensor:
         """int64 `[n, rows, columns]` → float32 `[n, e]`, of any length."""
-        return F.linear(self.description(codes), self.weight, self.bias)
+        return F.linear(self.features(codes), self.weight, self.bias)
 
     def forward(self, codes: Tensor) -> Tensor:
         """int64 `[n, rows, columns]` → float32 `[n, e]` of unit length."""
@@ -64,7 +64,7 @@ class Embedder(nn.Module):
 
 @dataclass(frozen=True)
 class Whitening:
-    """How a description is projected.
+    """How grid features are projected.
 
     Attributes:
         size: components kept, at most.
@@ -77,19 +77,17 @@ class Whitening:
     power: float = 0.4
 
 
-def fit_projection(
-    description: nn.Module, grids: Sequence[Codes], whitening: Whitening
-) -> Embedder:
-    """Fits PCA with partial whitening to what a description makes of some grids.
+def fit_projection(features: nn.Module, grids: Sequence[Codes], whitening: Whitening) -> Embedder:
+    """Fits PCA with partial whitening to the features of some grids.
 
     Args:
-        description: int64 `[n, rows, columns]` → float32 `[n, f]`.
+        features: int64 `[n, rows, columns]` → float32 `[n, f]`.
         grids: of training photographs, int64 `[rows, columns]` of any sizes.
         whitening: size and strength.
     """
-    described = apply_to_grids(description, grids)
-    mean = described.mean(dim=0)
-    centred = described - mean
+    rows = apply_to_grids(features, grids)
+    mean = rows.mean(dim=0)
+    centred = rows - mean
     # Of n grids there are n − 1 directions in which they differ.
     size = max(1, min(whitening.size, len(centred) - 1, centred.shape[1]))
     torch.manual_seed(0)  # of the randomised decomposition
@@ -99,14 +97,15 @@ def fit_projection(
     # A hundredth of the mean variance: components of almost none would be blown up to noise.
     scale = (variances + 0.01 * variances.mean()).clamp_min(1e-12) ** (-whitening.power / 2)
     weight = axes[:, :size].T * scale[:, None]
-    return Embedder(description, weight, -weight @ mean).eval()
+    return Embedder(features, weight, -weight @ mean).eval()
 
 
 def fit_embedder(model: Tokenizer, images: Sequence[Pixels]) -> Embedder:
     """The embedder that is exported, fitted to photographs without labels.
 
-    Square roots of the shares of 128 context words in the whole image and in its 2×2
-    and 4×4 parts, mirror images together, projected to 256 numbers and partly whitened.
+    Square roots of the shares of 128 visual words (`cooccurrence.visual_words`) in the whole
+    image and in its 2×2 and 4×4 parts, mirror images together, projected to 256 numbers and
+    partly whitened.
     Reproducible: nothing in it is random that isn't seeded.
 
     Args:
@@ -124,8 +123,8 @@ def fit_embedder(model: Tokenizer, images: Sequence[Pixels]) -> Embedder:
 
 def embedder_of_grids(model: Tokenizer, grids: Sequence[Codes]) -> Embedder:
     """`fit_embedder` for photographs already encoded."""
-    vectors = context_vectors(grids, model.config.quantizer.size, width=64)
-    shares = context_words(vectors, count=128)
+    vectors = cooccurrence_vectors(grids, model.config.quantizer.size, width=64)
+    shares = visual_words(vectors, count=128)
     return fit_projection(PooledVectors(shares, mirrored=True, root=True), grids, Whitening())
 
 

@@ -1,7 +1,7 @@
-"""Edited copies of photographs, as codes: made to learn from, and looked for to measure.
+"""The retrieval benchmark: edited copies of photographs, looked for among all photographs.
 
-An embedder without labels stands or falls with them: a copy of a photograph is
-to be found among all photographs, whatever happened to it on the way.
+An embedder without labels is judged by it: the nearest vector to that of an edited copy
+should be that of its original. Random copies, to learn from, are made here as well.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from training.onnx_export.codec import BundleCodec, Codec, Codes, encode_images
 
 # Codes along one side of the copies that are learnt from.
 COPY_SIDE = 14
-# Share of the photographs that nothing is learnt from, so that their copies can be looked for.
+# Share of the photographs that nothing is learnt from: the originals of the queries.
 _HELD_OUT = 0.1
 # Photographs whose copies are encoded together.
 _BATCH = 8
 
 
 @dataclass(frozen=True)
-class Search:
-    """Photographs to search among, and edited copies of some to look for.
+class RetrievalBenchmark:
+    """Photographs to search among, and edited copies of some of them as queries.
 
     Attributes:
         photographs: codes of all of them, int64 `[rows, columns]` of any sizes.
@@ -55,12 +55,12 @@ class Search:
 
     @property
     def others(self) -> list[Codes]:
-        """Codes of the photographs that nobody looks for: those to learn from."""
-        wanted = set(self.originals.tolist())
-        return [grid for i, grid in enumerate(self.photographs) if i not in wanted]
+        """Codes of the photographs that have no query: those to learn from."""
+        queried = set(self.originals.tolist())
+        return [grid for i, grid in enumerate(self.photographs) if i not in queried]
 
-    def found(self, embed: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """For each edit, the share of copies whose nearest photograph is the one they are of.
+    def recall(self, embed: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """For each edit, the share of copies whose nearest photograph is their original.
 
         Args:
             embed: int64 `[n, rows, columns]` → float32 `[n, e]` of unit length.
@@ -74,7 +74,7 @@ class Search:
 
 
 def read_photographs(folders: Sequence[Path], largest: int = 0) -> tuple[list[Path], list[Pixels]]:
-    """Paths and pixels of all readable images; those that aren't are named and passed over.
+    """Paths and pixels of all readable images; unreadable ones are named and skipped.
 
     Args:
         folders: searched at any depth.
@@ -109,11 +109,11 @@ def held_out(paths: Sequence[Path]) -> NDArray[np.int64]:
     return np.array(chosen, dtype=np.int64)
 
 
-def prepare_search(
+def prepare_benchmark(
     codec: Codec, photographs: Sequence[Pixels], originals: NDArray[np.int64]
-) -> Search:
+) -> RetrievalBenchmark:
     """Encodes photographs, uint8 `[h, w, 3]` of any sizes, and edited copies of some."""
-    return Search(
+    return RetrievalBenchmark(
         encode_images(codec, photographs),
         originals,
         {
@@ -123,16 +123,16 @@ def prepare_search(
     )
 
 
-def random_copies(
+def encode_random_copies(
     codec: BundleCodec,
     photographs: Sequence[Pixels],
     count: int,
     *,
     seed: int,
     cache: Path | None = None,
-    tell: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.uint16]:
-    """Codes of random edits of photographs, or those of the last time from a file.
+    """Codes of random edits of photographs, from the cache where they are in it.
 
     Args:
         codec: encodes them.
@@ -140,7 +140,7 @@ def random_copies(
         count: copies of each.
         seed: of the edits.
         cache: folder to keep the codes in, each set named after all that it depends on.
-        tell: told how many photographs are done.
+        on_progress: called with the number of photographs that are done.
 
     Returns:
         `[photographs, count, COPY_SIDE, COPY_SIDE]`.
@@ -155,7 +155,7 @@ def random_copies(
     parts = []
     for batch in _edited(photographs, count, COPY_SIDE * codec.stride, seed):
         parts.append(codec.encode(batch.reshape(-1, *batch.shape[2:])).astype(np.uint16))
-        tell(min(len(parts) * _BATCH, len(photographs)))
+        on_progress(min(len(parts) * _BATCH, len(photographs)))
     made = np.concatenate(parts).reshape(len(photographs), count, COPY_SIDE, COPY_SIDE)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)

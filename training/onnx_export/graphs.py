@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from bundle import Graph
-from bundle import Tensor as Port
+from bundle import Tensor as TensorSpec
 from training.tokenizer.model import Tokenizer, to_float, to_uint8
 from training.tokenizer.networks import decoder_reach, encoder_reach
 
@@ -102,19 +102,19 @@ class DecoderGraph(nn.Module):
 
 
 @dataclass(frozen=True)
-class Shape:
+class GraphSignature:
     """Names and axes of a graph's one input, its output, and a second one if there is one.
 
     `reach` is as in `bundle.Graph`.
     """
 
-    input: Port
-    output: Port
-    second: Port | None = None
+    input: TensorSpec
+    output: TensorSpec
+    second: TensorSpec | None = None
     reach: int | None = None
 
     @property
-    def outputs(self) -> tuple[Port, ...]:
+    def outputs(self) -> tuple[TensorSpec, ...]:
         """One or two."""
         return (self.output,) if self.second is None else (self.output, self.second)
 
@@ -123,37 +123,37 @@ class Shape:
         return Graph((self.input,), self.outputs, files, self.reach)
 
 
-def graph_shapes(model: Tokenizer, embedding_size: int) -> dict[str, Shape]:
+def graph_signatures(model: Tokenizer, embedding_size: int) -> dict[str, GraphSignature]:
     """Inputs and outputs of the four graphs, as the manifest describes them."""
     network = model.config.network
     s, d = network.stride, model.config.quantizer.width
-    pixels = Port("pixels", "uint8", ("n", "h", "w", 3))
-    latents = Port("latents", "float32", ("n", d, f"h/{s}", f"w/{s}"))
-    codes = Port("codes", "int64", ("n", f"h/{s}", f"w/{s}"))
-    embedding = Port("embedding", "float32", ("n", embedding_size))
+    pixels = TensorSpec("pixels", "uint8", ("n", "h", "w", 3))
+    latents = TensorSpec("latents", "float32", ("n", d, f"h/{s}", f"w/{s}"))
+    codes = TensorSpec("codes", "int64", ("n", f"h/{s}", f"w/{s}"))
+    embedding = TensorSpec("embedding", "float32", ("n", embedding_size))
     return {
-        "encoder": Shape(pixels, latents, reach=encoder_reach(network)),
-        "quantizer": Shape(latents, codes),
-        "decoder": Shape(codes, pixels, reach=decoder_reach(network)),
-        "embedder": Shape(codes, embedding),
+        "encoder": GraphSignature(pixels, latents, reach=encoder_reach(network)),
+        "quantizer": GraphSignature(latents, codes),
+        "decoder": GraphSignature(codes, pixels, reach=decoder_reach(network)),
+        "embedder": GraphSignature(codes, embedding),
     }
 
 
-def export_graph(module: nn.Module, shape: Shape, stride: int) -> bytes:
+def export_graph(module: nn.Module, signature: GraphSignature, stride: int) -> bytes:
     """A module as one ONNX file, weights inside, every axis dynamic that the manifest names.
 
     Args:
         module: takes one tensor and gives one or two.
-        shape: names and axes of them.
+        signature: names and axes of them.
         stride: of the model; pixels come in multiples of it.
     """
     grid = {"rows": Dim("rows", min=1, max=1 << 16), "columns": Dim("columns", min=1, max=1 << 16)}
-    if shape.input.name == "pixels":
+    if signature.input.name == "pixels":
         # torch derives h and w from the grid's dimensions, so that h/s is known to be whole.
         example = torch.randint(0, 256, (2, 3 * stride, 5 * stride, 3), dtype=torch.uint8)
         axes = {1: stride * grid["rows"], 2: stride * grid["columns"]}
-    elif shape.input.name == "latents":
-        example = torch.randn(2, int(shape.input.axes[1]), 3, 5)
+    elif signature.input.name == "latents":
+        example = torch.randn(2, int(signature.input.axes[1]), 3, 5)
         axes = {2: grid["rows"], 3: grid["columns"]}
     else:
         example = torch.randint(0, 2, (2, 3, 5), dtype=torch.int64)
@@ -166,8 +166,8 @@ def export_graph(module: nn.Module, shape: Shape, stride: int) -> bytes:
         program = torch.onnx.export(
             module.eval(),
             (example,),
-            input_names=[shape.input.name],
-            output_names=[f"{_OUTPUT}_{port.name}" for port in shape.outputs],
+            input_names=[signature.input.name],
+            output_names=[f"{_OUTPUT}_{port.name}" for port in signature.outputs],
             dynamic_shapes=(dynamic,),
             opset_version=OPSET,
             dynamo=True,
@@ -176,16 +176,16 @@ def export_graph(module: nn.Module, shape: Shape, stride: int) -> bytes:
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
-    return _named_axes(program.model_proto, shape)
+    return _named_axes(program.model_proto, signature)
 
 
-def _named_axes(model: onnx.ModelProto, shape: Shape) -> bytes:
+def _named_axes(model: onnx.ModelProto, signature: GraphSignature) -> bytes:
     """Writes the manifest's names into the file, and nothing of the machine that made it."""
-    for port in shape.outputs:
+    for port in signature.outputs:
         _rename_value(model, port.name, f"{port.name}_inside")
         _rename_value(model, f"{_OUTPUT}_{port.name}", port.name)
     values = [model.graph.input[0], *model.graph.output]
-    for value, port in zip(values, (shape.input, *shape.outputs), strict=True):
+    for value, port in zip(values, (signature.input, *signature.outputs), strict=True):
         for dimension, axis in zip(value.type.tensor_type.shape.dim, port.axes, strict=True):
             if isinstance(axis, int):
                 dimension.dim_value = axis

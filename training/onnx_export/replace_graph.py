@@ -22,7 +22,7 @@ def graph_file(graph: str, precision: str) -> str:
     return f"{graph}.onnx" if precision == "fp32" else f"{graph}.{precision}.onnx"
 
 
-def amend_bundle(
+def replace_graph(
     path: Path,
     name: str,
     graph: Graph,

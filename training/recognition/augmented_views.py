@@ -1,4 +1,4 @@
-"""Encodings of edited copies of images, prepared once: what augmentation is for codes.
+"""Augmented views: edited copies of images, encoded once before training.
 
 A grid of codes can be cut and have holes, but it can't be shifted by half a patch,
 enlarged or made darker: that has to happen to the pixels, before the encoder. So each
@@ -26,7 +26,7 @@ PLAIN_VIEWS = 2
 
 @dataclass(frozen=True)
 class Edits:
-    """How far a random view may be from its image.
+    """How much a random view may differ from its image.
 
     Attributes:
         smallest: share of the image's area that the view shows at least; it is enlarged to
@@ -114,19 +114,19 @@ def encode_views(
     *,
     seed: int,
     cache: Path | None = None,
-    tell: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> Views:
-    """Encodes views of images, or reads them where that was done before.
+    """Encodes views of images, or reads their codes from the cache where they are in it.
 
     Args:
         plain: encodes the images themselves and their mirror images.
         edited: encodes the random edits; may be of a lower, faster precision: codes that differ
-            in near ties are one more thing to learn to overlook.
+            in near ties are one more augmentation.
         images: uint8 `[h, w, 3]` of any sizes.
         count: views of each image.
         seed: of the edits.
         cache: folder to keep the codes in, each set named after all that it depends on.
-        tell: told after each view how many are done.
+        on_progress: called after each view with the number that are done.
     """
     stride = plain.stride
     shapes = [(-(-i.shape[0] // stride), -(-i.shape[1] // stride)) for i in images]
@@ -147,7 +147,7 @@ def encode_views(
                 file.parent.mkdir(parents=True, exist_ok=True)
                 np.save(file.with_suffix(".tmp.npy"), flat[-1])
                 file.with_suffix(".tmp.npy").rename(file)
-        tell(view + 1)
+        on_progress(view + 1)
     return Views(shapes, flat)
 
 

@@ -1,8 +1,8 @@
-"""Other ways to recognize the same images: from pixels, from reconstructions, from features.
+"""Baselines for a recognizer: the same images from pixels, reconstructions and features.
 
-The network that sees pixels is the recognizer's, with a stem of stride 8 in the
-place of the table, trained by the same recipe on the first of the same views: what it
-does better is what the codes lose, or what their recognizer doesn't find.
+The network that sees pixels is the recognizer's, with a stem of stride 8 instead of the table,
+trained by the same recipe on the first of the same views: what it does better is what the
+codes lose, or what their recognizer doesn't find.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from training.recognition.augmented_views import Views, view_of
 from training.recognition.calibration import Labels
 from training.recognition.dataset import Source, middle
 from training.recognition.network import Layout, Network
-from training.recognition.report import Peer
+from training.recognition.report import Baseline
 from training.recognition.trainer import Recipe, score, train
 from training.tokenizer.model import to_float
 
@@ -96,7 +96,7 @@ class PixelSource(Source):
 
 @dataclass(frozen=True)
 class Setting:
-    """What the recognizer was trained with, and its peers are trained with.
+    """What the recognizer was trained with, and its baselines are trained with.
 
     Attributes:
         fit: indices of the training images to learn from, and …
@@ -115,7 +115,7 @@ class Setting:
     device: torch.device
 
 
-def from_features(labelled: Labelled, codec: Codec) -> list[Peer]:
+def from_features(labelled: Labelled, codec: Codec) -> list[Baseline]:
     """A linear classifier on the bundle's embedding and, of images of one size, on features."""
     parts = (labelled.train, labelled.test)
     rows = []
@@ -127,12 +127,12 @@ def from_features(labelled: Labelled, codec: Codec) -> list[Peer]:
             described = [np.stack([describe(image) for image in part]) for part in parts]
             rows.append((f"{name}, linear", described[0], described[1]))
     labels = labelled.train_labels, labelled.test_labels
-    return [Peer(name, probe(name, a, labels[0], b, labels[1]).linear) for name, a, b in rows]
+    return [Baseline(name, probe(name, a, labels[0], b, labels[1]).linear) for name, a, b in rows]
 
 
 def from_reconstructions(
     labelled: Labelled, codec: Codec, views: Views, setting: Setting
-) -> list[Peer]:
+) -> list[Baseline]:
     """The same network on what the codes decode to.
 
     Args:
@@ -146,10 +146,12 @@ def from_reconstructions(
     decoded = [decode_grids(codec, part) for part in grids]
     network = _trained(decoded, labelled, codec.stride, setting)
     test = decode_grids(codec, encode_images(codec, labelled.test))
-    return [Peer("reconstructions, the same network", _accuracy(network, test, labelled, codec))]
+    return [
+        Baseline("reconstructions, the same network", _accuracy(network, test, labelled, codec))
+    ]
 
 
-def from_pixels(labelled: Labelled, codec: Codec, views: int, setting: Setting) -> list[Peer]:
+def from_pixels(labelled: Labelled, codec: Codec, views: int, setting: Setting) -> list[Baseline]:
     """The same network on pixels: of the images themselves, and of files of few bytes.
 
     Args:
@@ -168,18 +170,18 @@ def from_pixels(labelled: Labelled, codec: Codec, views: int, setting: Setting) 
     ]
     network = _trained(made, labelled, stride, setting)
     test = [pad_to_stride(image, stride) for image in labelled.test]
-    peers = [Peer("pixels, the same network", _accuracy(network, test, labelled, codec))]
-    for peer in peer_codecs():
-        for quality in peer.curve:
-            files = [peer.encode(image, quality) for image in labelled.test]
+    baselines = [Baseline("pixels, the same network", _accuracy(network, test, labelled, codec))]
+    for baseline in peer_codecs():
+        for quality in baseline.curve:
+            files = [baseline.encode(image, quality) for image in labelled.test]
             pictures = [pad_to_stride(decode_file(file), stride) for file in files]
             size = float(np.mean([len(file) for file in files]))
-            name = f"{peer.name} of quality {quality}, the network on pixels"
-            peers.append(Peer(name, _accuracy(network, pictures, labelled, codec), size))
-    return peers
+            name = f"{baseline.name} of quality {quality}, the network on pixels"
+            baselines.append(Baseline(name, _accuracy(network, pictures, labelled, codec), size))
+    return baselines
 
 
-def compare(labelled: Labelled, codec: Codec, views: Views, setting: Setting) -> list[Peer]:
+def compare(labelled: Labelled, codec: Codec, views: Views, setting: Setting) -> list[Baseline]:
     """All of them; see above."""
     pixels = from_pixels(labelled, codec, views.count, setting)
     reconstructions = from_reconstructions(labelled, codec, views, setting)

@@ -13,14 +13,14 @@ from rich.console import Console
 
 from bundle import Bundle, BundleError, Manifest
 from bundle import Recognizer as Entry
-from bundle import Tensor as Port
+from bundle import Tensor as TensorSpec
 from training.data.dataset import DataError
-from training.embedding.cooccurrence import context_vectors
+from training.embedding.cooccurrence import cooccurrence_vectors
 from training.onnx_export.codec import Codes
-from training.onnx_export.graphs import Shape, export_graph, session_of
+from training.onnx_export.graphs import GraphSignature, export_graph, session_of
 from training.onnx_export.parity import check, prove_recognizer
-from training.onnx_export.replace_graph import amend_bundle
-from training.onnx_export.weight_storage import store_in_bytes
+from training.onnx_export.replace_graph import replace_graph
+from training.onnx_export.weight_only_int8 import store_as_int8
 from training.recognition.augmented_views import Views
 from training.recognition.calibration import (
     Labels,
@@ -29,13 +29,13 @@ from training.recognition.calibration import (
     negative_log_likelihood,
 )
 from training.recognition.dataset import CodeSource
-from training.recognition.network import Layout, Recognizer, finished, known_vectors
+from training.recognition.network import Layout, Recognizer, initial_vectors, prepare_for_export
 from training.recognition.trainer import Epoch, Recipe, Trained, same_shapes, score, train
 from training.tokenizer.progress import bar
 
-# What is known of a code's surroundings, numbers, and views of an image to learn it from.
-_CONTEXT = 64
-_CONTEXT_VIEWS = 8
+# Width of the co-occurrence vectors, and the views of an image that they are learnt from.
+_COOCCURRENCE = 64
+_COOCCURRENCE_VIEWS = 8
 
 
 class NameTaken(BundleError):
@@ -43,14 +43,14 @@ class NameTaken(BundleError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Learnt:
-    """A recognizer ready to be written, and what is known of it.
+class TrainedRecognizer:
+    """A recognizer ready to be written, and how its training went.
 
     Attributes:
         network: as exported: calibrated, weights rounded.
         graph: its ONNX file.
-        trained: how it came about.
-        temperature: that its logits were divided by.
+        trained: the network before export, and its training.
+        temperature: divides its logits.
         calibrated_loss: of the held-out images after that.
         fitted, held_out: images learnt from, and images that decided when to stop.
         seconds: of the training, without encoding.
@@ -97,7 +97,7 @@ def learn(
     held_out_share: float = 0.15,
     console: Console | None = None,
     device: torch.device = torch.device("cpu"),  # noqa: B008
-) -> Learnt:
+) -> TrainedRecognizer:
     """Trains, calibrates and exports.
 
     Args:
@@ -115,14 +115,16 @@ def learn(
     console = console or Console(quiet=True)
     fit, held_out = split_by_class(labels, held_out_share, recipe.seed)
     source = CodeSource(views, labels)
-    grids = [views.grid(int(i), v) for v in range(min(_CONTEXT_VIEWS, views.count)) for i in fit]
-    context = context_vectors(grids, len(codebook), _CONTEXT)
+    grids = [
+        views.grid(int(i), v) for v in range(min(_COOCCURRENCE_VIEWS, views.count)) for i in fit
+    ]
+    cooccurrence = cooccurrence_vectors(grids, len(codebook), _COOCCURRENCE)
     torch.manual_seed(recipe.seed)
-    network = Recognizer(known_vectors(torch.from_numpy(codebook), context), classes, layout)
+    network = Recognizer(initial_vectors(torch.from_numpy(codebook), cooccurrence), classes, layout)
     started = time.monotonic()
     with bar(console, "training", recipe.epochs) as progress:
 
-        def tell(epoch: Epoch) -> None:
+        def on_epoch(epoch: Epoch) -> None:
             progress(epoch.number)
             if epoch.number % 5 == 0 or epoch.number == recipe.epochs:
                 console.print(
@@ -131,18 +133,18 @@ def learn(
                     highlight=False,
                 )
 
-        trained = train(network, source, fit, held_out, recipe, tell, device)
+        trained = train(network, source, fit, held_out, recipe, on_epoch, device)
     seconds = time.monotonic() - started
     best = trained.network
     if not isinstance(best, Recognizer):
         raise TypeError("train returns the kind of network that it was given")
     logits = score(best, source, held_out)
     temperature = fit_temperature(logits, labels[held_out])
-    done = finished(best, temperature)
-    shape = recognizer_shape(classes, stride)
-    return Learnt(
+    done = prepare_for_export(best, temperature)
+    signature = recognizer_signature(classes, stride)
+    return TrainedRecognizer(
         network=done,
-        graph=store_in_bytes(export_graph(done, shape, stride)),
+        graph=store_as_int8(export_graph(done, signature, stride)),
         trained=trained,
         temperature=temperature,
         calibrated_loss=negative_log_likelihood(logits, labels[held_out], temperature),
@@ -152,13 +154,13 @@ def learn(
     )
 
 
-def recognizer_shape(classes: int, stride: int) -> Shape:
+def recognizer_signature(classes: int, stride: int) -> GraphSignature:
     """Inputs and outputs of a recognizer's graph (`bundle/FORMAT.md`)."""
     rows, columns = f"h/{stride}", f"w/{stride}"
-    return Shape(
-        Port("codes", "int64", ("n", rows, columns)),
-        Port("logits", "float32", ("n", classes)),
-        Port("map", "float32", ("n", classes, rows, columns)),
+    return GraphSignature(
+        TensorSpec("codes", "int64", ("n", rows, columns)),
+        TensorSpec("logits", "float32", ("n", classes)),
+        TensorSpec("map", "float32", ("n", classes, rows, columns)),
     )
 
 
@@ -177,7 +179,7 @@ def run_graph(graph: bytes, grids: list[Codes]) -> tuple[Logits, list[NDArray[np
 def write(
     path: Path,
     name: str,
-    learnt: Learnt,
+    learnt: TrainedRecognizer,
     grids: list[Codes],
     classes: tuple[str, ...],
     licence: str,
@@ -202,9 +204,9 @@ def write(
         refuse_taken(manifest, name, replace=replace)
         return dataclasses.replace(manifest, recognizers={**manifest.recognizers, name: entry})
 
-    shape = recognizer_shape(len(classes), stride).manifest({})
+    entry_of_graph = recognizer_signature(len(classes), stride).manifest({})
     content, proof = {"fp32": learnt.graph}, {"fp32": parity.to_dict()}
-    return amend_bundle(path, graph, shape, content, proof, add)
+    return replace_graph(path, graph, entry_of_graph, content, proof, add)
 
 
 def refuse_taken(manifest: Manifest, name: str, *, replace: bool) -> None:

@@ -1,4 +1,4 @@
-"""Whether a recognizer's probabilities can be believed, and one number that makes them so.
+"""Calibration: how well probabilities match accuracy, and temperature scaling.
 
 Guo et al. 2017, "On calibration of modern neural networks": the expected calibration
 error over equal bins of confidence, and temperature scaling, which divides all logits

@@ -1,4 +1,4 @@
-"""What recognizers are trained on: labelled images, each in several views, batch by batch."""
+"""What recognizers are trained on: labelled images, each in several views, in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well logits agree with labels: accuracies, who is taken for whom, and calibration."""
+"""Metrics of a recognizer: accuracies, the confusion matrix, and calibration."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Each code is looked up in a learnt table, residual blocks (He et al. 2016) look at
 neighbourhoods, first at the grid's own resolution, then at half of it, and a linear
-layer gives each place a score for each class. The logits are the means of the
+layer gives each position a score for each class. The logits are the means of the
 scores over the grid: what is shown and *where* come from one network (class
 activation maps; Zhou et al. 2016, "Learning deep features for discriminative
 localization"). Any grid size from 1×1 on.
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.onnx_export.weight_storage import rounded
+from training.onnx_export.weight_only_int8 import rounded
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Layout:
     """How large a recognizer is.
 
     Attributes:
-        table: numbers that stand for a code.
+        table: width of the learnt vector that stands for a code.
         widths: channels of each stage; every stage but the first halves the resolution.
         depths: residual blocks of each stage.
-        block_drop: the last block is left out of that share of the training steps, earlier
-            ones less often (stochastic depth; Huang et al. 2016).
-        feature_drop: share of the features that the linear layer does without in training.
+        block_drop: share of the training steps in which the last block is skipped; earlier
+            ones are skipped less often (stochastic depth; Huang et al. 2016).
+        feature_drop: share of the features that are set to zero in training (dropout).
     """
 
     table: int = 96
@@ -43,7 +43,7 @@ class Layout:
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions beside a shortcut; does nothing when it is new."""
+    """A residual block of two 3×3 convolutions, the identity at initialization."""
 
     def __init__(self, width: int, drop: float) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """A stem that sees one place at a time, then the stages of a layout.
+    """A stem that sees one position at a time, then the stages of a layout.
 
     Args:
         width: numbers in a vector that comes in.
@@ -92,7 +92,7 @@ class Trunk(nn.Module):
 
 
 class Network(nn.Module):
-    """A trunk with a class for each place, over vectors looked up for what comes in.
+    """A trunk with class scores for each position, over vectors looked up for the input.
 
     Args:
         width: numbers in a looked-up vector.
@@ -108,17 +108,17 @@ class Network(nn.Module):
         self.trunk = Trunk(width, layout)
         self.head = nn.Conv2d(layout.widths[-1], classes, 1)
         nn.init.zeros_(cast("Tensor", self.head.bias))
-        # Stands where training hides a place; no part of what is exported.
+        # The vector of masked positions, used in training alone.
         self.register_buffer("hidden_vector", torch.zeros(width), persistent=False)
 
     def look_up(self, inputs: Tensor) -> Tensor:
-        """What comes in → float32 `[n, width, rows, columns]`."""
+        """Input → float32 `[n, width, rows, columns]`."""
         raise NotImplementedError
 
     def score(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """`[n, width, rows, columns]` → `(logits [n, classes], map [n, classes, rows, columns])`.
 
-        The map is without the head's bias, which has no place: a positive value speaks
+        The map is without the head's bias, which has no position: a positive value is evidence
         for a class, a negative one against it.
         """
         rows, columns = vectors.shape[2:]
@@ -129,7 +129,7 @@ class Network(nn.Module):
         return activation.mean(dim=(2, 3)) + cast("Tensor", self.head.bias), activation
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """What comes in → logits and map, as `score`."""
+        """Input → logits and map, as `score`."""
         return self.score(self.look_up(inputs))
 
 
@@ -137,13 +137,13 @@ class Recognizer(Network):
     """Codes int64 `[n, rows, columns]` → logits and class activation map.
 
     Args:
-        vectors: float32 `[K, v]`, what is known of each code beforehand: the first columns of
-            the table. The rest begin at random.
+        vectors: float32 `[K, v]`, the first columns of the table at initialization; the
+            rest begin at random.
         classes: how many.
         layout: sizes.
 
     Raises:
-        ValueError: more is known of a code than the table holds.
+        ValueError: the vectors are wider than the table.
     """
 
     def __init__(self, vectors: Tensor, classes: int, layout: Layout) -> None:
@@ -160,13 +160,13 @@ class Recognizer(Network):
         return F.embedding(inputs, self.table.weight).permute(0, 3, 1, 2)
 
 
-def finished(network: Recognizer, temperature: float) -> Recognizer:
+def prepare_for_export(network: Recognizer, temperature: float) -> Recognizer:
     """A copy for export: without normalisation layers, calibrated, its weights rounded.
 
     Batch normalisation is folded into the convolution before it, and the stem, which
     sees one code at a time, into the table. Logits and map are divided by the
     temperature. Weights are rounded to what the file stores
-    (`training.onnx_export.weight_storage`).
+    (`training.onnx_export.weight_only_int8`).
 
     Args:
         network: trained.
@@ -190,17 +190,17 @@ def finished(network: Recognizer, temperature: float) -> Recognizer:
     return done.requires_grad_(requires_grad=False)
 
 
-def known_vectors(codebook: Tensor, context: Tensor | None) -> Tensor:
-    """What the table begins with: code vectors, and vectors of what codes are found beside.
+def initial_vectors(codebook: Tensor, cooccurrence: Tensor | None) -> Tensor:
+    """What the table begins with: code vectors and co-occurrence vectors.
 
     Args:
         codebook: float32 `[K, d]`.
-        context: float32 `[K, m]` of `training.embedding.cooccurrence.context_vectors`.
+        cooccurrence: float32 `[K, m]` of `training.embedding.cooccurrence`.
 
     Returns:
         float32 `[K, d + m]`, both parts of unit variance.
     """
-    parts: Sequence[Tensor] = [codebook] if context is None else [codebook, context]
+    parts: Sequence[Tensor] = [codebook] if cooccurrence is None else [codebook, cooccurrence]
     return torch.cat([part / part.std().clamp_min(1e-6) for part in parts], dim=1)
 
 

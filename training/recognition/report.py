@@ -1,22 +1,20 @@
-"""A recognizer's figures for people: Markdown, and one HTML page with pictures and their maps."""
+"""What is reported of a recognizer, and its figures as Markdown; `report_html` makes the page."""
 
 from __future__ import annotations
 
-import html
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from training.data.dataset import Pixels
-from training.evaluation.html import PAGE, data_url, section
-from training.recognition.calibration import Bin
+from training.evaluation.linear_probe import Labelled
+from training.recognition.augmented_views import Views
+from training.recognition.bundle import TrainedRecognizer
+from training.recognition.calibration import Logits, probabilities
 from training.recognition.metrics import Classification
-
-# What speaks for a class is laid over the picture in this colour.
-_HEAT = (255, 96, 0)
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,8 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Peer:
-    """Another way to recognize the same test images.
+class Baseline:
+    """Another way to recognize the same test images, for comparison.
 
     Attributes:
         name: what it sees, and by what.
@@ -54,7 +52,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Report:
-    """What there is to tell.
+    """Everything that the report shows.
 
     Attributes:
         model: name of the tokenizer.
@@ -62,7 +60,7 @@ class Report:
         figures: on the test images.
         facts: of the training, by what they are.
         examples: test images.
-        peers: others on the same images, the recognizer itself first.
+        baselines: on the same images, the recognizer itself first; empty without a comparison.
     """
 
     model: str
@@ -70,7 +68,7 @@ class Report:
     figures: Classification
     facts: Mapping[str, str]
     examples: Sequence[Example]
-    peers: Sequence[Peer]
+    baselines: Sequence[Baseline]
 
 
 def to_markdown(report: Report) -> str:
@@ -97,9 +95,9 @@ def to_markdown(report: Report) -> str:
         f"| {c.name} | {c.images} | {c.recall:.3f} | {c.precision:.3f} | {c.mistaken_for or ''} |"
         for c in f.classes
     ]
-    if report.peers:
+    if report.baselines:
         lines += ["", "| from | top-1 | bytes an image |", "|---|---|---|"]
-        lines += [f"| {p.name} | {p.top1:.3f} | {_bytes(p)} |" for p in report.peers]
+        lines += [f"| {p.name} | {p.top1:.3f} | {bytes_text(p)} |" for p in report.baselines]
     names = [c.name for c in f.classes]
     lines += ["", "Rows are the true classes, columns what they were taken for.", ""]
     lines += [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
@@ -110,174 +108,81 @@ def to_markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_html(report: Report) -> str:
-    """One page that loads nothing from anywhere."""
-    f = report.figures
-    sections = [_tiles(report)]
-    if report.peers:
-        sections.append(
-            section(
-                "Beside others",
-                "Accuracy on the same test images, and bytes an image that have to be kept.",
-                _peers(report.peers),
-            )
+def bytes_text(baseline: Baseline) -> str:
+    """Bytes an image as they are shown; empty where they were not measured."""
+    return "" if baseline.bytes is None else f"{baseline.bytes:.0f}"
+
+
+_EXAMPLES = 16
+
+
+def examples(
+    images: list[Pixels],
+    labelled: Labelled,
+    logits: Logits,
+    maps: list[NDArray[np.float32]],
+    count: int = _EXAMPLES,
+) -> list[Example]:
+    """The surest right and the surest wrong answers, as evenly over the classes as they allow."""
+    shares, labels = probabilities(logits), labelled.test_labels
+    taken = shares.argmax(axis=1)
+    chosen: list[int] = []
+    for right in (True, False):
+        order = [i for i in np.argsort(-shares.max(axis=1)) if (taken[i] == labels[i]) == right]
+        by_class = [[i for i in order if labels[i] == c] for c in range(len(labelled.classes))]
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*by_class))
+        chosen += [i for i in turns if i is not None][:count]
+    return [
+        Example(
+            images[i],
+            labelled.classes[labels[i]],
+            labelled.classes[taken[i]],
+            float(shares[i, taken[i]]),
+            maps[i][taken[i]],
         )
-    for title, text, wrong in (
-        ("Recognized", "The surest first.", False),
-        ("Not recognized", "The surest first: these are the errors to learn from.", True),
-    ):
-        chosen = [e for e in report.examples if (e.truth != e.label) == wrong]
-        if chosen:
-            hint = " Hover over a picture, or press it, to see it without its map."
-            sections.append(section(title, text + hint, _gallery(chosen)))
-    sections += [
-        section("Class by class", "", _classes(f)),
-        section(
-            "Who is taken for whom",
-            "Rows are the true classes, columns what they were taken for.",
-            _confusion(f),
-        ),
-        section(
-            "Can the probabilities be believed?",
-            "Share of right answers over the probability that was given with them; on the line, "
-            "they agree. Thin: before temperature scaling.",
-            _reliability(f.bins, f.bins_uncalibrated),
-        ),
-        section("How it was made", "", _facts(report.facts)),
+        for i in chosen
     ]
-    return PAGE.format(
-        title=html.escape(f"{report.name}: recognition"),
-        model=html.escape(report.name),
-        subtitle=html.escape(
-            f"Recognition from codes of {report.model} alone: {f.images} test images, "
-            f"{len(f.classes)} classes"
+
+
+def figures_for_manifest(
+    figures: Classification, learnt: TrainedRecognizer, baselines: list[Baseline]
+) -> dict[str, float | int | str]:
+    """What manifest and model card say of a recognizer."""
+    parts = {
+        "top1": figures.top1,
+        "top5": figures.top5,
+        "ece": figures.error,
+        "ece_uncalibrated": figures.error_uncalibrated,
+        "nll": figures.loss,
+        "temperature": learnt.temperature,
+        "n_train": learnt.fitted,
+        "n_held_out": learnt.held_out,
+        "n_test": figures.images,
+        "epochs": learnt.trained.best_epoch,
+        **{
+            f"top1 of {baseline.name}": baseline.top1
+            for baseline in baselines
+            if baseline.bytes is None
+        },
+    }
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in parts.items()}
+
+
+def facts(learnt: TrainedRecognizer, views: Views, licence: str) -> dict[str, str]:
+    """What the report says of the training."""
+    parameters = sum(weight.numel() for weight in learnt.network.parameters())
+    return {
+        "images learnt from": str(learnt.fitted),
+        "images that stopped it and set the temperature": str(learnt.held_out),
+        "views of each image": str(views.count),
+        "epochs, of which kept": f"{learnt.trained.epochs}, {learnt.trained.best_epoch}",
+        "minutes of training": f"{learnt.seconds / 60:.2f}",
+        "held-out top-1": f"{learnt.trained.accuracy:.3f}",
+        "held-out likelihood, and calibrated": (
+            f"{learnt.trained.loss:.3f}, {learnt.calibrated_loss:.3f}"
         ),
-        body="\n".join(sections),
-    )
-
-
-def overlay(example: Example) -> Pixels:
-    """The picture, grey but where its map speaks for the label: uint8 `[h, w, 3]`."""
-    height, width = example.image.shape[:2]
-    positive = np.maximum(example.activation, 0)
-    scaled = positive / max(float(positive.max()), 1e-9)
-    grown = Image.fromarray(scaled.astype(np.float32)).resize(
-        (width, height), Image.Resampling.BILINEAR
-    )
-    # Squared, so that the places that speak the most stand out.
-    share = 0.7 * np.square(np.asarray(grown))[..., None]
-    grey = example.image.mean(axis=2, keepdims=True) * 0.5 + example.image * 0.5
-    mixed: Pixels = (grey * (1 - share) + np.array(_HEAT) * share).clip(0, 255).astype(np.uint8)
-    return mixed
-
-
-def _tiles(report: Report) -> str:
-    f = report.figures
-    tiles = [
-        ("top-1", f"{f.top1:.3f}", ""),
-        ("top-5", f"{f.top5:.3f}", ""),
-        ("calibration error", f"{f.error:.3f}", f"{f.error_uncalibrated:.3f} uncalibrated"),
-        ("likelihood", f"{f.loss:.3f}", "nats, negative log"),
-    ]
-    cells = "".join(
-        f"<div><dt>{name}</dt><dd>{value} <small>{unit}</small></dd></div>"
-        for name, value, unit in tiles
-    )
-    return f"<dl class='tiles'>{cells}</dl>"
-
-
-def _peers(peers: Sequence[Peer]) -> str:
-    body = "".join(
-        f"<tr><th>{html.escape(p.name)}</th><td><span class='bar {'' if i else 'own'}' "
-        f"style='--share:{p.top1:.4f}'></span>{p.top1:.3f}</td><td>{_bytes(p)}</td></tr>"
-        for i, p in enumerate(peers)
-    )
-    return (
-        f"<table class='bars'><tr><th></th><th>top-1</th><th>bytes an image</th></tr>{body}</table>"
-    )
-
-
-def _gallery(examples: Sequence[Example]) -> str:
-    figures = []
-    for example in examples:
-        height, width = example.image.shape[:2]
-        caption = f"{example.label} <small>{example.probability:.2f}</small>"
-        if example.truth != example.label:
-            caption += f"<br><small>is {html.escape(example.truth)}</small>"
-        name = html.escape(example.truth)
-        figures.append(
-            f'<figure><div class="swap" tabindex="0" style="aspect-ratio:{width}/{height}">'
-            f'<img class="after" alt="{name}, with its map" src="{data_url(overlay(example))}">'
-            f'<img class="before" alt="{name}" src="{data_url(example.image)}"></div>'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-    style = "grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:18px"
-    return f'<div class="pictures" style="{style}">{"".join(figures)}</div>'
-
-
-def _classes(f: Classification) -> str:
-    body = "".join(
-        f"<tr><th>{html.escape(c.name)}</th><td>{c.images}</td><td>{c.recall:.3f}</td>"
-        f"<td>{c.precision:.3f}</td><td class='note'>{html.escape(c.mistaken_for or '')}</td></tr>"
-        for c in f.classes
-    )
-    head = "<th></th><th>images</th><th>recall</th><th>precision</th><th>mistaken for</th>"
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _confusion(f: Classification) -> str:
-    numbers = "".join(f"<th>{i + 1}</th>" for i in range(len(f.classes)))
-    rows = []
-    for index, (figures, row) in enumerate(zip(f.classes, f.confusion, strict=True)):
-        total = max(1, sum(row))
-        cells = "".join(
-            f"<td style='background:color-mix(in srgb,var(--own) {80 * n / total:.0f}%,"
-            f"transparent);padding:5px 12px'>{n or ''}</td>"
-            for n in row
-        )
-        rows.append(f"<tr><th>{index + 1} {html.escape(figures.name)}</th>{cells}</tr>")
-    return f"<table><tr><th></th>{numbers}</tr>{''.join(rows)}</table>"
-
-
-def _reliability(bins: Sequence[Bin], before: Sequence[Bin]) -> str:
-    side, margin = 300, 40
-
-    def line(values: Sequence[Bin]) -> str:
-        points = [
-            (margin + b.confidence * side, 10 + (1 - b.accuracy) * side, b)
-            for b in values
-            if b.count
-        ]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
-        dots = "".join(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{2 + 6 * (b.count / most) ** 0.5:.1f}"><title>'
-            f"{b.count} images: {b.accuracy:.2f} right at {b.confidence:.2f}</title></circle>"
-            for x, y, b in points
-        )
-        return f'<polyline points="{path}"/>{dots}'
-
-    most = max(b.count for b in [*bins, *before])
-    ticks = "".join(
-        f'<text x="{margin + t * side:.0f}" y="{side + 28}" text-anchor="middle">{t}</text>'
-        f'<text x="{margin - 8}" y="{14 + (1 - t) * side:.0f}" text-anchor="end">{t}</text>'
-        for t in (0, 0.5, 1)
-    )
-    return (
-        f'<svg class="chart" style="max-width:420px" viewBox="0 0 {side + 60} {side + 40}" '
-        'role="img" aria-label="share of right answers over probability">'
-        f'<line class="grid" x1="{margin}" y1="{side + 10}" x2="{margin + side}" y2="10"/>{ticks}'
-        f'<g class="series s1" opacity=".45">{line(before)}</g>'
-        f'<g class="series s0">{line(bins)}</g></svg>'
-    )
-
-
-def _facts(facts: Mapping[str, str]) -> str:
-    body = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-        for name, value in facts.items()
-    )
-    return f"<table>{body}</table>"
-
-
-def _bytes(peer: Peer) -> str:
-    return "" if peer.bytes is None else f"{peer.bytes:.0f}"
+        "temperature": f"{learnt.temperature:.3f}",
+        "parameters": f"{parameters}",
+        "bytes of the graph": f"{len(learnt.graph)}",
+        "licence of the data": licence,
+    }

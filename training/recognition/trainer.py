@@ -23,8 +23,8 @@ from training.recognition.calibration import Logits, negative_log_likelihood
 from training.recognition.dataset import Source
 from training.recognition.network import Network
 
-# Grids that are scored together when nothing is learnt, in places of the grid.
-_BATCH_PLACES = 1 << 14
+# Positions of the grids that are scored together when nothing is learnt.
+_BATCH_POSITIONS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Recipe:
         plain: share of the grids that are the image itself or its mirror image; the others
             are random views.
         crop: every other batch is cut to between this share of its sides and all of them.
-        hidden: up to twice this share of a grid's places are hidden.
+        hidden: up to twice this share of a grid's positions are masked.
         cutmix: share of the steps in which a rectangle comes from another grid (CutMix; Yun
-            et al. 2019); in the others …
-        mixup: … the vectors of two grids are mixed, by shares from Beta(mixup, mixup)
-            (Zhang et al. 2018).
-        smoothing: of the labels.
-        average: decay of the running average of the weights, which is what is kept.
-        patience: epochs after the best one until the run stops.
+            et al. 2019).
+        mixup: in the other steps the vectors of two grids are mixed by shares from
+            Beta(mixup, mixup) (Zhang et al. 2018).
+        smoothing: share of the labels' weight that is spread over all classes.
+        average: decay of the moving average of the weights, which is what is kept.
+        patience: epochs after the best one until the run stops (early stopping).
         seed: of everything random.
         bf16: convolutions in bfloat16.
     """
@@ -69,7 +69,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network and how it came about.
+    """A trained network and how its training went.
 
     Attributes:
         network: the averaged weights of the best epoch, evaluation mode, on the CPU.
@@ -88,7 +88,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What can be said after an epoch: its number from 1, losses and held-out accuracy."""
+    """An epoch's number from 1, its losses and its held-out accuracy."""
 
     number: int
     training_loss: float
@@ -102,7 +102,7 @@ def train(
     fit: NDArray[np.int64],
     held_out: NDArray[np.int64],
     recipe: Recipe,
-    tell: Callable[[Epoch], None] = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
     device: torch.device = torch.device("cpu"),  # noqa: B008  (immutable)
 ) -> Trained:
     """Trains until the held-out images' likelihood no longer grows.
@@ -113,7 +113,7 @@ def train(
         fit: indices of those to learn from.
         held_out: indices of those that decide which epoch is kept.
         recipe: of the training.
-        tell: called after each epoch.
+        on_epoch: called after each epoch.
         device: to train on.
     """
     torch.manual_seed(recipe.seed)
@@ -147,7 +147,7 @@ def train(
             negative_log_likelihood(logits, labels),
             float((logits.argmax(axis=1) == labels).mean()),
         )
-        tell(told)
+        on_epoch(told)
         if best is None or told.loss < best.loss:
             kept = copy.deepcopy(average).cpu().eval()
             best = Trained(kept, epoch, epoch, told.loss, told.accuracy)
@@ -179,12 +179,12 @@ def score(
 
 
 def same_shapes(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
-    """Indices of grids of equal shape, some 16 thousand places together, or one grid."""
+    """Indices of grids of equal shape, some 16 thousand positions together, or one grid."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, shape in enumerate(shapes):
         groups.setdefault(shape, []).append(index)
     for shape, indices in groups.items():
-        size = max(1, _BATCH_PLACES // max(1, math.prod(shape)))
+        size = max(1, _BATCH_POSITIONS // max(1, math.prod(shape)))
         for first in range(0, len(indices), size):
             yield indices[first : first + size]
 
@@ -248,7 +248,7 @@ def _patched(vectors: Tensor, other: Tensor, random: np.random.Generator) -> tup
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW that leaves scales and biases as large as they like."""
+    """AdamW with weight decay on weights, and none on scales and biases."""
     weights = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     return torch.optim.AdamW(

@@ -12,6 +12,7 @@ from training.data.dataset import (
     find_images,
     in_validation,
     read_image,
+    reduced,
     split,
 )
 
@@ -138,3 +139,9 @@ def test_orientation_and_transparency(tmp_path):
     assert folder.sizes == ((4, 4), (20, 40))
     assert read_image(tmp_path / "turned.jpg").shape == (40, 20, 3)
     assert (read_image(tmp_path / "clear.png") == 255).all()
+
+
+def test_large_images_are_reduced_and_small_ones_left():
+    """By their short side; the proportions stay."""
+    assert reduced(np.zeros((100, 300, 3), np.uint8), 50).shape == (50, 150, 3)
+    assert reduced(np.zeros((20, 10, 3), np.uint8), 50).shape == (20, 10, 3)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from bundle import BundleError, Graph, Recognizer, Tensor, open_bundle
-from training.onnx_export.replace_graph import amend_bundle
+from training.onnx_export.replace_graph import replace_graph
 
 SCORES = Graph(
     (Tensor("codes", "int64", ("n", "h/8", "w/8")),),
@@ -27,7 +27,7 @@ def contents(path):
 def test_other_files_stay_byte_for_byte(path):
     """A replaced embedder changes embedder.onnx, the manifest and the card, and no other file."""
     before, graph = contents(path), open_bundle(path).manifest.graphs["embedder"]
-    bundle = amend_bundle(path, "embedder", graph, {"fp32": b"new"}, {"fp32": {"images": 3}},
+    bundle = replace_graph(path, "embedder", graph, {"fp32": b"new"}, {"fp32": {"images": 3}},
                           lambda manifest: dataclasses.replace(manifest, version="7"))  # fmt: skip
     after = contents(path)
     changed = {name for name in before | after if before.get(name) != after.get(name)}
@@ -38,7 +38,7 @@ def test_other_files_stay_byte_for_byte(path):
 def test_the_manifest_tells_what_changed(path):
     """The new graph's proof and the caller's changes are in it; the rest is as before."""
     old = open_bundle(path).manifest
-    new = amend_bundle(
+    new = replace_graph(
         path, "embedder", old.graphs["embedder"], {"fp32": b"new"}, {"fp32": {"images": 3}},
         lambda manifest: dataclasses.replace(manifest, version="7"),
     ).manifest  # fmt: skip
@@ -53,7 +53,7 @@ def test_the_manifest_tells_what_changed(path):
 def test_the_card_is_of_the_new_manifest(path):
     """It names the new version."""
     graph = open_bundle(path).manifest.graphs["embedder"]
-    amend_bundle(path, "embedder", graph, {"fp32": b"new"}, {"fp32": {}},
+    replace_graph(path, "embedder", graph, {"fp32": b"new"}, {"fp32": {}},
                  lambda manifest: dataclasses.replace(manifest, version="7"))  # fmt: skip
     assert "version 7" in (path / "MODEL_CARD.md").read_text().splitlines()[0]
 
@@ -62,7 +62,7 @@ def test_a_graph_can_be_added(path):
     """A recognizer comes with its entry; all the graphs that were there stay."""
     before = contents(path)
     things = Recognizer("things", ("cat", "dog"), "CC0-1.0")
-    amend_bundle(path, "things", SCORES, {"fp32": b"a", "int8": b"b"}, {"fp32": {}, "int8": {}},
+    replace_graph(path, "things", SCORES, {"fp32": b"a", "int8": b"b"}, {"fp32": {}, "int8": {}},
                  lambda m: dataclasses.replace(m, recognizers={"things": things}))  # fmt: skip
     bundle = open_bundle(path)
     assert bundle.manifest.recognizers == {"things": things}
@@ -75,8 +75,8 @@ def test_a_graph_can_be_added(path):
 
 def test_files_of_precisions_that_are_gone_are_removed(path):
     """A graph in fp32 alone leaves none of its earlier int8 file behind."""
-    amend_bundle(path, "things", SCORES, {"fp32": b"a", "int8": b"b"}, {"fp32": {}, "int8": {}})
-    bundle = amend_bundle(path, "things", SCORES, {"fp32": b"c"}, {"fp32": {}})
+    replace_graph(path, "things", SCORES, {"fp32": b"a", "int8": b"b"}, {"fp32": {}, "int8": {}})
+    bundle = replace_graph(path, "things", SCORES, {"fp32": b"c"}, {"fp32": {}})
     assert bundle.precisions("things") == ("fp32",)
     assert "things.int8.onnx" not in contents(path)
 
@@ -86,7 +86,7 @@ def test_what_would_be_no_bundle_is_not_written(path):
     before = contents(path)
     missing = Recognizer("absent", ("cat",), "CC0-1.0")
     with pytest.raises(BundleError):
-        amend_bundle(path, "things", SCORES, {"fp32": b"a"}, {"fp32": {}},
+        replace_graph(path, "things", SCORES, {"fp32": b"a"}, {"fp32": {}},
                      lambda m: dataclasses.replace(m, recognizers={"x": missing}))  # fmt: skip
     assert contents(path) == before
 
@@ -95,5 +95,5 @@ def test_an_unproven_precision_is_refused(path):
     """Each file has figures of its own."""
     before = contents(path)
     with pytest.raises(ValueError, match="proven in fp32"):
-        amend_bundle(path, "things", SCORES, {"fp32": b"a", "int8": b"b"}, {"fp32": {}})
+        replace_graph(path, "things", SCORES, {"fp32": b"a", "int8": b"b"}, {"fp32": {}})
     assert contents(path) == before

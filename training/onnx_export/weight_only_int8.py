@@ -1,9 +1,9 @@
-"""Weights stored in eight bits and computed with in float32: a quarter of a file's size.
+"""Weight-only int8: weights are stored in eight bits, the graph computes in float32.
 
-Not an int8 graph: ONNX Runtime multiplies the bytes out once, when it loads the
-file, and computes as ever. Each row (output channel, or code of a table) has a scale of
-its own (Jacob et al. 2018, "Quantization and training of neural networks for efficient
-integer-arithmetic-only inference", there of weights and activations).
+A quarter of the file's size at no cost in time: ONNX Runtime converts the weights to
+float32 once, when it loads the file (constant folding). Each row (output channel, or code
+of a table) has a scale of its own (Jacob et al. 2018, "Quantization and training of neural
+networks for efficient integer-arithmetic-only inference", there of weights and activations).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SMALLEST = 1024
 
 
 def rounded(weight: Tensor) -> Tensor:
-    """A weight as a file with eight-bit weights holds it.
+    """A weight with the values that it has after being stored in eight bits.
 
     Args:
         weight: float32 `[rows, …]`.
@@ -36,7 +36,7 @@ def rounded(weight: Tensor) -> Tensor:
     return torch.from_numpy(steps.astype(np.float32) * scales)
 
 
-def store_in_bytes(graph: bytes) -> bytes:
+def store_as_int8(graph: bytes) -> bytes:
     """An ONNX file whose larger float32 weights are int8 with a scale for each row.
 
     Args:

@@ -1,0 +1,34 @@
+"""What goes into a bundle besides the model."""
+
+import json
+
+import pytest
+
+from training.data.dataset import DataError
+from training.onnx_export.provenance import read_metrics
+
+
+def test_metrics_of_an_evaluation(tmp_path):
+    """`--metrics NAME=FILE` records the main figures of an evaluation, and refuses what is none."""
+    values = {
+        "runtime": "ONNX Runtime fp32",
+        "images": 24,
+        "bits_per_pixel": 0.1875,
+        "bits_per_pixel_entropy": 0.169,
+        "quality": {"psnr": 26.25, "lpips": None},
+        "usage": {"used": 0.99, "perplexity": 1814.0},
+        "peers": [{"codec": "JPEG", "quality": {"psnr": 25.38}}],
+        "probe": [{"linear": 0.6, "nearest": 0.48}],
+    }
+    file = tmp_path / "metrics.json"
+    file.write_text(json.dumps(values))
+    name, figures = read_metrics(f"kodak={file}")
+    assert name == "kodak"
+    assert figures["psnr"] == 26.25
+    assert figures["jpeg_psnr_at_equal_bytes"] == 25.38
+    assert figures["recognition_5_nearest"] == 0.48
+    assert "lpips" not in figures
+    file.write_text("{}")
+    for argument in (f"kodak={file}", "kodak", "kodak=nowhere.json"):
+        with pytest.raises(DataError, match="NAME=FILE"):
+            read_metrics(argument)

@@ -1,0 +1,1 @@
+"""Experiments that stay repeatable and that no bundle needs: embedders that were compared."""
