@@ -1,7 +1,7 @@
 """All files of a folder through a real server: codes or a refusal, soon, and never a 5xx.
 
-Run by `make corpus-check CORPUS=DIR`, with any folder of odd, broken or hostile image files. Each is sent
-raw, to be encoded with the tiny model and default limits.
+Run by `make corpus-check CORPUS=DIR`, with any folder of odd, broken or hostile image files. Each
+is sent raw, to be encoded with the tiny model and default limits.
 """
 
 from __future__ import annotations
