@@ -99,7 +99,7 @@ class Call:
         except ClientDisconnect as error:
             raise MalformedRequest("the body ended before it was complete") from error
         self._context.watch(self._request.receive)
-        place = self._batcher.admit(1)
+        place = self._batcher.slots()
         place.__enter__()
         self._context.place = place
         return body
@@ -118,9 +118,9 @@ class Call:
         """Whether the body holds codes rather than images, as `holds_codes`."""
         return await self._parse(body, holds_codes, body, self._content_type)
 
-    def admit(self, items: int) -> AbstractContextManager[None]:
-        """Places for that many items, one of which the request has, as `Batcher.admit`."""
-        return self._batcher.admit(items - 1) if items > 1 else nullcontext()
+    def admit(self, items: int) -> AbstractContextManager[Any]:
+        """Places for that many items, one of which the request has, as `Batcher.slots`."""
+        return self._batcher.slots(items - 1) if items > 1 else nullcontext()
 
     def runner(self, model: Model) -> Runner:
         """What runs this request's items on that model."""

@@ -26,6 +26,7 @@ from app.api.responses import (
 from app.codecs.grids import CodeGrid
 from app.codecs.npy import write_npy
 from app.errors import CardNotFound, InvalidParameter, NotFound, Unauthorized
+from app.runtime.operations import EMBED, EMBED_IMAGES
 from app.runtime.registry import ModelsRefused
 from app.settings import SettingsError
 from bundle import BundleError
@@ -113,12 +114,12 @@ async def embed(
         codes = await call.codes(body, model)
         chosen = codes.model
         with call.admit(len(codes.grids)):
-            items = await call.runner(chosen).codes("embed", codes.grids)
+            items = await call.runner(chosen).codes(EMBED, codes.grids)
     else:
         chosen = call.models.get(model)
         uploads = await call.uploads(body)
         with call.admit(len(uploads)):
-            items = await call.runner(chosen).images("embed-images", uploads, options)
+            items = await call.runner(chosen).images(EMBED_IMAGES, uploads, options)
     return await call.reply(vectors_reply, form, chosen, items, encoding_format, heavy=False)
 
 

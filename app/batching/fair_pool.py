@@ -26,8 +26,8 @@ class FairPool(ThreadPoolExecutor):
     large images that came before it.
 
     Args:
-        threads: how many.
-        name: what theirs begin with.
+        threads: number of threads.
+        name: prefix of the threads' names.
     """
 
     def __init__(self, threads: int, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What waits for a run: by key, in the order of weighted fair queuing."""
+"""Entries that wait for a run, by key, in the order of weighted fair queuing."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class FairQueue(Generic[_T]):
     keys pass until they add up to its own weight, and no longer.
 
     Where more comes in than goes out, fairness among keys starves the key that most of the work
-    is of. So what has waited for `patience_s` goes first, the oldest before all others.
+    belongs to. So an entry older than `max_age_s` goes first, the oldest before all others.
 
     Not safe for threads: whoever shares one holds a lock.
 
     Args:
-        patience_s: how long an entry may be passed by others.
+        max_age_s: seconds for which other entries may go before an older one.
 
     Attributes:
-        weight: of all entries together.
+        weight: weight of all entries together.
     """
 
-    def __init__(self, patience_s: float = math.inf) -> None:
+    def __init__(self, max_age_s: float = math.inf) -> None:
         self.weight = 0
-        self._patience_s = patience_s
+        self._max_age_s = max_age_s
         self._size = 0
         self._clock = 0.0
         self._groups: dict[Hashable, deque[_Waiting[_T]]] = {}
@@ -70,15 +70,15 @@ class FairQueue(Generic[_T]):
         """Take a batch of the key whose turn it is; call it with entries in.
 
         Args:
-            most: weight of the batch; one entry alone may weigh more.
-            wanted: entries that aren't any more are dropped on the way.
+            most: most weight of the batch; a single entry may weigh more.
+            wanted: whether an entry is still wanted; those that aren't are dropped on the way.
             now: by the clock of `add`.
 
         Returns:
             Entries of one key; none if nobody wanted them.
         """
         key = min(self._groups, key=lambda key: self._groups[key][0].since)
-        if now - self._groups[key][0].since < self._patience_s:
+        if now - self._groups[key][0].since < self._max_age_s:
             key = min(self._groups, key=lambda key: self._groups[key][0].tag)
         group = self._groups[key]
         batch: list[_T] = []

@@ -1,4 +1,4 @@
-"""How much is in the house and how fast it leaves: what `Retry-After` is made of."""
+"""How many items are admitted and how fast they are answered: what `Retry-After` is made of."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from __future__ import annotations
 _RATE_HALF_LIFE_S = 5.0
 
 
-class Load:
+class Throughput:
     """Items admitted and not yet answered, and the speed at which items and weight are answered.
 
     Speeds are taken over the seconds in which there was anything to do, so they hold whichever
     stage is the slow one. Not safe for threads: whoever shares one holds a lock.
 
     Attributes:
-        items: admitted and not yet answered.
+        items: items admitted and not yet answered.
     """
 
     def __init__(self) -> None:

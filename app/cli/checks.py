@@ -14,6 +14,7 @@ import onnxruntime
 
 from app.runtime.device import Device, DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import Graphs
+from app.runtime.operations import DECODE, EMBED, ENCODE, Operation
 from app.runtime.registry import Model, ModelsRefused, load_models
 from app.runtime.sessions import GraphRefused, choose_precision
 from bundle import BundleError, open_bundle
@@ -201,8 +202,8 @@ def _batches(model: Model, pictures: list[NDArray[np.uint8]]) -> Finding:
     """Whether an image's codes depend on what it is batched with; they must not."""
     side = 64 // model.manifest.stride * model.manifest.stride or model.manifest.stride
     cut = [np.ascontiguousarray(picture[:side, :side]) for picture in pictures]
-    together = model.run("encode", cut)
-    alone = [model.run("encode", [pixels])[0] for pixels in cut]
+    together = model.run(ENCODE, cut)
+    alone = [model.run(ENCODE, [pixels])[0] for pixels in cut]
     share = float(np.mean([np.mean(a == b) for a, b in zip(together, alone, strict=True)]))
     subject = f"{model.name} batches"
     if share == 1:
@@ -222,15 +223,19 @@ def _batches(model: Model, pictures: list[NDArray[np.uint8]]) -> Finding:
 def _speed(model: Model, pictures: list[NDArray[np.uint8]]) -> Iterator[Finding]:
     side = -(-_SIDE // model.manifest.stride) * model.manifest.stride
     picture = np.resize(pictures[0], (side, side, 3)).astype(np.uint8)
-    (codes,) = model.run("encode", [picture])
-    for operation, payload in (("encode", picture), ("decode", codes), ("embed", codes)):
+    (codes,) = model.run(ENCODE, [picture])
+    for name, operation, payload in (
+        ("encode", ENCODE, picture),
+        ("decode", DECODE, codes),
+        ("embed", EMBED, codes),
+    ):
         rate = _rate(model, operation, payload)
         yield Finding(
             f"{model.name} speed",
             "ok",
-            f"{operation} {rate:,.1f} images/s of {side} × {side}, "
+            f"{name} {rate:,.1f} images/s of {side} × {side}, "
             f"{1000 / rate:.1f} ms each, in {model.precision}",
-            _faster(model) if operation == "encode" else "",
+            _faster(model) if operation == ENCODE else "",
         )
 
 
@@ -244,7 +249,7 @@ def _faster(model: Model) -> str:
     return ""
 
 
-def _rate(model: Model, operation: str, payload: Any) -> float:
+def _rate(model: Model, operation: Operation, payload: Any) -> float:
     model.run(operation, [payload])
     started, runs = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - started) < _SPEED_S or not runs:

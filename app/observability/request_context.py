@@ -60,7 +60,7 @@ class RequestContext:
         self.images = 0
         self.codes = 0
         self.held_bytes = 0
-        self.place: AbstractContextManager[None] | None = None
+        self.place: AbstractContextManager[Any] | None = None
         self.spans: dict[str, tuple[float, float]] = {}
         self.traced = False
         self._departed = False

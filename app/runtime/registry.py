@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from app.runtime.device import Device
+    from app.runtime.operations import Operation
 
 # The model that the project ships: the default wherever it is among several.
 _SHIPPED = "photo-f8"
@@ -37,15 +38,16 @@ class Model:
     """One bundle, ready to run.
 
     Attributes:
-        bundle: the folder it came from.
-        graphs: its graphs on their device.
-        beside: the same on one core, for runs side by side; `graphs` itself where there are none.
+        bundle: the folder that it was loaded from.
+        graphs: its graphs on their device, for exclusive runs.
+        concurrent_graphs: the same on one core, for runs at the same time; `graphs` itself where
+            only one runs at a time.
         codebook: float32 `[K, d]`.
     """
 
     bundle: Bundle
     graphs: Graphs
-    beside: Graphs
+    concurrent_graphs: Graphs
     codebook: NDArray[np.float32]
 
     @property
@@ -88,38 +90,33 @@ class Model:
             )
         return chosen, there[chosen]
 
-    def run(self, operation: str, batch: list[Any], *, alone: bool = True) -> list[Any]:
+    def run(self, operation: Operation, batch: list[Any], *, exclusive: bool = True) -> list[Any]:
         """Run one operation on payloads of one shape.
 
         Args:
-            operation: `encode`, `reconstruct` or `embed-images` on pixels uint8 `[h, w, 3]`;
-                `decode`, `embed` or `recognize:<graph>` on codes `[rows, columns]`;
-                `recognize-images:<graph>` on pixels; `latents` on pixels; `quantize` on latents.
+            operation: what to compute; it says what payloads and results are.
             batch: the payloads.
-            alone: whether nothing else runs meanwhile, so that all cores are free for this.
+            exclusive: whether nothing else runs meanwhile, so that all cores are free for this.
 
         Returns:
-            For each item, of `encode` codes `[rows, columns]`; of `decode` and `reconstruct`
-            pixels uint8 `[h, w, 3]`; of `embed…` a vector float32 `[e]`; of `recognize…` logits
-            and maps as in `Graphs.recognize`; of `latents` float32 `[d, rows, columns]`; of
-            `quantize` codes.
+            A result for each payload, in order.
         """
-        graphs = self.graphs if alone else self.beside
-        verb, _, graph = operation.partition(":")
+        graphs = self.graphs if exclusive else self.concurrent_graphs
         values = np.stack(batch) if len(batch) > 1 else batch[0][None]
-        if verb in {"encode", "reconstruct", "embed-images", "recognize-images"}:
-            values = graphs.encode(values)
-        if verb == "latents":
+        if operation.gives == "latents":
             return list(graphs.latents(values))
-        if verb == "quantize":
+        if operation.takes == "latents":
             return list(graphs.quantize(values))
-        if verb in {"decode", "reconstruct"}:
-            return list(graphs.decode(values))
-        if verb in {"embed", "embed-images"}:
-            return list(graphs.embed(values))
-        if verb in {"recognize", "recognize-images"}:
-            return list(graphs.recognize(graph, values))
-        return list(values)
+        codes = graphs.encode(values) if operation.takes == "pixels" else values
+        match operation.gives:
+            case "pixels":
+                return list(graphs.decode(codes))
+            case "vector":
+                return list(graphs.embed(codes))
+            case "scores":
+                return list(graphs.recognize(operation.graph, codes))
+            case "codes":
+                return list(codes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +202,7 @@ def load_models(
     precision: str,
     *,
     tile_pixels: int = TILE_PIXELS,
-    beside: bool = False,
+    concurrent: bool = False,
 ) -> Models:
     """Open every bundle in a folder, load its graphs and run them once.
 
@@ -216,7 +213,8 @@ def load_models(
         device: where all run.
         precision: as in `choose_precision`.
         tile_pixels: as in `Graphs`.
-        beside: load everything for runs on one core too, where the device has several.
+        concurrent: load everything for concurrent runs on one core each too, where the device has
+            several cores.
 
     Raises:
         ModelsRefused: a bundle is broken, two have one name and version, there are none, or no
@@ -229,7 +227,7 @@ def load_models(
         if path.name.startswith(".") or not path.is_dir():
             continue
         try:
-            model = _load_model(path, device, precision, tile_pixels, beside)
+            model = _load_model(path, device, precision, tile_pixels, concurrent)
         except (BundleError, GraphRefused) as error:
             text = str(error).removeprefix(f"{path.name}: ")
             raise ModelsRefused(f"bundle {path.name}: {text}") from error
@@ -284,14 +282,14 @@ def _choose_default(by_name: Mapping[str, Model], named: str | None) -> Model:
 
 
 def _load_model(
-    path: Path, device: Device, precision: str, tile_pixels: int, beside: bool
+    path: Path, device: Device, precision: str, tile_pixels: int, concurrent: bool
 ) -> Model:
     bundle = open_bundle(path)
     manifest = bundle.manifest
     chosen = choose_precision(precision, device, bundle)
     graphs = single = Graphs(bundle, device, chosen, tile_pixels)
     graphs.warm_up()
-    if beside and device.kind == "cpu" and device.threads > 1:
+    if concurrent and device.kind == "cpu" and device.threads > 1:
         # The same files, so what has been proven of them needn't be proven again.
         single = Graphs(bundle, replace(device, threads=1), chosen, tile_pixels)
     try:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.batching.batcher import Batcher, Work
+from app.batching.batcher import Batcher
+from app.batching.work import Work
 from app.errors import NotReady, Overloaded
 from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
+from app.runtime.operations import ENCODE, RECONSTRUCT
 from app.runtime.registry import Model, Models, ModelsRefused, load_models
 from app.service.api_keys import ApiKeys
 from app.service.preprocessing import Limits
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from app.observability.metrics import Metrics
     from app.runtime.device import Device
+    from app.runtime.operations import Operation
     from app.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -207,7 +210,7 @@ class Service:
             max_wait_s=_QUEUED_SHARE * settings.request_timeout_s,
             prepare_threads=usable_cpus(),
             on_batch=self.metrics.on_batch,
-            beside=partial(self._run, alone=False),
+            run_concurrently=partial(self._run, exclusive=False),
             runners=device.threads if device.kind == "cpu" else 1,
         )
         self._adopt(loaded)
@@ -230,7 +233,7 @@ class Service:
             device,
             settings.precision,
             tile_pixels=settings.max_tile_pixels,
-            beside=True,
+            concurrent=True,
         )
 
     def _adopt(self, models: Models) -> None:
@@ -255,15 +258,15 @@ class Service:
             await asyncio.to_thread(_return_free_memory)
 
     def _run(
-        self, key: tuple[Model, str, Any], payloads: list[Any], *, alone: bool = True
+        self, key: tuple[Model, Operation, Any], payloads: list[Any], *, exclusive: bool = True
     ) -> list[Any]:
-        """What the batcher's threads call: one operation of one model on items of one shape."""
+        """Run one operation of one model on items of one shape, in a thread of the batcher."""
         model, operation, _ = key
-        results = model.run(operation, payloads, alone=alone)
+        results = model.run(operation, payloads, exclusive=exclusive)
         ran = self._ran
         if model in ran:
             ran[model] = time.monotonic()
-        if operation == "encode":
+        if operation == ENCODE:
             self.metrics.code_usage.add(model.id, model.manifest.codebook_size, results)
         return results
 
@@ -288,7 +291,7 @@ class Service:
     async def _canary(self, model: Model) -> None:
         side = -(-_CANARY_SIDE // model.manifest.stride) * model.manifest.stride
         pixels = np.zeros((side, side, 3), np.uint8)
-        work = Work((model, "reconstruct", pixels.shape), pixels, side * side)
+        work = Work((model, RECONSTRUCT, pixels.shape), pixels, side * side)
         try:
             async with asyncio.timeout(_CANARY_AFTER_S):
                 await self.batcher.submit_prepared(work)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.batching.batcher import Heavy, Work
+from app.batching.work import Heavy, Work
 from app.errors import InvalidParameter, MalformedRequest, imaging_errors_translated
 from imaging.decode import decode_image
 from imaging.headers import inspect_image
@@ -21,6 +21,7 @@ from imaging.resize import MAX_SIDE, Fit, pad_to_multiple, resize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from app.runtime.operations import Operation
     from app.runtime.registry import Model
     from imaging.headers import ImageFile
 
@@ -139,7 +140,7 @@ def decode(
 
 def preprocess(
     model: Model,
-    operation: str,
+    operation: Operation,
     image: ImageInput,
     options: PreprocessingOptions,
     light_pixels: int,
@@ -168,14 +169,14 @@ def preprocess(
 
 def _decoded_work(
     model: Model,
-    operation: str,
+    operation: Operation,
     inspected: ImageFile | NDArray[np.uint8],
     options: PreprocessingOptions,
 ) -> Work:
     pixels = decode(inspected, options)
     padded = pad_to_multiple(pixels, model.manifest.stride)
     height, width, _ = padded.shape
-    return Work((model, operation, padded.shape), padded, height * width, aside=pixels)
+    return Work((model, operation, padded.shape), padded, height * width, original=pixels)
 
 
 def _from_base64(text: str) -> bytes:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from app.batching.batcher import Work
+from app.batching.work import Work
 from app.codecs.grids import CodeGrid, grid_shape
 from app.errors import Internal, TesseraError
+from app.runtime.operations import DECODE, ENCODE, QUANTIZE, RECONSTRUCT, Operation
 from app.service.preprocessing import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, preprocess
 from imaging.resize import crop
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from app.batching.batcher import Batcher, Done
+    from app.batching.batcher import Batcher
+    from app.batching.work import Done
     from app.observability.request_context import RequestContext
     from app.runtime.registry import Model
     from app.service.preprocessing import ImageInput, PreprocessingOptions
@@ -102,7 +104,7 @@ class Runner:
         """
 
         async def one(image: ImageInput) -> CodeGrid:
-            original, codes = await self._images("encode", image, options)
+            original, codes = await self._images(ENCODE, image, options)
             height, width, _ = original.shape
             return CodeGrid(codes, width, height, image.name)
 
@@ -118,14 +120,14 @@ class Runner:
         """
 
         async def one(image: ImageInput) -> Reconstruction:
-            original, decoded = await self._images("reconstruct", image, options)
+            original, decoded = await self._images(RECONSTRUCT, image, options)
             height, width, _ = original.shape
             return Reconstruction(original, crop(decoded, width, height))
 
         return await self._each(one, list(enumerate(images)))
 
     async def images(
-        self, operation: str, images: Sequence[ImageInput], options: PreprocessingOptions
+        self, operation: Operation, images: Sequence[ImageInput], options: PreprocessingOptions
     ) -> list[Item[Any]]:
         """Images → whatever the operation of the model makes of their codes.
 
@@ -146,9 +148,10 @@ class Runner:
         Raises:
             TesseraError: every item failed; the error of the first.
         """
+        operation = Operation("pixels", "scores", graph)
 
         async def one(image: ImageInput) -> Recognition:
-            original, found = await self._images(f"recognize-images:{graph}", image, options)
+            original, found = await self._images(operation, image, options)
             height, width, _ = original.shape
             logits, maps = found
             return Recognition(logits, maps, width, height)
@@ -163,9 +166,10 @@ class Runner:
         Raises:
             TesseraError: every item failed; the error of the first.
         """
+        operation = Operation("codes", "scores", graph)
 
         async def one(grid: CodeGrid) -> Recognition:
-            logits, maps = await self._codes(f"recognize:{graph}", grid)
+            logits, maps = await self._codes(operation, grid)
             return Recognition(logits, maps, grid.width, grid.height)
 
         return await self._each(one, grids)
@@ -180,12 +184,12 @@ class Runner:
         """
 
         async def one(grid: CodeGrid) -> NDArray[np.uint8]:
-            return crop(await self._codes("decode", grid), grid.width, grid.height)
+            return crop(await self._codes(DECODE, grid), grid.width, grid.height)
 
         return await self._each(one, grids)
 
     async def codes(
-        self, operation: str, grids: Sequence[tuple[int, CodeGrid | TesseraError]]
+        self, operation: Operation, grids: Sequence[tuple[int, CodeGrid | TesseraError]]
     ) -> list[Item[Any]]:
         """Codes → whatever the operation of the model makes of them.
 
@@ -203,7 +207,7 @@ class Runner:
 
         async def one(given: NDArray[np.float32]) -> NDArray[Any]:
             pixels = math.prod(given.shape[1:]) * self._model.manifest.stride**2
-            work = Work((self._model, "quantize", given.shape), given, pixels)
+            work = Work((self._model, QUANTIZE, given.shape), given, pixels)
             done = await self._batcher.submit_prepared(work)
             self._note(done)
             self._context.codes += math.prod(given.shape[1:])
@@ -213,7 +217,7 @@ class Runner:
         return await self._each(one, list(enumerate(latents)))
 
     async def _images(
-        self, operation: str, image: ImageInput, options: PreprocessingOptions
+        self, operation: Operation, image: ImageInput, options: PreprocessingOptions
     ) -> tuple[NDArray[np.uint8], Any]:
         """The image as it went in, and what the operation made of it."""
         tiny = self._context.images == 1 and is_small_jpeg(image)
@@ -221,11 +225,11 @@ class Runner:
         prepare = partial(preprocess, self._model, operation, image, options, most)
         done = await self._batcher.submit(prepare, at_once=tiny)
         self._note(done)
-        height, width, _ = done.aside.shape
+        height, width, _ = done.original.shape
         self._context.codes += math.prod(grid_shape(width, height, self._model.manifest.stride))
-        return done.aside, done.result
+        return done.original, done.result
 
-    async def _codes(self, operation: str, grid: CodeGrid) -> Any:
+    async def _codes(self, operation: Operation, grid: CodeGrid) -> Any:
         pixels = grid.codes.size * self._model.manifest.stride**2
         work = Work((self._model, operation, grid.codes.shape), grid.codes, pixels)
         done = await self._batcher.submit_prepared(work)

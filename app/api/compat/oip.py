@@ -49,6 +49,7 @@ from app.errors import (
     InvalidParameter,
     NotAcceptable,
 )
+from app.runtime.operations import EMBED, EMBED_IMAGES, LATENTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -223,7 +224,7 @@ async def _run(call: Call, target: Target, inputs: Inputs) -> dict[str, NDArray[
             if target.recognizer is not None:
                 graph = target.recognizer.graph
                 return _recognized(target, whole(await runner.recognize_codes(graph, grids)))
-            return {target.outputs[0].name: _stacked(whole(await runner.codes("embed", grids)))}
+            return {target.outputs[0].name: _stacked(whole(await runner.codes(EMBED, grids)))}
     uploads = inputs.images()
     with call.admit(len(uploads)):
         if task == "encode":
@@ -235,7 +236,7 @@ async def _run(call: Call, target: Target, inputs: Inputs) -> dict[str, NDArray[
             return _recognized(
                 target, whole(await runner.recognize_images(graph, uploads, options))
             )
-        operation = "latents" if task == "encoder" else "embed-images"
+        operation = LATENTS if task == "encoder" else EMBED_IMAGES
         items = await runner.images(operation, uploads, options)
         return {target.outputs[0].name: _stacked(whole(items))}
 

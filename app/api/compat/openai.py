@@ -18,6 +18,7 @@ from app.api.parsing import JSON, json_object, media_type
 from app.api.request import Call
 from app.api.responses import json_response, whole
 from app.errors import InvalidParameter, MalformedRequest, TooManyImages, UnsupportedMediaType
+from app.runtime.operations import EMBED_IMAGES
 from app.service.preprocessing import ImageInput
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ async def embeddings(request: Request) -> Response:
     uploads = _uploads(asked.get("input"), request.app.state.service.limits.images)
     with call.admit(len(uploads)):
         items = await call.runner(model).images(
-            "embed-images", uploads, call.preprocessing(None, "cover")
+            EMBED_IMAGES, uploads, call.preprocessing(None, "cover")
         )
     codes = request.scope["tessera"].codes
     return await call.reply(_reply, model, items, encoding, codes, heavy=False)

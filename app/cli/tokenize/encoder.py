@@ -99,7 +99,7 @@ def load_model(task: Task) -> Model:
             device,
             settings.precision,
             tile_pixels=settings.max_tile_pixels,
-            beside=True,
+            concurrent=True,
         )
         return models.get(task.model)
     except (DeviceUnavailable, ModelsRefused, TesseraError) as error:
@@ -145,14 +145,14 @@ async def encoded(
         max_weight=sys.maxsize,
         max_batch_weight=batch_pixels,
         prepare_threads=task.settings.threads or usable_cpus(),
-        beside=lambda key, payloads: model.run(key[1], payloads, alone=False),
+        run_concurrently=lambda key, payloads: model.run(key[1], payloads, exclusive=False),
         runners=device.threads if device.kind == "cpu" else 1,
     )
     runner = Runner(batcher, model, RequestContext(None))
 
     async def one(image: Stored) -> tuple[str | None, CodeGrid | TesseraError]:
         try:
-            with batcher.admit(1):
+            with batcher.slots():
                 (item,) = await runner.encode([image], task.preprocessing)
         except TesseraError as error:
             if error.status in _NOT_THE_IMAGES:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.batching.batcher import Batcher, Work
+from app.batching.batcher import Batcher
+from app.batching.work import Work
 from app.errors import NotReady, Overloaded, TesseraError
 
 
@@ -63,8 +64,8 @@ def test_a_lone_item_runs_at_once():
     async def main():
         with batcher(Recorder()) as queue:
             async with asyncio.timeout(60):
-                done = await queue.submit(lambda: Work("a", 1, 1, aside="kept"))
-            assert (done.result, done.aside) == ("a:1", "kept")
+                done = await queue.submit(lambda: Work("a", 1, 1, original="kept"))
+            assert (done.result, done.original) == ("a:1", "kept")
             assert min(done.prepare_s, done.queue_s, done.run_s) >= 0
 
     asyncio.run(main())
@@ -194,7 +195,7 @@ def test_what_preparing_raises_reaches_who_waits():
 
 
 def test_items_nobody_waits_for_never_run():
-    """A departed client's item is dropped, and its place is free at once."""
+    """An item whose client disconnected is dropped, and its weight is free at once."""
 
     async def main():
         run = Recorder()
@@ -264,7 +265,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_return():
         with batcher(slow, max_items=10, max_batch_weight=1) as queue:
 
             async def one():
-                with queue.admit(1):
+                with queue.slots(1):
                     await queue.submit_prepared(Work("a", 1, 1))
 
             for _ in range(2):
@@ -272,7 +273,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_return():
             started = time.monotonic()
             waiting = [asyncio.create_task(one()) for _ in range(10)]
             await until(lambda: queue.depth == 10)
-            with pytest.raises(Overloaded) as refusal, queue.admit(1):
+            with pytest.raises(Overloaded) as refusal, queue.slots(1):
                 pass
             # At once: not a single one of them can have run.
             assert queue.depth == 10
@@ -282,7 +283,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_return():
             assert 10 * quick / 2 <= refusal.value.retry_after_s <= 10 * slow_s * 2 + 1
             go.set()
             await asyncio.gather(*waiting)
-            with queue.admit(10):
+            with queue.slots(10):
                 assert queue.depth == 10
             assert queue.depth == 0
 
@@ -320,7 +321,7 @@ def test_what_would_time_out_in_the_queue_is_refused():
             await queue.submit_prepared(Work("a", 1, 1))
 
             async def one():
-                with queue.admit(1):
+                with queue.slots(1):
                     await queue.submit_prepared(Work("a", 1, 1))
 
             await one()
@@ -350,7 +351,7 @@ def test_what_turns_out_too_heavy_to_be_run_in_time_is_refused():
         with batcher(slow, max_weight=10**9, max_batch_weight=1, max_wait_s=60) as queue:
 
             async def one(weight):
-                with queue.admit(1):
+                with queue.slots(1):
                     await queue.submit(lambda: Work(weight, weight, weight))
 
             await one(1)
@@ -377,7 +378,7 @@ def test_closing_answers_everyone_and_ends_the_threads():
         queue.close(timeout_s=0)
         outcomes = await asyncio.gather(first, waiting, return_exceptions=True)
         assert all(isinstance(outcome, NotReady) for outcome in outcomes)
-        with pytest.raises(NotReady), queue.admit(1):
+        with pytest.raises(NotReady), queue.slots(1):
             pass
         run.go.set()
         await until(lambda: not ours(before))
@@ -392,24 +393,26 @@ def ours(before):
 
 
 def test_runs_go_side_by_side_only_where_several_wait():
-    """An item alone gets `run` and all cores; several that wait get `beside`, one runner each."""
+    """An item alone gets `run` and all cores; several that wait run concurrently, one core each."""
 
     async def main():
-        alone, beside = Recorder(), Recorder()
-        with batcher(alone, beside=beside, runners=2, max_batch_weight=4) as queue:
-            first = await hold_up(queue, alone)
-            beside.go.clear()
+        exclusive, concurrent = Recorder(), Recorder()
+        with batcher(
+            exclusive, run_concurrently=concurrent, runners=2, max_batch_weight=4
+        ) as queue:
+            first = await hold_up(queue, exclusive)
+            concurrent.go.clear()
             more = [asyncio.create_task(queue.submit_prepared(Work("a", i, 1))) for i in range(8)]
             await until(lambda: queue.queued_weight == 8)
-            assert not beside.batches  # the first has all cores for as long as it runs
-            alone.go.set()
-            await until(lambda: len(beside.batches) == 2)
-            assert [len(payloads) for _, payloads in beside.batches] == [4, 2]
-            beside.go.set()
+            assert not concurrent.batches  # the first has all cores for as long as it runs
+            exclusive.go.set()
+            await until(lambda: len(concurrent.batches) == 2)
+            assert [len(payloads) for _, payloads in concurrent.batches] == [4, 2]
+            concurrent.go.set()
             await asyncio.gather(first, *more)
-            ran = len(alone.batches)  # the last of them may have been alone, or not
+            ran = len(exclusive.batches)  # the last of them may have been alone, or not
             await queue.submit_prepared(Work("a", 9, 1))
-            assert len(alone.batches) == ran + 1
+            assert len(exclusive.batches) == ran + 1
 
     asyncio.run(main())
 
@@ -418,14 +421,16 @@ def test_a_long_run_lets_others_in_beside_it():
     """An item heavier than a batch may be takes all cores, but nobody waits for its end."""
 
     async def main():
-        alone, beside = Recorder(), Recorder()
-        with batcher(alone, beside=beside, runners=2, max_batch_weight=4) as queue:
-            alone.go.clear()
+        exclusive, concurrent = Recorder(), Recorder()
+        with batcher(
+            exclusive, run_concurrently=concurrent, runners=2, max_batch_weight=4
+        ) as queue:
+            exclusive.go.clear()
             long = asyncio.create_task(queue.submit_prepared(Work("long", 0, 50)))
-            await until(lambda: alone.batches)
+            await until(lambda: exclusive.batches)
             assert await queue.submit_prepared(Work("short", 1, 1))
             assert not long.done()
-            alone.go.set()
+            exclusive.go.set()
             await long
 
     asyncio.run(main())

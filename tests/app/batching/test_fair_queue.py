@@ -1,4 +1,4 @@
-"""Whose turn it is; how batches are made of it is in test_batching.py."""
+"""Whose turn it is; how batches are made of it is in test_batcher.py."""
 
 from app.batching.fair_queue import FairQueue
 
@@ -14,7 +14,7 @@ def taken(queue, now):
 
 def test_what_has_waited_too_long_goes_first():
     """Small ones pass a large one for as long as it may wait, and then no more."""
-    queue = FairQueue(patience_s=10)
+    queue = FairQueue(max_age_s=10)
     queue.add("large", "large", 100, now=0)
     for at in (0, 4, 9, 10):
         queue.add("small", f"small of {at}", 1, now=at)
@@ -25,7 +25,7 @@ def test_what_has_waited_too_long_goes_first():
 
 def test_among_those_that_waited_too_long_the_oldest_is_first():
     """Whatever their weights and turns."""
-    queue = FairQueue(patience_s=1)
+    queue = FairQueue(max_age_s=1)
     for at, weight in ((2, 1), (0, 50), (1, 9)):
         queue.add(weight, f"of {at}", weight, now=at)
     assert [taken(queue, now=60) for _ in range(3)] == ["of 0", "of 1", "of 2"]

@@ -39,15 +39,15 @@ class Held:
         self.ran = []
         self._go = threading.Event()
         self._batcher = client.app.state.service.batcher
-        self._run, self._beside = self._batcher._run, self._batcher._beside
+        self._run, self._run_concurrently = self._batcher._run, self._batcher._run_concurrently
 
     def __enter__(self):
-        self._batcher._run = self._batcher._beside = self._wait
+        self._batcher._run = self._batcher._run_concurrently = self._wait
         return self
 
     def __exit__(self, *_):
         self._go.set()
-        self._batcher._run, self._batcher._beside = self._run, self._beside
+        self._batcher._run, self._batcher._run_concurrently = self._run, self._run_concurrently
 
     def _wait(self, key, payloads):
         self.ran.append(len(payloads))

@@ -27,6 +27,7 @@ import pytest
 from PIL import Image
 
 from app.runtime.device import Device
+from app.runtime.operations import ENCODE
 from app.runtime.registry import load_models
 from bundle import open_bundle, write_bundle
 
@@ -214,7 +215,7 @@ def reference(tiny_bundle):
 def examples(reference):
     """Images as PNG, of several sizes, each with the codes that it must be answered with."""
     images = [picture(side, seed) for seed, side in enumerate((16, 64, 40, 128) * 6)]
-    return [(png(image), reference.run("encode", [image])[0].tolist()) for image in images]
+    return [(png(image), reference.run(ENCODE, [image])[0].tolist()) for image in images]
 
 
 class Load:

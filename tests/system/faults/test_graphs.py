@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.runtime.operations import ENCODE
+
 JSON = {"content-type": "application/json"}
 
 
@@ -88,7 +90,7 @@ def test_a_batch_that_needs_too_much_memory_is_halved(
         assert server.get("/readyz").status_code == 200
         wait_for(lambda: any("and is halved" in message for message in server.messages()))
     pixels = [np.asarray(Image.open(io.BytesIO(file))) for file in files]
-    assert answers == [reference.run("encode", [one])[0].tolist() for one in pixels]
+    assert answers == [reference.run(ENCODE, [one])[0].tolist() for one in pixels]
 
 
 def test_the_log_stays_json_whatever_fails(server, poisoned, wait_for):
