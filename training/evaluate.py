@@ -18,9 +18,14 @@ from rich.console import Console
 from bundle import BundleError
 from training.data.dataset import DataError
 from training.evaluation.figures import Pair, contact_sheet, pairs
-from training.evaluation.rate_distortion import Evaluation, evaluate
-from training.evaluation.report import to_html, to_markdown
+from training.evaluation.markdown import to_markdown
+from training.evaluation.quality import available_measures
+from training.evaluation.rate_distortion import evaluate
+from training.evaluation.recognisability import networks_of_training
+from training.evaluation.report import to_html
+from training.evaluation.results import Evaluation
 from training.onnx_export.codec import open_codec
+from training.perceptual.weights import WeightsError
 from training.tokenizer.checkpoint import CheckpointError
 from training.tokenizer.config import ConfigError
 from training.tokenizer.losses import load_lpips
@@ -31,8 +36,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m training.evaluate",
         description="Measures a model on folders of images at their own size, beside JPEG, WebP "
-        "and AVIF at equal bytes; writes metrics.json, metrics.md, report.html and "
-        "contact-sheet.webp.",
+        "and AVIF at equal bytes and as curves; writes metrics.json, metrics.md, report.html and "
+        "contact-sheet.webp. LPIPS, SSIMULACRA2 and recognisability need packages that "
+        "`make perceptual-setup` installs; what is absent is named in the report.",
         epilog="Example: python -m training.evaluate models/photo-f8 --data kodak "
         "--labelled recognition --out runs/evaluation",
     )
@@ -55,7 +61,15 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         type=Path,
         metavar="DIR",
         help="a folder with train/CLASS/ and test/CLASS/: adds the recognition "
-        "probe and the classical features beside it",
+        "probe and the classical features beside it, and what an ImageNet network recognises",
+    )
+    parser.add_argument(
+        "--judged",
+        type=int,
+        default=400,
+        metavar="N",
+        help="images of test/, evenly chosen, that the ImageNet networks are shown; "
+        "0 leaves them out (default: 400)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/evaluation-NAME")
     parser.add_argument(
@@ -76,7 +90,15 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--lpips",
         type=Path,
         metavar="FILE",
-        help="a TorchScript file that maps two image batches in [−1, 1] to distances",
+        help="a TorchScript file that maps two image batches in [−1, 1] to distances, "
+        "in place of LPIPS by AlexNet",
+    )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=("lpips", "ssimulacra2"),
+        help="leave a slow measure out; may be given repeatedly",
     )
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="processor threads (default: all cores)"
@@ -91,17 +113,24 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     try:
         codec = open_codec(options.model, options.precision, options.threads)
+        measures = available_measures(
+            load_lpips(options.lpips) if options.lpips else None,
+            without=options.without,
+            lpips_network=options.lpips.name if options.lpips else "",
+        )
         evaluation = evaluate(
             codec,
             options.data,
             peer_images=max(0, options.peers),
             labelled=options.labelled,
-            lpips=load_lpips(options.lpips) if options.lpips else None,
+            judged_images=max(0, options.judged),
+            used_in_training=networks_of_training(options.model),
+            measures=measures,
             console=Console(stderr=True),
         )
         out = options.out or Path("runs") / f"evaluation-{codec.name}"
         write(evaluation, pairs(codec, evaluation, options.data), out)
-    except (BundleError, CheckpointError, ConfigError, DataError, OSError) as error:
+    except (BundleError, CheckpointError, ConfigError, DataError, WeightsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(to_markdown(evaluation))

@@ -17,14 +17,12 @@ from training.data.metrics import CodeCounter
 from training.evaluate import main
 from training.evaluation.baselines import PeerCodec, decode_file, encode_within, peer_codecs
 from training.evaluation.figures import Pair, contact_sheet, pairs
-from training.evaluation.rate_distortion import (
-    Evaluation,
-    evaluate,
-    mean_quality,
-    measure,
-    packed_bytes,
-)
-from training.evaluation.report import to_html, to_markdown
+from training.evaluation.markdown import to_markdown
+from training.evaluation.quality import Measures, measure
+from training.evaluation.rate_distortion import evaluate
+from training.evaluation.report import to_html
+from training.evaluation.results import Evaluation
+from training.evaluation.variants import packed_bytes
 from training.onnx_export.codec import (
     CheckpointCodec,
     embed_codes,
@@ -44,7 +42,7 @@ def codec(tiny):
 
 @pytest.fixture(scope="module")
 def evaluation(codec, photos):
-    return evaluate(codec, [photos], peer_images=3, curve_images=1)
+    return evaluate(codec, [photos], peer_images=3, curve_images=1, measures=Measures())
 
 
 @pytest.fixture(scope="module")
@@ -118,26 +116,6 @@ def test_small_images_are_left_out_of_ms_ssim_and_counted(evaluation):
     assert "MS-SSIM leaves out 5 images" in to_markdown(evaluation)
 
 
-def test_means_leave_out_what_is_missing():
-    """A figure that no image has is None and not NaN."""
-    pixels = np.zeros((8, 9, 3), np.uint8)
-    quality = measure(pixels, pixels)
-    assert (quality.ssim, quality.ms_ssim, quality.lpips) == (None, None, None)
-    assert mean_quality([quality]).ssim is None
-
-
-def test_lpips_is_measured_where_there_is_a_network(codec, few):
-    """The network is given both pictures in [−1, 1] and its distances are averaged."""
-
-    class Distance(torch.nn.Module):
-        def forward(self, made, wanted):
-            assert -1 <= made.min() < 0 < made.max() <= 1
-            return (made - wanted).abs().mean((1, 2, 3))
-
-    measured = evaluate(codec, [few], peer_images=0, lpips=Distance())
-    assert 0 < measured.quality.lpips < 1
-
-
 def test_codes_are_counted_over_the_whole_set(codec, evaluation, photos):
     """Usage is of all codes together, not an average over images."""
     counter = CodeCounter(256)
@@ -149,11 +127,11 @@ def test_codes_are_counted_over_the_whole_set(codec, evaluation, photos):
 
 def test_bits_per_pixel_are_of_packed_codes_over_true_pixels(codec, few):
     """27×20 and 43×32 codes of 8 bits for 213×160 and 341×256 pixels."""
-    measured = evaluate(codec, [few], peer_images=0)
+    measured = evaluate(codec, [few], peer_images=0, measures=Measures())
     codes, pixels = 27 * 20 + 43 * 32, 213 * 160 + 341 * 256
     assert measured.bits_per_pixel == pytest.approx(8 * codes / pixels)
     expected = codes * measured.usage.entropy / pixels
-    assert measured.bits_per_pixel_entropy == pytest.approx(expected)
+    assert measured.bits_per_pixel_own_histogram == pytest.approx(expected)
 
 
 def test_packed_codes_end_on_a_whole_byte(codec):
@@ -170,7 +148,9 @@ def test_files_are_as_long_as_the_codes_at_most(codec, few):
     class Roomy(CheckpointCodec):
         bits = 64
 
-    measured = evaluate(Roomy(codec.model), [few], peer_images=2, curve_images=1)
+    measured = evaluate(
+        Roomy(codec.model), [few], peer_images=2, curve_images=1, measures=Measures()
+    )
     ours = np.mean([8 * r.bytes / (r.width * r.height) for r in measured.results])
     assert measured.peers
     for peer in measured.peers:
@@ -212,7 +192,7 @@ def test_the_higher_the_quality_the_more_bits(evaluation):
         points = [p for p in evaluation.curve if p.codec == peer.codec]
         assert len(points) >= 5
         assert [p.bits_per_pixel for p in points] == sorted(p.bits_per_pixel for p in points)
-        assert points[0].psnr < points[-1].psnr
+        assert points[0].quality.psnr < points[-1].quality.psnr
 
 
 def test_figures_are_plain_json(evaluation):
@@ -227,7 +207,7 @@ def test_unreadable_files_are_named_and_the_others_measured(codec, few):
     """A broken header and a broken body: both are reported, neither is fatal."""
     (few / "noise.png").write_bytes(b"not an image at all")
     (few / "cut.jpg").write_bytes(cut_short(few / "street.webp"))
-    measured = evaluate(codec, [few], peer_images=0)
+    measured = evaluate(codec, [few], peer_images=0, measures=Measures())
     assert measured.images == 2
     assert {b.split(":")[0] for b in measured.broken} == {"noise.png", "cut.jpg"}
     assert "2 files could not be read" in to_markdown(measured)
@@ -328,7 +308,7 @@ def test_a_checkpoint_gives_all_four_files(checkpoint, few, tmp_path, capsys):
 def test_a_bundle_is_measured_through_onnx_runtime(tiny_bundle, few):
     """The same figures, computed by what will serve them; embeddings have unit length."""
     codec = open_codec(tiny_bundle, threads=1)
-    measured = evaluate(codec, [few], peer_images=0)
+    measured = evaluate(codec, [few], peer_images=0, measures=Measures())
     assert measured.runtime == "ONNX Runtime fp32"
     assert 10 < measured.quality.psnr < 40
     images = [read_image(path) for path in find_images([few]).paths]
@@ -442,7 +422,7 @@ def test_a_precision_that_a_bundle_lacks_is_one_clear_line(checkpoint, few, caps
 
 def test_the_console_is_told_nothing_by_default(codec, few, capsys):
     """As a function, evaluation is silent."""
-    evaluate(codec, [few], peer_images=0)
+    evaluate(codec, [few], peer_images=0, measures=Measures())
     assert capsys.readouterr() == ("", "")
     assert isinstance(evaluate(codec, [few], peer_images=0, console=Console(quiet=True)),
                       Evaluation)  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from training.data.dataset import Pixels, read_image
-from training.evaluation.rate_distortion import Evaluation
+from training.evaluation.results import Evaluation
 from training.onnx_export.codec import Codec
 
 # Pictures in a report; more make it slow to load and nobody looks at them.

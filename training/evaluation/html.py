@@ -58,7 +58,9 @@ dt {{ white-space: nowrap; }}
 }}
 .s0 {{ --c: var(--own); }} .s1 {{ --c: var(--s1); }}
 .s2 {{ --c: var(--s2); }} .s3 {{ --c: var(--s3); }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 15px; }}
+table {{
+  border-collapse: collapse; margin: 0 0 20px; font-variant-numeric: tabular-nums; font-size: 15px;
+}}
 caption {{ text-align: left; color: var(--soft); padding-bottom: 6px; }}
 th, td {{ padding: 5px 18px 5px 0; text-align: right; border-bottom: 1px solid var(--line); }}
 th:first-child {{ text-align: left; font-weight: 600; }}

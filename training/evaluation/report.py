@@ -1,70 +1,24 @@
-"""An evaluation for people: Markdown tables, and one self-contained HTML page."""
+"""An evaluation as one self-contained HTML page for people."""
 
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 
+from training.evaluation.baselines import peer_codecs
+from training.evaluation.chart import chart
 from training.evaluation.figures import ENLARGED, Pair
 from training.evaluation.html import PAGE, data_url, section
 from training.evaluation.linear_probe import ProbeResult
-from training.evaluation.rate_distortion import CurvePoint, Evaluation, Quality
-
-
-def to_markdown(evaluation: Evaluation) -> str:
-    """The figures as Markdown tables."""
-    e, q = evaluation, evaluation.quality
-    lines = [
-        f"# {e.model}, {e.runtime}",
-        "",
-        f"{e.images} images at their own size, one code for each {e.stride}×{e.stride} patch.",
-        "",
-        "| figure | value |",
-        "|---|---|",
-        f"| PSNR | {q.psnr:.2f} dB |",
-        f"| SSIM | {_number(q.ssim, 4)} |",
-        f"| MS-SSIM | {_number(q.ms_ssim, 4)} |",
-        f"| LPIPS | {_number(q.lpips, 4)} |",
-        f"| bits per pixel, packed | {e.bits_per_pixel:.4f} |",
-        f"| bits per pixel at the codes' entropy | {e.bits_per_pixel_entropy:.4f} |",
-        f"| codes used | {e.usage.used:.1%} of {e.codebook_size} |",
-        f"| perplexity | {e.usage.perplexity:.0f} |",
-        f"| entropy | {e.usage.entropy:.2f} bits a code |",
-    ]
-    if e.without_ms_ssim:
-        lines += ["", f"MS-SSIM leaves out {e.without_ms_ssim} images with a side below 176 px."]
-    if e.broken:
-        lines += ["", f"{len(e.broken)} files could not be read:"]
-        lines += [f"- {b}" for b in e.broken]
-    if e.peers:
-        lines += [
-            "",
-            f"## At equal bytes, {e.peers[0].images} images",
-            "",
-            "Whole files of the classical codecs, headers and all, as long as the codes at most.",
-            "",
-            "| codec | bits per pixel | PSNR, dB | SSIM | MS-SSIM | files that small |",
-            "|---|---|---|---|---|---|",
-            _quality_row(e.model, e.bits_per_pixel, e.peers[0].model, "all"),
-        ]
-        for p in e.peers:
-            fitting = f"{p.fitting} of {p.images}"
-            if p.fitting < p.images:
-                fitting += f"; its smallest take {p.smallest_bits_per_pixel:.3f} bpp"
-            lines.append(_quality_row(p.codec, p.bits_per_pixel, p.quality, fitting))
-    if e.probe:
-        lines += [
-            "",
-            "## Recognition probe",
-            "",
-            "| representation | numbers | linear | 5-NN, cosine |",
-            "|---|---|---|---|",
-        ]
-        lines += [
-            f"| {r.representation} | {r.size} | {r.linear:.3f} | {r.nearest:.3f} |" for r in e.probe
-        ]
-    return "\n".join(lines) + "\n"
+from training.evaluation.markdown import (
+    MEASURE_NAMES,
+    judge_text,
+    number,
+    rate_difference_meaning,
+    rate_difference_text,
+)
+from training.evaluation.quality import Quality
+from training.evaluation.results import Evaluation
 
 
 def to_html(evaluation: Evaluation, pictures: Sequence[Pair]) -> str:
@@ -72,15 +26,18 @@ def to_html(evaluation: Evaluation, pictures: Sequence[Pair]) -> str:
     e = evaluation
     sections = [_tiles(e)]
     if e.curve:
+        peers = {peer.name for peer in peer_codecs()}
+        own = list(dict.fromkeys(p.codec for p in e.curve if p.codec not in peers))
         sections.append(
             section(
                 "Rate and distortion",
                 "Means over an even choice of the images. Whole files of the classical codecs, "
                 "headers and all; the model’s codes packed, without a header.",
-                _chart(e.curve, (e.model, e.bits_per_pixel, e.peers[0].model.psnr))
-                + _peer_table(e),
+                chart(e.curve, own, e.model) + _peer_tables(e) + _rate_differences(e),
             )
         )
+    if len(e.variants) > 1:
+        sections.append(section("Decoders and stages", "", _variants_table(e)))
     if pictures:
         sections.append(
             section(
@@ -89,6 +46,16 @@ def to_html(evaluation: Evaluation, pictures: Sequence[Pair]) -> str:
                 "original in its place. The crops show, pixel by pixel at 3×, where the model errs "
                 "most.",
                 f'<div class="pictures">{"".join(_figure(pair) for pair in pictures)}</div>',
+            )
+        )
+    if e.judgements:
+        sections.append(
+            section(
+                "Recognisability",
+                "What a frozen ImageNet network, never tuned on reconstructions, still names in "
+                f"{e.judgements[0].images} test images at their own size; the classical codecs at "
+                "the same bytes or, where they can’t, at their smallest.",
+                _judgements(e),
             )
         )
     if e.probe:
@@ -116,11 +83,12 @@ def _tiles(e: Evaluation) -> str:
     q = e.quality
     tiles = [
         ("PSNR", f"{q.psnr:.2f}", "dB"),
-        ("SSIM", _number(q.ssim, 3), ""),
-        ("MS-SSIM", _number(q.ms_ssim, 3), ""),
-        ("LPIPS", _number(q.lpips, 3), ""),
+        ("SSIM", number(q.ssim, 3), ""),
+        ("MS-SSIM", number(q.ms_ssim, 3), ""),
+        ("LPIPS", number(q.lpips, 3), f"{html.escape(e.lpips_network)}, less is better"),
+        ("SSIMULACRA2", number(q.ssimulacra2, 1), "of 100"),
         ("packed", f"{e.bits_per_pixel:.3f}", "bits/pixel"),
-        ("at their entropy", f"{e.bits_per_pixel_entropy:.3f}", "bits/pixel"),
+        ("own histogram", f"{e.bits_per_pixel_own_histogram:.3f}", "bits/pixel, unreachable"),
         ("codes used", f"{100 * e.usage.used:.1f}", "%"),
         ("perplexity", f"{e.usage.perplexity:.0f}", f"of {e.codebook_size}"),
     ]
@@ -135,92 +103,96 @@ def _tiles(e: Evaluation) -> str:
     if e.broken:
         names = "; ".join(html.escape(b) for b in e.broken[:10])
         notes.append(f"{len(e.broken)} files could not be read: {names}")
+    if e.absent:
+        notes.append(f"Not measured: {html.escape('; '.join(e.absent))}.")
     return f"<dl class='tiles'>{cells}</dl>" + "".join(f"<p>{note}</p>" for note in notes)
 
 
-def _chart(curve: Sequence[CurvePoint], ours: tuple[str, float, float]) -> str:
-    """Mean PSNR over mean bits per pixel (logarithmic) as SVG, each line named at its end."""
-    name, rate, quality = ours
-    left, right, top, bottom, width, height = 44, 70, 12, 40, 760, 380
-    rates = [p.bits_per_pixel for p in curve] + [rate]
-    levels = [p.psnr for p in curve] + [quality]
-    x0, x1 = math.log2(min(rates)) - 0.1, math.log2(max(rates)) + 0.1
-    y0, y1 = math.floor(min(levels) - 0.5), math.ceil(max(levels) + 0.5)
+_QUALITY_HEAD = (
+    "<th>bits/pixel</th><th>PSNR, dB</th><th>SSIM</th><th>MS-SSIM</th><th>LPIPS</th>"
+    "<th>SSIMULACRA2</th>"
+)
 
-    def x(value: float) -> float:
-        return left + (math.log2(value) - x0) / (x1 - x0) * (width - left - right)
 
-    def y(value: float) -> float:
-        return top + (y1 - value) / (y1 - y0) * (height - top - bottom)
-
-    step = 1 if y1 - y0 <= 8 else 2 if y1 - y0 <= 18 else 5
-    parts = [
-        f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(level):.1f}" '
-        f'y2="{y(level):.1f}"/><text x="{left - 8}" y="{y(level) + 4:.1f}" '
-        f'text-anchor="end">{level}</text>'
-        for level in range(-(-y0 // step) * step, y1 + 1, step)
-    ]
-    parts += [
-        f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{top}" '
-        f'y2="{height - bottom}"/><text x="{x(tick):.1f}" y="{height - bottom + 18}" '
-        f'text-anchor="middle">{tick:g}</text>'
-        for tick in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-        if x0 <= math.log2(tick) <= x1
-    ]
-    parts.append(
-        f'<text x="{left}" y="{height - 4}">bits per pixel →</text>'
-        f'<text x="{left + 6}" y="{top + 12}">PSNR, dB</text>'
-    )
-    labels: list[tuple[float, float]] = []
-    for index, codec in enumerate(dict.fromkeys(p.codec for p in curve), 1):
-        line = sorted((p.bits_per_pixel, p.psnr) for p in curve if p.codec == codec)
-        path = " ".join(f"{x(r):.1f},{y(v):.1f}" for r, v in line)
-        dots = "".join(
-            f'<circle cx="{x(r):.1f}" cy="{y(v):.1f}" r="3.5"><title>{codec}: {v:.2f} dB at '
-            f"{r:.3f} bits per pixel</title></circle>"
-            for r, v in line
-        )
-        across, down = x(line[-1][0]) + 8, y(line[-1][1]) + 4
-        while any(abs(across - a) < 60 and abs(down - d) < 16 for a, d in labels):
-            down += 16
-        labels.append((across, down))
-        parts.append(
-            f'<g class="series s{index}"><polyline points="{path}"/>{dots}'
-            f'<text x="{across:.1f}" y="{down:.1f}">{codec}</text></g>'
-        )
-    parts.append(
-        f'<g class="series s0"><circle cx="{x(rate):.1f}" cy="{y(quality):.1f}" r="7"><title>'
-        f"{html.escape(name)}: {quality:.2f} dB at {rate:.3f} bits per pixel</title></circle>"
-        f'<text x="{x(rate) + 12:.1f}" y="{y(quality) + 16:.1f}">{html.escape(name)}</text></g>'
-    )
+def _quality_cells(rate: float, q: Quality) -> str:
     return (
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="PSNR over bits per pixel">{"".join(parts)}</svg>'
+        f"<td>{rate:.3f}</td><td>{q.psnr:.2f}</td><td>{number(q.ssim, 3)}</td>"
+        f"<td>{number(q.ms_ssim, 3)}</td><td>{number(q.lpips, 3)}</td>"
+        f"<td>{number(q.ssimulacra2, 1)}</td>"
     )
 
 
-def _peer_table(e: Evaluation) -> str:
-    rows = [(e.model, e.bits_per_pixel, e.peers[0].model, "")]
-    for p in e.peers:
-        note = ""
-        if p.fitting < p.images:
-            note = (
-                f"{p.images - p.fitting} of {p.images} files can’t be made that small; "
-                f"its smallest take {p.smallest_bits_per_pixel:.3f} bits/pixel"
-            )
-        rows.append((p.codec, p.bits_per_pixel, p.quality, note))
+def _peer_tables(e: Evaluation) -> str:
+    tables = []
+    for stages in dict.fromkeys(p.stages for p in e.peers):
+        peers = [p for p in e.peers if p.stages == stages]
+        own = next(v for v in e.variants if v.stages == stages)
+        rows = [(own.name, own.bits_per_pixel, peers[0].model, "")]
+        for p in peers:
+            note = ""
+            if p.fitting < p.images:
+                note = (
+                    f"{p.images - p.fitting} of {p.images} files can’t be made that small; "
+                    f"its smallest take {p.smallest_bits_per_pixel:.3f} bits/pixel"
+                )
+            rows.append((p.codec, p.bits_per_pixel, p.quality, note))
+        body = "".join(
+            f"<tr><th>{html.escape(name)}</th>{_quality_cells(rate, q)}<td class='note'>{note}</td>"
+            "</tr>"
+            for name, rate, q, note in rows
+        )
+        tables.append(
+            "<table><caption>At equal bytes: each file as long as the model’s codes at most, or "
+            f"as short as it gets</caption><tr><th></th>{_QUALITY_HEAD}<th></th></tr>{body}</table>"
+        )
+    return "".join(tables)
+
+
+def _rate_differences(e: Evaluation) -> str:
+    if not e.rate_differences:
+        return ""
+    measures = list(dict.fromkeys(d.measure for d in e.rate_differences))
+    found = {(d.decoder, d.codec, d.measure): d for d in e.rate_differences}
     body = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{rate:.3f}</td><td>{q.psnr:.2f}</td>"
-        f"<td>{_number(q.ssim, 3)}</td><td>{_number(q.ms_ssim, 3)}</td><td class='note'>{note}"
-        "</td></tr>"
-        for name, rate, q, note in rows
+        f"<tr><th>{html.escape(decoder)} against {codec}</th>"
+        + "".join(
+            f"<td>{rate_difference_text(found[decoder, codec, m])}</td>"
+            if (decoder, codec, m) in found
+            else "<td>–</td>"
+            for m in measures
+        )
+        + "</tr>"
+        for decoder, codec in dict.fromkeys((d.decoder, d.codec) for d in e.rate_differences)
     )
+    head = "".join(f"<th>{MEASURE_NAMES[m]}</th>" for m in measures)
     return (
-        "<table><caption>At equal bytes: each file as long as the model’s "
-        "codes at most, or as short as it gets</caption>"
-        "<tr><th></th><th>bits/pixel</th><th>PSNR, dB</th><th>SSIM</th><th>MS-SSIM</th><th></th>"
-        f"</tr>{body}</table>"
+        f"<table><caption>{rate_difference_meaning(e.rate_differences)}</caption>"
+        f"<tr><th></th>{head}</tr>{body}</table>"
     )
+
+
+def _variants_table(e: Evaluation) -> str:
+    body = "".join(
+        f"<tr><th>{html.escape(v.name)}</th>{_quality_cells(v.bits_per_pixel, v.quality)}</tr>"
+        for v in e.variants
+    )
+    return f"<table><tr><th></th>{_QUALITY_HEAD}</tr>{body}</table>"
+
+
+def _judgements(e: Evaluation) -> str:
+    tables = []
+    for j in e.judgements:
+        body = "".join(
+            f"<tr><th>{html.escape(r.source)}</th><td>{number(r.bytes, 0)}</td>"
+            f"<td>{r.top1:.3f}</td><td>{r.top1_of_classes:.3f}</td></tr>"
+            for r in j.rows
+        )
+        tables.append(
+            f"<table><caption>{html.escape(judge_text(j))}</caption><tr><th>pictures</th>"
+            "<th>bytes</th><th>top-1 of 1,000</th>"
+            f"<th>top-1 of the {j.classes} classes</th></tr>{body}</table>"
+        )
+    return "".join(tables)
 
 
 def _bars(rows: Sequence[ProbeResult]) -> str:
@@ -243,13 +215,15 @@ def _bars(rows: Sequence[ProbeResult]) -> str:
 def _image_table(e: Evaluation) -> str:
     body = "".join(
         f"<tr><th>{html.escape(r.path)}</th><td>{r.width}×{r.height}</td><td>{r.bytes}</td>"
-        f"<td>{r.quality.psnr:.2f}</td><td>{_number(r.quality.ssim, 3)}</td>"
-        f"<td>{_number(r.quality.ms_ssim, 3)}</td></tr>"
+        f"<td>{r.quality.psnr:.2f}</td><td>{number(r.quality.ssim, 3)}</td>"
+        f"<td>{number(r.quality.ms_ssim, 3)}</td><td>{number(r.quality.lpips, 3)}</td>"
+        f"<td>{number(r.quality.ssimulacra2, 1)}</td></tr>"
         for r in e.results
     )
     return (
         f"<details><summary>{len(e.results)} images</summary><table><tr><th></th><th>pixels</th>"
-        f"<th>bytes</th><th>PSNR, dB</th><th>SSIM</th><th>MS-SSIM</th></tr>{body}</table></details>"
+        f"<th>bytes</th><th>PSNR, dB</th><th>SSIM</th><th>MS-SSIM</th><th>LPIPS</th>"
+        f"<th>SSIMULACRA2</th></tr>{body}</table></details>"
     )
 
 
@@ -275,15 +249,4 @@ def _figure(pair: Pair) -> str:
         "<small>reconstruction, 3×</small></div></div>"
         f"<figcaption>{name} <small>{width}×{height}, {pair.psnr:.2f} dB</small></figcaption>"
         "</figure>"
-    )
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _quality_row(name: str, rate: float, quality: Quality, note: str) -> str:
-    return (
-        f"| {name} | {rate:.4f} | {quality.psnr:.2f} | {_number(quality.ssim, 4)} "
-        f"| {_number(quality.ms_ssim, 4)} | {note} |"
     )

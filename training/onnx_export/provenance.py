@@ -53,16 +53,34 @@ def read_metrics(argument: str) -> tuple[str, Mapping[str, Any]]:
             "runtime": values["runtime"],
             "images": values["images"],
             "bits_per_pixel": values["bits_per_pixel"],
-            "bits_per_pixel_at_entropy": values["bits_per_pixel_entropy"],
+            "bits_per_pixel_of_own_histogram": values["bits_per_pixel_own_histogram"],
             **{key: value for key, value in values["quality"].items() if value is not None},
             "codes_used": values["usage"]["used"],
             "perplexity": values["usage"]["perplexity"],
         }
+        main = values["variants"][0]
+        for variant in values["variants"][1:]:
+            name_of_variant = f"{variant['decoder']}_{variant['stages']}"
+            figures[f"{name_of_variant}_bits_per_pixel"] = variant["bits_per_pixel"]
+            for key, value in variant["quality"].items():
+                if value is not None:
+                    figures[f"{name_of_variant}_{key}"] = value
         for peer in values["peers"]:
+            if peer["stages"] != main["stages"]:
+                continue
             figures[f"{peer['codec'].lower()}_psnr_at_equal_bytes"] = peer["quality"]["psnr"]
         for row in values["probe"][:1]:  # the embedding; the others are what it is compared with
             figures["recognition_linear"] = row["linear"]
             figures["recognition_5_nearest"] = row["nearest"]
+        for judgement in values["judgements"]:
+            judge, classes = judgement["judge"], judgement["classes"]
+            if judgement["used_in_training"]:
+                judge += " (used in training)"
+            for row in judgement["rows"]:
+                if row["source"] in {v["name"] for v in values["variants"]} | {"originals"}:
+                    figures[f"{row['source']} recognised by {judge}"] = row["top1"]
+                    of_classes = f"{row['source']} recognised by {judge} of {classes} classes"
+                    figures[of_classes] = row["top1_of_classes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"--metrics takes NAME=FILE, a metrics.json: {argument!r}") from error
     return name, {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}

@@ -1,0 +1,54 @@
+"""The ways to read a model's codes back: each decoder with each number of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from training.data.dataset import Pixels
+from training.onnx_export.codec import Codec, Codes
+
+DEFAULT_DECODER = "default"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to read codes back.
+
+    Attributes:
+        name: for people to read.
+        decoder: its name; `default` is the one for the least squared error.
+        stages: how many stages of the codes it uses.
+        decode: all codes of an image, its height and its width → uint8 `[h, w, 3]`.
+        size: all codes of an image → bytes that the stages used take as stored.
+    """
+
+    name: str
+    decoder: str
+    stages: int
+    decode: Callable[[Codes, int, int], Pixels]
+    size: Callable[[Codes], int]
+
+    def reconstruct(self, codec: Codec, image: Pixels) -> tuple[Pixels, int]:
+        """One image there and back: uint8 `[h, w, 3]` → the same, and its bytes as stored."""
+        codes = codec.encode_image(image)
+        height, width = image.shape[:2]
+        return self.decode(codes, height, width), self.size(codes)
+
+
+def variants_of(codec: Codec) -> list[Variant]:
+    """Every decoder with every number of stages; the first is the default decoder with all."""
+    return [
+        Variant(
+            name=codec.name,
+            decoder=DEFAULT_DECODER,
+            stages=1,
+            decode=codec.decode_image,
+            size=lambda codes: packed_bytes(codec, codes.size),
+        )
+    ]
+
+
+def packed_bytes(codec: Codec, codes: int) -> int:
+    """Bytes of that many codes, packed without gaps and without any header."""
+    return -(-codes * codec.bits // 8)
