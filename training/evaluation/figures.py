@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from training.data.dataset import Pixels, read_image
@@ -19,6 +20,8 @@ _PAIRS = 8
 # Height and width of a crop, pixels, before it is enlarged three times.
 _CROP = (84, 112)
 ENLARGED = 3
+# Every cell of a contact sheet is as large as an enlarged crop.
+_CELL = (ENLARGED * _CROP[0], ENLARGED * _CROP[1])
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,20 @@ class Pair:
 
     def crops(self) -> tuple[Pixels, Pixels]:
         """The same part of both, at most 84×112 pixels: where the reconstruction errs most."""
-        height, width = (min(a, b) for a, b in zip(_CROP, self.original.shape[:2], strict=True))
         error = self.original.astype(np.float64) - self.reconstruction
-        error = np.square(error).sum(axis=2)
-        # Sums over every window from the table of sums (Crow 1984).
-        table = np.pad(error, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-        sums = table[height:, width:] - table[:-height, width:]
-        sums -= table[height:, :-width] - table[:-height, :-width]
-        top, left = np.unravel_index(sums.argmax(), sums.shape)
-        area = (slice(top, top + height), slice(left, left + width))
+        area = largest_window(np.square(error).sum(axis=2))
         return self.original[area], self.reconstruction[area]
+
+
+def largest_window(weights: NDArray[np.float64]) -> tuple[slice, slice]:
+    """Rows and columns of the window of a crop's size in which the weights `[h, w]` sum highest."""
+    height, width = (min(a, b) for a, b in zip(_CROP, weights.shape, strict=True))
+    # Sums over every window from the table of sums (Crow 1984).
+    table = np.pad(weights, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    sums = table[height:, width:] - table[:-height, width:]
+    sums -= table[height:, :-width] - table[:-height, :-width]
+    top, left = np.unravel_index(sums.argmax(), sums.shape)
+    return slice(int(top), int(top) + height), slice(int(left), int(left) + width)
 
 
 def pairs(
@@ -83,32 +90,69 @@ def contact_sheet(pictures: Sequence[Pair]) -> bytes:
     Returns:
         A WebP file of quality 90.
     """
-    # Every cell is as large as an enlarged crop; whole pictures are reduced to fit.
-    height, width = ENLARGED * _CROP[0], ENLARGED * _CROP[1]
-    margin, caption = 8, 26
     titles = ("original", "reconstruction", "original, 3x", "reconstruction, 3x")
+    rows = [
+        SheetRow(
+            [fitted(pair.original), fitted(pair.reconstruction), *map(enlarged, pair.crops())],
+            [f"{pair.name}  {pair.psnr:.2f} dB"],
+        )
+        for pair in pictures
+    ]
+    return draw_sheet(titles, rows)
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """A row of a contact sheet.
+
+    Attributes:
+        cells: pictures of at most 336×252 pixels, from left to right.
+        captions: what stands below them, from left to right; may be fewer.
+    """
+
+    cells: Sequence[Image.Image]
+    captions: Sequence[str]
+
+
+def fitted(picture: Pixels) -> Image.Image:
+    """A whole picture, uint8 `[h, w, 3]`, reduced to the size of a cell."""
+    image = Image.fromarray(picture)
+    image.thumbnail((_CELL[1], _CELL[0]), Image.Resampling.LANCZOS)
+    return image
+
+
+def enlarged(crop: Pixels) -> Image.Image:
+    """A crop of at most 84×112 pixels at 3×, each pixel a square."""
+    image = Image.fromarray(crop)
+    size = (image.width * ENLARGED, image.height * ENLARGED)
+    return image.resize(size, Image.Resampling.NEAREST)
+
+
+def draw_sheet(titles: Sequence[str], rows: Sequence[SheetRow], quality: int = 90) -> bytes:
+    """A WebP file of pictures in rows, with a title above each column.
+
+    Args:
+        titles: of the columns.
+        rows: each with as many cells as there are titles.
+        quality: of the file, 0…100.
+    """
+    height, width = _CELL
+    margin, caption = 8, 26
     size = (
         margin + len(titles) * (width + margin),
-        caption + len(pictures) * (height + caption + margin),
+        caption + len(rows) * (height + caption + margin),
     )
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(15)
     for column, title in enumerate(titles):
         draw.text((margin + column * (width + margin), 5), title, "#222222", font)
-    for row, pair in enumerate(pictures):
-        top = caption + row * (height + caption + margin)
-        pixels = (pair.original, pair.reconstruction, *pair.crops())
-        for column, picture in enumerate(pixels):
-            image = Image.fromarray(picture)
-            if column < 2:
-                image.thumbnail((width, height), Image.Resampling.LANCZOS)
-            else:
-                image = image.resize(
-                    (image.width * ENLARGED, image.height * ENLARGED), Image.Resampling.NEAREST
-                )
-            sheet.paste(image, (margin + column * (width + margin), top))
-        draw.text((margin, top + height + 4), f"{pair.name}  {pair.psnr:.2f} dB", "#555555", font)
+    for number, row in enumerate(rows):
+        top = caption + number * (height + caption + margin)
+        for column, cell in enumerate(row.cells):
+            sheet.paste(cell, (margin + column * (width + margin), top))
+        for column, text in enumerate(row.captions):
+            draw.text((margin + column * (width + margin), top + height + 4), text, "#555555", font)
     buffer = io.BytesIO()
-    sheet.save(buffer, "WEBP", quality=90)
+    sheet.save(buffer, "WEBP", quality=quality)
     return buffer.getvalue()
