@@ -42,7 +42,9 @@ def codec(tiny):
 
 @pytest.fixture(scope="module")
 def evaluation(codec, photos):
-    return evaluate(codec, [photos], peer_images=3, curve_images=1, measures=Measures())
+    return evaluate(
+        codec, [photos], peer_images=3, curve_images=1, measures=Measures(), synthetic=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def test_codes_are_counted_over_the_whole_set(codec, evaluation, photos):
 
 def test_bits_per_pixel_are_of_packed_codes_over_true_pixels(codec, few):
     """27×20 and 43×32 codes of 8 bits for 213×160 and 341×256 pixels."""
-    measured = evaluate(codec, [few], peer_images=0, measures=Measures())
+    measured = evaluate(codec, [few], peer_images=0, measures=Measures(), synthetic=False)
     codes, pixels = 27 * 20 + 43 * 32, 213 * 160 + 341 * 256
     assert measured.bits_per_pixel == pytest.approx(8 * codes / pixels)
     expected = codes * measured.usage.entropy / pixels
@@ -207,7 +209,7 @@ def test_unreadable_files_are_named_and_the_others_measured(codec, few):
     """A broken header and a broken body: both are reported, neither is fatal."""
     (few / "noise.png").write_bytes(b"not an image at all")
     (few / "cut.jpg").write_bytes(cut_short(few / "street.webp"))
-    measured = evaluate(codec, [few], peer_images=0, measures=Measures())
+    measured = evaluate(codec, [few], peer_images=0, measures=Measures(), synthetic=False)
     assert measured.images == 2
     assert {b.split(":")[0] for b in measured.broken} == {"noise.png", "cut.jpg"}
     assert "2 files could not be read" in to_markdown(measured)
@@ -308,7 +310,7 @@ def test_a_checkpoint_gives_all_four_files(checkpoint, few, tmp_path, capsys):
 def test_a_bundle_is_measured_through_onnx_runtime(tiny_bundle, few):
     """The same figures, computed by what will serve them; embeddings have unit length."""
     codec = open_codec(tiny_bundle, threads=1)
-    measured = evaluate(codec, [few], peer_images=0, measures=Measures())
+    measured = evaluate(codec, [few], peer_images=0, measures=Measures(), synthetic=False)
     assert measured.runtime == "ONNX Runtime fp32"
     assert 10 < measured.quality.psnr < 40
     images = [read_image(path) for path in find_images([few]).paths]
@@ -422,7 +424,7 @@ def test_a_precision_that_a_bundle_lacks_is_one_clear_line(checkpoint, few, caps
 
 def test_the_console_is_told_nothing_by_default(codec, few, capsys):
     """As a function, evaluation is silent."""
-    evaluate(codec, [few], peer_images=0, measures=Measures())
+    evaluate(codec, [few], peer_images=0, measures=Measures(), synthetic=False)
     assert capsys.readouterr() == ("", "")
     assert isinstance(evaluate(codec, [few], peer_images=0, console=Console(quiet=True)),
                       Evaluation)  # fmt: skip

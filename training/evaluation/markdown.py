@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from training.evaluation.quality import Quality
 from training.evaluation.recognisability import Judgement
 from training.evaluation.results import Evaluation, RateDifference
+from training.evaluation.synthetic_fidelity import SyntheticFidelity
 
 MEASURE_NAMES = {"psnr": "PSNR", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
 
@@ -18,6 +19,7 @@ def to_markdown(evaluation: Evaluation) -> str:
         _variants(evaluation),
         _equal_bytes(evaluation),
         _rate_differences(evaluation),
+        _synthetic(evaluation),
         _recognisability(evaluation),
         _probe(evaluation),
         _absent(evaluation),
@@ -157,6 +159,47 @@ def _rate_differences(e: Evaluation) -> list[str]:
         ]
         lines.append(f"| {decoder} | {codec} | " + " | ".join(cells) + " |")
     return lines
+
+
+SYNTHETIC_HEAD = (
+    "flat colours: error, median",
+    "95 %",
+    "ripple, median",
+    "text and boxes, dB",
+    "gradient, dB",
+)
+
+
+def synthetic_figures(s: SyntheticFidelity) -> tuple[str, ...]:
+    """The figures that stand under `SYNTHETIC_HEAD`."""
+    return (
+        f"{s.flat_error_median:.1f}",
+        f"{s.flat_error_95:.1f}",
+        f"{s.flat_ripple_median:.1f}",
+        f"{s.text_psnr:.2f}",
+        f"{s.gradient_psnr:.2f}",
+    )
+
+
+SYNTHETIC_MEANING = (
+    "200 random colours of 64×64 pixels: the worst channel's error of the mean and its ripple, of "
+    "255; text with boxes, and a smooth gradient, of 256×256: PSNR."
+)
+
+
+def _synthetic(e: Evaluation) -> list[str]:
+    found = [(v.name, v.synthetic) for v in e.variants if v.synthetic is not None]
+    if not found:
+        return []
+    return [
+        "## Synthetic pictures",
+        "",
+        SYNTHETIC_MEANING,
+        "",
+        f"| | {' | '.join(SYNTHETIC_HEAD)} |",
+        "|---" * (1 + len(SYNTHETIC_HEAD)) + "|",
+        *(f"| {name} | {' | '.join(synthetic_figures(s))} |" for name, s in found),
+    ]
 
 
 def _recognisability(e: Evaluation) -> list[str]:

@@ -7,7 +7,9 @@ and as curves; and, with labelled images, the recognition probe and recognisabil
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +44,7 @@ from training.evaluation.results import (
     PeerResult,
     VariantResult,
 )
+from training.evaluation.synthetic_fidelity import synthetic_fidelity
 from training.evaluation.variants import DEFAULT_DECODER, Variant, variants_of
 from training.onnx_export.codec import CheckpointCodec, Codec
 
@@ -58,6 +61,7 @@ def evaluate(
     judged_images: int = 400,
     used_in_training: Collection[str] = (),
     measures: Measures | None = None,
+    synthetic: bool = True,
     console: Console | None = None,
 ) -> Evaluation:
     """Measures a model on every image under some folders.
@@ -73,6 +77,7 @@ def evaluate(
             leaves it out.
         used_in_training: names of the frozen networks that the model was trained with.
         measures: the optional ones; None takes all that are installed.
+        synthetic: measure flat colours, text and gradients too.
         console: told what is happening; nothing is said without it.
 
     Raises:
@@ -132,6 +137,12 @@ def evaluate(
         for m in measured
     ]
     of_variants = [_variant_result(index, v, measured) for index, v in enumerate(variants)]
+    if synthetic:
+        console.print("synthetic pictures")
+        of_variants = [
+            dataclasses.replace(r, synthetic=synthetic_fidelity(partial(v.reconstruct_all, codec)))
+            for r, v in zip(of_variants, variants, strict=True)
+        ]
     return Evaluation(
         model=codec.name,
         runtime=codec.runtime,
@@ -181,6 +192,7 @@ def _variant_result(index: int, variant: Variant, measured: Sequence[Measured]) 
         stages=variant.stages,
         bits_per_pixel=8 * sum(m.sizes[index] for m in measured) / sum(m.pixels for m in measured),
         quality=mean_quality([m.qualities[index] for m in measured]),
+        synthetic=None,
     )
 
 

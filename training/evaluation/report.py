@@ -12,10 +12,13 @@ from training.evaluation.html import PAGE, data_url, section
 from training.evaluation.linear_probe import ProbeResult
 from training.evaluation.markdown import (
     MEASURE_NAMES,
+    SYNTHETIC_HEAD,
+    SYNTHETIC_MEANING,
     judge_text,
     number,
     rate_difference_meaning,
     rate_difference_text,
+    synthetic_figures,
 )
 from training.evaluation.quality import Quality
 from training.evaluation.results import Evaluation
@@ -48,6 +51,8 @@ def to_html(evaluation: Evaluation, pictures: Sequence[Pair]) -> str:
                 f'<div class="pictures">{"".join(_figure(pair) for pair in pictures)}</div>',
             )
         )
+    if any(v.synthetic is not None for v in e.variants):
+        sections.append(section("Synthetic pictures", SYNTHETIC_MEANING, _synthetic_table(e)))
     if e.judgements:
         sections.append(
             section(
@@ -177,6 +182,18 @@ def _variants_table(e: Evaluation) -> str:
         for v in e.variants
     )
     return f"<table><tr><th></th>{_QUALITY_HEAD}</tr>{body}</table>"
+
+
+def _synthetic_table(e: Evaluation) -> str:
+    head = "".join(f"<th>{name}</th>" for name in SYNTHETIC_HEAD)
+    body = "".join(
+        f"<tr><th>{html.escape(v.name)}</th>"
+        + "".join(f"<td>{figure}</td>" for figure in synthetic_figures(v.synthetic))
+        + "</tr>"
+        for v in e.variants
+        if v.synthetic is not None
+    )
+    return f"<table><tr><th></th>{head}</tr>{body}</table>"
 
 
 def _judgements(e: Evaluation) -> str:

@@ -10,6 +10,7 @@ from training.data.metrics import CodeUsage
 from training.evaluation.linear_probe import ProbeResult
 from training.evaluation.quality import Quality
 from training.evaluation.recognisability import Judgement
+from training.evaluation.synthetic_fidelity import SyntheticFidelity
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class VariantResult:
         stages: how many it was given.
         bits_per_pixel: as stored, over true pixels, both summed over all images.
         quality: means.
+        synthetic: what becomes of flat colours, text and gradients; None where that was left out.
     """
 
     name: str
@@ -47,6 +49,7 @@ class VariantResult:
     stages: int
     bits_per_pixel: float
     quality: Quality
+    synthetic: SyntheticFidelity | None
 
 
 @dataclass(frozen=True)

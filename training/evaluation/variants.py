@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from training.data.dataset import Pixels
 from training.onnx_export.codec import Codec, Codes
 
@@ -34,6 +36,10 @@ class Variant:
         codes = codec.encode_image(image)
         height, width = image.shape[:2]
         return self.decode(codes, height, width), self.size(codes)
+
+    def reconstruct_all(self, codec: Codec, images: Pixels) -> Pixels:
+        """A batch there and back: uint8 `[n, h, w, 3]` → the same."""
+        return np.stack([self.reconstruct(codec, image)[0] for image in images])
 
 
 def variants_of(codec: Codec) -> list[Variant]:

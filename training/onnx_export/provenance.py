@@ -59,6 +59,7 @@ def read_metrics(argument: str) -> tuple[str, Mapping[str, Any]]:
             "perplexity": values["usage"]["perplexity"],
         }
         main = values["variants"][0]
+        figures |= {k: v for k, v in (main["synthetic"] or {}).items() if k != "pure"}
         for variant in values["variants"][1:]:
             name_of_variant = f"{variant['decoder']}_{variant['stages']}"
             figures[f"{name_of_variant}_bits_per_pixel"] = variant["bits_per_pixel"]

@@ -108,6 +108,8 @@ def test_every_variant_is_measured(evaluation, photos):
     main, one, texture = evaluation.variants
     assert (main.quality, main.bits_per_pixel) == (evaluation.quality, evaluation.bits_per_pixel)
     assert one.bits_per_pixel == pytest.approx(main.bits_per_pixel / 2)
+    assert one.synthetic == texture.synthetic != main.synthetic
+    assert len(set(one.synthetic.pure["red"])) == 1  # grey
     assert one.quality == texture.quality != main.quality
     assert evaluation.images == len(find_images([photos]).paths)
 
@@ -142,7 +144,14 @@ def test_the_reports_show_it_all(evaluation):
     assert "- LPIPS: no <weights> here" in markdown
     assert "| texture | AVIF |" in markdown
     assert "which no reader has" in markdown
-    for part in ("Decoders and stages", "Recognisability", "0.970", "no &lt;weights&gt; here"):
+    assert "## Synthetic pictures" in markdown
+    for part in (
+        "Synthetic pictures",
+        "Decoders and stages",
+        "Recognisability",
+        "0.970",
+        "no &lt;weights&gt; here",
+    ):
         assert part in page
     assert page.count("<table>") >= 5
     json.dumps(full.to_dict(), allow_nan=False)

@@ -18,7 +18,12 @@ def test_metrics_of_an_evaluation(tmp_path):
         "quality": {"psnr": 26.25, "lpips": None},
         "usage": {"used": 0.99, "perplexity": 1814.0},
         "variants": [
-            {"name": "photo-f8", "decoder": "default", "stages": 1},
+            {
+                "name": "photo-f8",
+                "decoder": "default",
+                "stages": 1,
+                "synthetic": {"flat_error_median": 15.0, "pure": {"green": [92, 247, 75]}},
+            },
             {
                 "name": "texture",
                 "decoder": "texture",
@@ -54,6 +59,7 @@ def test_metrics_of_an_evaluation(tmp_path):
     assert figures["bits_per_pixel_of_own_histogram"] == 0.169
     assert figures["texture_1_lpips"] == 0.29
     assert figures["photo-f8 recognised by EfficientNet-Lite2"] == 0.13
+    assert figures["flat_error_median"] == 15.0
     assert "lpips" not in figures
     assert not any("JPEG recognised" in key for key in figures)
     file.write_text("{}")
