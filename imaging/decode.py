@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, _imaging
 
+from imaging.completeness import load_jpeg
 from imaging.errors import CorruptImage, ImageError
 from imaging.resize import Fit, resize_image, whole_size
 
@@ -93,18 +94,24 @@ def decode_image(
 
 
 def _decode(file: ImageFile, size: tuple[int, int] | None, fit: Fit) -> Image.Image:
-    # `formats` keeps every other plugin, Ghostscript's among them, away from the bytes.
-    with Image.open(io.BytesIO(file.data), formats=(file.format,)) as image:
+    def prepare(image: Image.Image) -> None:
         if image.size != (file.width, file.height):
             # Pillow reads another size than was judged: the file is made to fool one of us.
             raise CorruptImage(f"the {file.format} header contradicts itself")
         if size is not None and file.format == "JPEG":
             # Twice the target leaves Lanczos all it needs: the result differs from that of a full
             # decode by less than JPEG's own error.
-            width, height = whole_size(_upright(image.size, file), size, fit)
-            image.draft(None, _upright((2 * width, 2 * height), file))
-        image.load()
-        picture = _rgb_over_white(image, file)
+            width, height = whole_size(file.displayed_size, size, fit)
+            image.draft(None, file.turned((2 * width, 2 * height)))
+
+    if file.format == "JPEG":
+        picture = _rgb_over_white(load_jpeg(file.data, file.completeness, prepare), file)
+    else:
+        # `formats` keeps every other plugin, Ghostscript's among them, away from the bytes.
+        with Image.open(io.BytesIO(file.data), formats=(file.format,)) as image:
+            prepare(image)
+            image.load()
+            picture = _rgb_over_white(image, file)
     if file.frame is not None:
         # Pillow paints what a GIF's first picture leaves uncovered with its first colour;
         # browsers leave it transparent.
@@ -114,10 +121,6 @@ def _decode(file: ImageFile, size: tuple[int, int] | None, fit: Fit) -> Image.Im
     if file.orientation != 1:
         picture = picture.transpose(_TRANSPOSITIONS[file.orientation])
     return picture
-
-
-def _upright(size: tuple[int, int], file: ImageFile) -> tuple[int, int]:
-    return size if file.orientation < 5 else (size[1], size[0])
 
 
 def _rgb_over_white(image: Image.Image, file: ImageFile) -> Image.Image:

@@ -34,7 +34,7 @@ from imaging.errors import (
     TooManyPixels,
     UnsupportedFormat,
 )
-from imaging.jpeg import read_jpeg
+from imaging.jpeg import Completeness, read_jpeg
 from imaging.resize import MAX_SIDE
 from imaging.tiff import read_exif_orientation, read_first_page
 
@@ -64,6 +64,7 @@ class ImageFile:
         sample_bits: bits of a grey sample that is stored in 16.
         white_is_zero: whether 16-bit grey counts down from white, which Pillow doesn't honour.
         cut_short: whether the data can't possibly be that of so many pixels.
+        completeness: how the decoder finds out that data of a JPEG is missing.
     """
 
     format: str
@@ -75,12 +76,16 @@ class ImageFile:
     sample_bits: int = 16
     white_is_zero: bool = False
     cut_short: bool = False
+    completeness: Completeness = Completeness.KNOWN
 
     @property
     def displayed_size(self) -> tuple[int, int]:
         """`(width, height)` in pixels of the upright picture."""
-        turned = self.orientation >= 5
-        return (self.height, self.width) if turned else (self.width, self.height)
+        return self.turned((self.width, self.height))
+
+    def turned(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return a size as stored for one as displayed, and the other way round."""
+        return (size[1], size[0]) if self.orientation >= 5 else size
 
 
 def inspect_image(data: bytes, *, max_pixels: int) -> ImageFile:
@@ -202,6 +207,7 @@ def _read_jpeg(data: bytes) -> ImageFile:
         jpeg.data,
         jpeg.orientation,
         cut_short=jpeg.cut_short,
+        completeness=jpeg.completeness,
     )
 
 

@@ -348,7 +348,7 @@ OUTCOMES = {
     "imagers-ico-images-png-32bpp-alpha.ico": UnsupportedFormat,
     "imagers-webp-lossless-images-2-color.webp": (300, 300),
     "mozjpeg-testimgari.jpg": (149, 227),
-    "mozjpeg-testorig12.jpg": CorruptImage,
+    "mozjpeg-testorig12.jpg": UnsupportedFormat,
     "pillow-16-bit-binary.pgm": UnsupportedFormat,
     "pillow-16-bit-noise.tif": (32, 32),
     "pillow-apng-chunk-multi-actl.png": (64, 128),
@@ -377,7 +377,7 @@ OUTCOMES = {
     "sharp-corrupt-header.jpg": CorruptImage,
     "sharp-rotating-squares.webp": (80, 80),
     "sharp-truncated.png": CorruptImage,
-    "zune-fuzz-jpeg-2a17a9.jpeg": (32, 40),
+    "zune-fuzz-jpeg-2a17a9.jpeg": CorruptImage,
     "zune-fuzz-png-efb8f2.png": CorruptImage,
 }
 
