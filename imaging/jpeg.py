@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from imaging.errors import CorruptImage, UnsupportedFormat
+from imaging.profiles import MAX_PROFILE_BYTES
 from imaging.tiff import read_exif_orientation
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _LOSSLESS_OR_HIERARCHICAL = {0xC3, *range(0xC5, 0xC8), *range(0xCB, 0xD0)} - {0xCC}
 _JPEG_LS = 0xF7
 _TABLES = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}  # DHT, DAC, DQT, DNL, DRI
-_SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
+_SCAN, _END, _EXIF, _APP2 = 0xDA, 0xD9, 0xE1, 0xE2
 
 
 class Completeness(Enum):
@@ -58,6 +59,7 @@ class Jpeg:
         cut_short: whether there are fewer bits than so many pixels need, so that 500 bytes can't
             claim 36 megapixels.
         completeness: how the decoder is to find out whether data is missing.
+        profile: the ICC profile; empty where pieces are missing or too large.
     """
 
     width: int
@@ -66,6 +68,7 @@ class Jpeg:
     orientation: int
     cut_short: bool
     completeness: Completeness
+    profile: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ def read_jpeg(data: bytes) -> Jpeg:
     orientation = 1
     view = memoryview(data)
     kept = [view[:2]]
+    pieces: list[memoryview] = []
     for marker, start, body, end in _segments(data, 2):
         if marker == _SCAN:
             if frame is None:
@@ -116,6 +120,7 @@ def read_jpeg(data: bytes) -> Jpeg:
                 orientation,
                 cut_short,
                 _completeness(frame, scans, ended=ended),
+                _joined(pieces) if pieces else None,
             )
         if marker in _FRAMES or marker == _JPEG_LS:
             if frame is not None:
@@ -127,7 +132,19 @@ def read_jpeg(data: bytes) -> Jpeg:
             kept.append(view[start:end])
         elif marker == _EXIF and data[body : body + 6] == b"Exif\0\0":
             orientation = read_exif_orientation(data[body + 6 : end])
+        elif marker == _APP2 and data[body : body + 12] == b"ICC_PROFILE\0":
+            pieces.append(view[body + 12 : end])
     raise CorruptImage("the JPEG file holds no picture")
+
+
+def _joined(pieces: list[memoryview]) -> bytes:
+    """Join the pieces of a profile, each of which begins with its number and their count."""
+    if len(pieces) > 255 or sum(map(len, pieces)) > MAX_PROFILE_BYTES:
+        return b""
+    numbered = {piece[0]: piece for piece in pieces if len(piece) > 2}
+    if sorted(numbered) != list(range(1, len(pieces) + 1)):
+        return b""
+    return b"".join(numbered[number][2:] for number in sorted(numbered))
 
 
 def _read_frame(data: bytes, marker: int, body: int) -> _Frame:
