@@ -3,7 +3,7 @@
 Whatever a file holds becomes 8-bit RGB the same way everywhere: the EXIF orientation is applied,
 transparency is laid over white, 16-bit samples are scaled down (never clipped), grey, palette,
 CMYK, YCbCr and Lab are converted, and of an animation or a multi-page file the first picture is
-taken. Colour profiles are ignored: samples are taken as sRGB.
+taken. Colours are turned into sRGB where the file has a colour profile, and are sRGB elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, _imaging
 
+from imaging.completeness import load_jpeg
+from imaging.convert import ImageWarning, rgb_over_white
 from imaging.errors import CorruptImage, ImageError
 from imaging.resize import Fit, resize_image, whole_size
 
@@ -58,16 +60,19 @@ class DecodedImage:
 
     Attributes:
         pixels: RGB uint8 `[h, w, 3]`, upright.
-        warnings: what of the picture may look wrong although it was decoded as it stands, each a
-            sentence for people; none of most.
+        warnings: what may look wrong about it although it was decoded as its file says.
     """
 
     pixels: NDArray[np.uint8]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 def decode_image(
-    file: ImageFile, size: tuple[int, int] | None = None, fit: Fit = "cover"
+    file: ImageFile,
+    size: tuple[int, int] | None = None,
+    fit: Fit = "cover",
+    *,
+    sample_bits: int | None = None,
 ) -> DecodedImage:
     """Decode the picture of a file that `inspect_image` has judged.
 
@@ -76,12 +81,19 @@ def decode_image(
         size: `(width, height)` in pixels to resize to, as `resize` does; a JPEG much larger than
             that is decoded at 1/2, 1/4 or 1/8 of its size, which is several times faster.
         fit: how `size` is filled, as in `resize`.
+        sample_bits: how many bits, 9…16, samples that are stored in 16 really have, such as 12 of
+            many cameras and microscopes; larger samples become white. None for what the file
+            says. Other pictures don't heed it.
 
     Raises:
+        ValueError: `sample_bits` is not within 9…16.
+        UnsupportedFormat: `sample_bits` is given, for a PNG of 16-bit grey with alpha.
         CorruptImage: the image is truncated, broken, or hostile.
     """
+    if sample_bits is not None and not 9 <= sample_bits <= 16:
+        raise ValueError("sample_bits must be within 9…16")
     try:
-        image = _decode(file, size, fit)
+        image, warnings = _decode(file, size, fit, sample_bits)
     except ImageError:
         raise
     except Exception as error:
@@ -89,22 +101,32 @@ def decode_image(
         # struct.error, EOFError, TypeError, ZeroDivisionError, MemoryError … To the caller they
         # are all one thing. The message is ours, since Pillow's may quote the file.
         raise CorruptImage(f"the {file.format} image is truncated or broken") from error
-    return DecodedImage(np.asarray(image if size is None else resize_image(image, size, fit)))
+    pixels = np.asarray(image if size is None else resize_image(image, size, fit))
+    return DecodedImage(pixels, warnings)
 
 
-def _decode(file: ImageFile, size: tuple[int, int] | None, fit: Fit) -> Image.Image:
-    # `formats` keeps every other plugin, Ghostscript's among them, away from the bytes.
-    with Image.open(io.BytesIO(file.data), formats=(file.format,)) as image:
+def _decode(
+    file: ImageFile, size: tuple[int, int] | None, fit: Fit, sample_bits: int | None
+) -> tuple[Image.Image, tuple[ImageWarning, ...]]:
+    def prepare(image: Image.Image) -> None:
         if image.size != (file.width, file.height):
             # Pillow reads another size than was judged: the file is made to fool one of us.
             raise CorruptImage(f"the {file.format} header contradicts itself")
         if size is not None and file.format == "JPEG":
             # Twice the target leaves Lanczos all it needs: the result differs from that of a full
             # decode by less than JPEG's own error.
-            width, height = whole_size(_upright(image.size, file), size, fit)
-            image.draft(None, _upright((2 * width, 2 * height), file))
-        image.load()
-        picture = _rgb_over_white(image, file)
+            width, height = whole_size(file.displayed_size, size, fit)
+            image.draft(None, file.turned((2 * width, 2 * height)))
+
+    if file.format == "JPEG":
+        loaded = load_jpeg(file.data, file.completeness, prepare)
+        picture, warnings = rgb_over_white(loaded, file, sample_bits)
+    else:
+        # `formats` keeps every other plugin, Ghostscript's among them, away from the bytes.
+        with Image.open(io.BytesIO(file.data), formats=(file.format,)) as image:
+            prepare(image)
+            image.load()
+            picture, warnings = rgb_over_white(image, file, sample_bits)
     if file.frame is not None:
         # Pillow paints what a GIF's first picture leaves uncovered with its first colour;
         # browsers leave it transparent.
@@ -113,35 +135,4 @@ def _decode(file: ImageFile, size: tuple[int, int] | None, fit: Fit) -> Image.Im
         picture = canvas
     if file.orientation != 1:
         picture = picture.transpose(_TRANSPOSITIONS[file.orientation])
-    return picture
-
-
-def _upright(size: tuple[int, int], file: ImageFile) -> tuple[int, int]:
-    return size if file.orientation < 5 else (size[1], size[0])
-
-
-def _rgb_over_white(image: Image.Image, file: ImageFile) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return _grey16_over_white(image, file)
-    if image.mode == "La":  # premultiplied, which converts to nothing else
-        image = image.convert("LA")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=image.getchannel("A"))
-        return white
-    if image.mode in {"I", "F"}:  # no format brings these here; convert() would clip them
-        raise CorruptImage("the image has samples of more than 16 bits")
-    return image.convert("RGB")
-
-
-def _grey16_over_white(image: Image.Image, file: ImageFile) -> Image.Image:
-    samples = np.asarray(image)
-    # The high byte, as Pillow itself reduces 16-bit RGB; convert("L") would clip at 255.
-    grey = (samples >> (file.sample_bits - 8)).astype(np.uint8)
-    if file.white_is_zero:
-        grey = 255 - grey
-    transparent = image.info.get("transparency")
-    if transparent is not None:
-        grey[samples == transparent] = 255
-    return Image.fromarray(grey).convert("RGB")
+    return picture, warnings

@@ -16,7 +16,9 @@ What this keeps from Pillow, each of which has cost it gigabytes or minutes:
 - TIFF: a directory whose thousands of tags all point at the same megabytes; pages in a ring.
 - Any: metadata so odd that Pillow warns, which would fail where warnings are errors.
 
-ICC profiles and gamma are among what is cut: samples are taken as sRGB, as they are in training.
+ICC profiles are among what is cut, and come back by themselves: see `imaging.profiles`. Other words
+about colour are not heeded, as in most viewers: gamma and primaries of PNG (gAMA, cHRM, cICP) and
+of BMP, and what EXIF says of Adobe RGB.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imaging.errors import (
     CorruptImage,
@@ -34,7 +36,8 @@ from imaging.errors import (
     TooManyPixels,
     UnsupportedFormat,
 )
-from imaging.jpeg import read_jpeg
+from imaging.jpeg import Completeness, read_jpeg
+from imaging.profiles import MAX_PROFILE_BYTES
 from imaging.resize import MAX_SIDE
 from imaging.tiff import read_exif_orientation, read_first_page
 
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
 # Chunks, segments, blocks or frames walked in one file. A 32 MiB PNG in 512-byte chunks has as
 # many; a Python loop over them takes about 50 ms.
 _MAX_PARTS = 65_536
+
+# Of a profile that is too large, only so much is kept as shows that it is.
+_ENOUGH = MAX_PROFILE_BYTES + 1
 
 # Pillow decodes run-length BMPs in Python, at about 0.4 s per MiB.
 _MAX_RLE_BMP_BYTES = 2**20
@@ -61,9 +67,12 @@ class ImageFile:
         orientation: EXIF orientation, 1…8; 1 is upright.
         frame: `(left, top, right, bottom)` in pixels of the part of the canvas that the picture
             covers, or None where it covers all. Only GIF has pictures smaller than the canvas.
-        sample_bits: bits of a grey sample that is stored in 16.
+        sample_bits: bits of each sample as stored, 1…16; of other formats than PNG and TIFF, 8.
+        transparent: the colour of a 16-bit RGB PNG that is transparent, three samples.
+        profile: the ICC profile; empty bytes where there is one that can't be read.
         white_is_zero: whether 16-bit grey counts down from white, which Pillow doesn't honour.
         cut_short: whether the data can't possibly be that of so many pixels.
+        completeness: how the decoder finds out that data of a JPEG is missing.
     """
 
     format: str
@@ -72,15 +81,21 @@ class ImageFile:
     data: bytes
     orientation: int = 1
     frame: tuple[int, int, int, int] | None = None
-    sample_bits: int = 16
+    sample_bits: int = 8
+    transparent: tuple[int, ...] | None = None
+    profile: bytes | None = None
     white_is_zero: bool = False
     cut_short: bool = False
+    completeness: Completeness = Completeness.KNOWN
 
     @property
     def displayed_size(self) -> tuple[int, int]:
         """`(width, height)` in pixels of the upright picture."""
-        turned = self.orientation >= 5
-        return (self.height, self.width) if turned else (self.width, self.height)
+        return self.turned((self.width, self.height))
+
+    def turned(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return a size as stored for one as displayed, and the other way round."""
+        return (size[1], size[0]) if self.orientation >= 5 else size
 
 
 def inspect_image(data: bytes, *, max_pixels: int) -> ImageFile:
@@ -150,6 +165,8 @@ def _read_png(data: bytes) -> ImageFile:
         raise CorruptImage("the PNG file doesn't begin with its header")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     orientation = 1
+    transparent = profile = None
+    is_srgb = False
     view = memoryview(data)
     kept: list[memoryview | bytes] = [view[:8]]
     position = 8
@@ -162,6 +179,13 @@ def _read_png(data: bytes) -> ImageFile:
         end = position + 12 + length
         if kind == b"eXIf":
             orientation = read_exif_orientation(data[position + 8 : end - 4])
+        elif kind == b"iCCP":
+            profile = _png_profile(data[position + 8 : end - 4])
+        elif kind == b"sRGB":
+            is_srgb = True
+        elif kind == b"tRNS" and (depth, colour) == (16, 2):
+            # Pillow narrows the samples to 8 bits before it compares.
+            transparent = struct.unpack_from(">3H", data, position + 8)
         elif kind == b"tRNS":
             kept.append(_png_transparency(view[position:end], depth, colour))
         elif kind in _PNG_PICTURE:
@@ -174,20 +198,37 @@ def _read_png(data: bytes) -> ImageFile:
         position = end
     else:
         raise _too_many("PNG", "chunks")
-    return ImageFile("PNG", width, height, b"".join(kept), orientation)
+    return ImageFile(
+        "PNG",
+        width,
+        height,
+        b"".join(kept),
+        orientation,
+        sample_bits=depth,
+        transparent=transparent,
+        profile=None if is_srgb else profile,
+    )
 
 
 def _png_transparency(chunk: memoryview, depth: int, colour: int) -> memoryview | bytes:
-    # Pillow widens 2- and 4-bit grey to 8 bits and narrows 16-bit RGB to 8, but compares them
-    # with the transparent colour as it stands in the file, which then matches nothing.
-    if colour == 0 and depth in {2, 4}:
-        values = [struct.unpack_from(">H", chunk, 8)[0] * 255 // (2**depth - 1)]
-    elif colour == 2 and depth == 16:
-        values = [value >> 8 for value in struct.unpack_from(">3H", chunk, 8)]
-    else:
+    # Pillow widens 2- and 4-bit grey to 8 bits, but compares them with the transparent colour as
+    # it stands in the file, which then matches nothing.
+    if colour != 0 or depth not in {2, 4}:
         return chunk
-    body = b"tRNS" + b"".join(struct.pack(">H", value & 0xFFFF) for value in values)
+    (value,) = struct.unpack_from(">H", chunk, 8)
+    body = b"tRNS" + struct.pack(">H", value * 255 // (2**depth - 1) & 0xFFFF)
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def _png_profile(chunk: bytes) -> bytes:
+    _, _, compressed = chunk[:82].partition(b"\0")  # a name of at most 79 bytes
+    start = len(chunk[:82]) - len(compressed)
+    if not compressed or compressed[0] != 0:
+        return b""
+    try:
+        return zlib.decompressobj().decompress(chunk[start + 1 :], _ENOUGH)
+    except zlib.error:
+        return b""
 
 
 # --- JPEG ----------------------------------------------------------------------------------
@@ -202,6 +243,8 @@ def _read_jpeg(data: bytes) -> ImageFile:
         jpeg.data,
         jpeg.orientation,
         cut_short=jpeg.cut_short,
+        completeness=jpeg.completeness,
+        profile=jpeg.profile,
     )
 
 
@@ -225,21 +268,26 @@ def _read_webp(data: bytes) -> ImageFile:
     if kind == b"VP8X":
         low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
         width, height = (low_width | high_width << 16) + 1, (low_height | high_height << 16) + 1
-        return ImageFile("WEBP", width, height, data, _webp_orientation(data))
+        return ImageFile("WEBP", width, height, data, **_webp_metadata(data))
     raise CorruptImage("the WebP file begins with an unknown chunk")
 
 
-def _webp_orientation(data: bytes) -> int:
+def _webp_metadata(data: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     position = 12
-    for _ in range(_MAX_PARTS):  # an animation with more frames than that keeps its orientation
+    for _ in range(_MAX_PARTS):  # what follows so many frames of an animation is not looked at
         if position + 8 > len(data):
             break
         (length,) = struct.unpack_from("<I", data, position + 4)
-        if data[position : position + 4] == b"EXIF":
+        kind = data[position : position + 4]
+        if kind == b"EXIF":
             exif = data[position + 8 : position + 8 + length]
-            return read_exif_orientation(exif.removeprefix(b"Exif\0\0"))
+            found["orientation"] = read_exif_orientation(exif.removeprefix(b"Exif\0\0"))
+            break
+        if kind == b"ICCP":
+            found["profile"] = data[position + 8 : position + 8 + min(length, _ENOUGH)]
         position += 8 + length + length % 2
-    return 1
+    return found
 
 
 # --- GIF -----------------------------------------------------------------------------------
@@ -306,6 +354,7 @@ def _read_tiff(data: bytes) -> ImageFile:
         page.orientation,
         sample_bits=page.sample_bits,
         white_is_zero=page.white_is_zero,
+        profile=page.profile,
     )
 
 

@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 
 from imaging.errors import CorruptImage, UnsupportedFormat
+from imaging.profiles import MAX_PROFILE_BYTES
 
 # Bytes of one value of each type of tag, and how those that are whole numbers are read.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
@@ -20,6 +21,7 @@ _WHOLE = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIPS, _ORIENTATION, _SAMPLE_FORMAT = 273, 274, 339
 _STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 279, 322, 323, 324, 325
+_PROFILE = 34675
 _PICTURE = {
     *(_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIPS),
     *(_STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _SAMPLE_FORMAT),
@@ -41,6 +43,7 @@ _PICTURE = {
 _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}
 
 _MAX_TAGS = 4096
+_ENOUGH = MAX_PROFILE_BYTES + 1  # of a profile that is too large
 _MAX_STRIPS = 65_536  # Pillow makes an object of some 250 bytes of each
 _MAX_TILE_PIXELS = 2**22
 
@@ -56,6 +59,7 @@ class Page:
         orientation: 1…8; 1 is upright.
         sample_bits: bits of each sample, 1…16.
         white_is_zero: whether grey counts down from white.
+        profile: the ICC profile.
     """
 
     width: int
@@ -64,6 +68,7 @@ class Page:
     orientation: int
     sample_bits: int
     white_is_zero: bool
+    profile: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,7 @@ def read_first_page(data: bytes) -> Page:
         _orientation(tags),
         bits,
         white_is_zero=numbers(_PHOTOMETRIC, 1)[0] == 0,
+        profile=bytes(tags[_PROFILE].values[:_ENOUGH]) if _PROFILE in tags else None,
     )
 
 
