@@ -72,8 +72,11 @@ def code_grids(prior: Prior, grids: Sequence[NDArray[np.int64]]) -> list[bytes]:
     parts: list[list[NDArray[np.int64]]] = [[] for _ in grids]
     for stage in range(len(prior.codes)):
         wave.begin(stage)
-        for part, intervals in zip(parts, wave.by_image(_intervals(prior, stage, wave)), strict=True):
-            part.append(intervals.reshape(-1, 3))
+        intervals = wave.by_image(_intervals(prior, stage, wave))
+        for part, mine, step in zip(parts, intervals, wave.by_image(wave.step), strict=True):
+            # Of each step all groups and then all members, as a decoder finds them out.
+            order = np.argsort(np.concatenate([2 * step, 2 * step + 1]), kind="stable")
+            part.append(np.concatenate([mine[:, 0], mine[:, 1]])[order])
     return [encode_symbols(np.concatenate(part).tolist()) for part in parts]
 
 

@@ -47,6 +47,7 @@ class Wavefront:
 
     Attributes:
         image: int32 `[places]`, which grid a place belongs to, in the order of the current stage.
+        step: int64 `[places]`, in which step it is coded.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Wavefront:
         # Margins hold what is outside; inside, places that aren't coded yet are never looked at.
         self._codes = [np.full(self._starts[-1], value, dtype=np.int32) for value in outside]
         self.image: NDArray[np.int32] = np.zeros(0, np.int32)
+        self.step: NDArray[np.int64] = np.zeros(0, np.int64)
         self._places: NDArray[np.int64] = np.zeros(0, np.int64)
         self._ends: NDArray[np.int64] = np.zeros(0, np.int64)
 
@@ -84,6 +86,7 @@ class Wavefront:
         step = np.concatenate(steps)
         order = np.argsort(step, kind="stable")
         self.image, self._places = np.concatenate(images)[order], np.concatenate(places)[order]
+        self.step = step[order]
         self._ends = np.cumsum(np.bincount(step))
         down = np.array([down for _, down, _ in self._stages[stage]], dtype=np.int64)
         self._down = down

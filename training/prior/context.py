@@ -17,7 +17,9 @@ Neighbour = tuple[int, int, int]
 _UNDIVIDED = 64
 
 
-def causal_neighbours(left: int, above: Sequence[tuple[int, int]], stage: int = 0) -> list[Neighbour]:
+def causal_neighbours(
+    left: int, above: Sequence[tuple[int, int]], stage: int = 0
+) -> list[Neighbour]:
     """Neighbours that were coded before: some to the left, and a span in each row above.
 
     Args:

@@ -147,8 +147,10 @@ def encode_view(
         with ThreadPoolExecutor(2) as pool:
             images = list(pool.map(lambda i: _read_view(paths[i], view, (seed, i)), part))
         readable = [image for image in images if image is not None]
-        for codes in encode_images(codec, readable):
-            grids.append(codes.reshape(-1, *codes.shape[-2:]).astype(np.uint16))
+        grids += [
+            codes.reshape(-1, *codes.shape[-2:]).astype(np.uint16)
+            for codes in encode_images(codec, readable)
+        ]
         tell(part.stop)
     if not grids:
         raise DataError("not one image could be decoded")

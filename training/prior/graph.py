@@ -8,18 +8,18 @@ since weights have seven bits (`training.prior.network.MOST_WEIGHT`).
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from training.onnx_export.graphs import OPSET
-from training.prior.integers import IntegerStage, Integers
+from training.prior.integers import Integers, IntegerStage
 from training.prior.network import MOST_ACTIVATION
 
 # Added before a shift, so that what is divided is never negative: division rounds down then, on
-# every machine. A multiple of every power of two that is shifted by; taken off by nobody, since
-# activations are cut at 0 and logits are compared with each other only.
+# every machine; a multiple of every power of two that is shifted by, and taken off afterwards.
 _OFFSET = 1 << 26
 # What a member that isn't there has for a sum: below what any other can reach.
 _ABSENT = -(1 << 25)
@@ -36,7 +36,7 @@ class _Graph:
         self.numbers[name] = np.asarray(values, dtype=dtype)
         return name
 
-    def add(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 
@@ -71,7 +71,9 @@ class _Graph:
         """Distance of each logit `sums >> shift` from the largest of its row, looked up."""
         self.add("Add", [sums, self.number("offset", _OFFSET)], f"{name}.positive")
         self.number(f"{name}.divisor", 1 << shift.astype(np.int64))
-        self.add("Div", [f"{name}.positive", f"{name}.divisor"], f"{name}.logits")
+        self.add("Div", [f"{name}.positive", f"{name}.divisor"], f"{name}.shifted")
+        self.number(f"{name}.added", _OFFSET >> shift.astype(np.int64))
+        self.add("Sub", [f"{name}.shifted", f"{name}.added"], f"{name}.logits")
         self.number("last_axis", [1], np.int64)
         self.add("ReduceMax", [f"{name}.logits", "last_axis"], f"{name}.largest", keepdims=1)
         self.add("Sub", [f"{name}.largest", f"{name}.logits"], f"{name}.distances")

@@ -6,8 +6,6 @@ the same; divisions are by powers of two; a table stands in for the exponential.
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -16,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bundle import prior_digest
 from training.prior.context import Neighbour
 from training.prior.network import (
     MOST_ACTIVATION,
@@ -27,7 +26,6 @@ from training.prior.network import (
 
 Integers = NDArray[np.integer]
 
-_PREFIX = b"tessera prior 1\n"
 # What e^0 is in whole numbers: a frequency is at least 1, so that one code is at most about 2¹⁶
 # times as likely as another. 64 of them together stay below 2²⁴, whatever they are.
 MOST_FREQUENCY = 1 << 16
@@ -96,6 +94,14 @@ class IntegerStage:
             named |= {f"{name}.{f.name}": getattr(layer, f.name) for f in fields(layer)}
         return named
 
+    def bits(self, neighbours: Integers, codes: Integers) -> NDArray[np.float64]:
+        """What codes cost at these frequencies, in bits: `[m, C]` and `[m]` → `[m]`."""
+        rank = np.zeros(self.codes.max() + 1, dtype=np.int64)
+        rank[self.codes[self.codes >= 0]] = np.flatnonzero(self.codes.ravel() >= 0)
+        groups, members = np.divmod(rank[codes], self.codes.shape[1])
+        of_groups, state = self.group_frequencies(neighbours)
+        return _cost(of_groups, groups) + _cost(self.member_frequencies(state, groups), members)
+
     def group_frequencies(self, neighbours: Integers) -> tuple[Integers, Integers]:
         """Frequencies of the groups int32 `[m, G]`, and the state uint8 `[m, h]`.
 
@@ -127,22 +133,21 @@ class IntegerStage:
 
     def _frequencies(self, logits: Integers) -> Integers:
         distances = logits.max(axis=1, keepdims=True).astype(np.int64) - logits
-        return self.frequencies[np.minimum(distances, len(self.frequencies) - 1)]
+        return np.asarray(self.frequencies[np.minimum(distances, len(self.frequencies) - 1)])
+
+
+def _cost(frequencies: Integers, symbols: Integers) -> NDArray[np.float64]:
+    own = frequencies[np.arange(len(symbols)), symbols]
+    return np.asarray(np.log2(frequencies.sum(axis=1) / own))
 
 
 def digest(stages: Sequence[IntegerStage]) -> str:
-    """What names a prior: SHA-256 over its whole numbers, lower-case hexadecimal.
-
-    The ONNX files don't enter, so that exporting anew keeps it (`bundle/FORMAT.md`).
-    """
-    made = hashlib.sha256(_PREFIX)
-    for index, stage in enumerate(stages):
-        for name, values in sorted(stage.tensors().items()):
-            encoded = f"{index}.{name}".encode()
-            made.update(struct.pack("<I", len(encoded)) + encoded)
-            made.update(struct.pack(f"<I{values.ndim}Q", values.ndim, *values.shape))
-            made.update(np.ascontiguousarray(values, dtype="<i4").tobytes())
-    return made.hexdigest()
+    """What names a prior (`bundle.prior_digest`)."""
+    return prior_digest(
+        (f"{index}.{name}", values.shape, np.ascontiguousarray(values, dtype="<i4").tobytes())
+        for index, stage in enumerate(stages)
+        for name, values in stage.tensors().items()
+    )
 
 
 def integers_of(network: StageNetwork) -> IntegerStage:
@@ -153,8 +158,8 @@ def integers_of(network: StageNetwork) -> IntegerStage:
     """
     with torch.no_grad():
         tables = [
-            (torch.floor(table.weight * UNIT + 0.5).clamp(-128, 127) + 128).numpy()  # type: ignore[operator, union-attr]
-            for table in network.embeddings
+            (torch.floor(table * UNIT + 0.5).clamp(-128, 127) + 128).numpy()
+            for table in network.embeddings.parameters()
         ]
         context, hidden, groups, inside, narrow = (
             _layer(layer)
@@ -209,18 +214,19 @@ def _members(network: StageNetwork) -> Layer:
 
 def _scaled(bias: Tensor, shift: Integers) -> NDArray[np.int64]:
     """A bias in units of the sums: activations' units times the weights'."""
-    return np.rint(bias.detach().numpy() * (UNIT * 2.0**shift)).astype(np.int64)
+    scaled = np.rint(bias.detach().numpy() * (UNIT * 2.0**shift))
+    return np.asarray(scaled, dtype=np.int64)
 
 
 def _half(shift: Integers) -> NDArray[np.int64]:
-    return (1 << shift.astype(np.int64)) >> 1
+    return np.asarray((1 << shift.astype(np.int64)) >> 1)
 
 
 def _frequency_table() -> NDArray[np.int32]:
     """e^(−distance / UNIT) in whole numbers, down to 1."""
     longest = int(np.ceil(UNIT * np.log(MOST_FREQUENCY))) + 1
     table = np.rint(MOST_FREQUENCY * np.exp(-np.arange(longest) / UNIT))
-    return np.maximum(1, table).astype(np.int32)
+    return np.asarray(np.maximum(1, table), dtype=np.int32)
 
 
 def _check_sums(name: str, layer: Layer) -> None:

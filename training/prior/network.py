@@ -10,6 +10,7 @@ numbers off.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -135,7 +136,7 @@ class StageNetwork(nn.Module):
         Returns:
             float32 `[m]`, bits.
         """
-        groups, members = self.codes.shape
+        members = self.codes.shape[1]
         rank = self.rank[codes]
         group, member = rank // members, rank % members
         state = self._activation(self._linear(self.hidden, self._context(neighbours)))
@@ -146,7 +147,8 @@ class StageNetwork(nn.Module):
             logits = self._member_products(narrow, group) + self.member_bias[group]
             logits = logits.masked_fill(self.absent[group], -1e9)
             cost = cost + F.cross_entropy(logits, member, reduction="none")
-        return cost / np.log(2)
+        in_bits: Tensor = cost / math.log(2)
+        return in_bits
 
     def _member_products(self, narrow: Tensor, group: Tensor) -> Tensor:
         """Products of each `[d]` with its group's members: `[m, d]` → `[m, M]`.
@@ -158,7 +160,9 @@ class StageNetwork(nn.Module):
         counts = torch.bincount(group, minlength=len(table)).tolist()
         parts = [
             part @ members.T
-            for part, members in zip(narrow[order].split(counts), table.unbind(), strict=True)
+            for part, members in zip(
+                torch.split(narrow[order], counts), table.unbind(), strict=True
+            )
         ]
         return torch.cat(parts)[torch.argsort(order)]
 

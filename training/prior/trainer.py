@@ -43,9 +43,9 @@ class Recipe:
     """
 
     steps: int = 20_000
-    cuts: int = 48
+    cuts: int = 16
     side: int = 8
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     rounding: float = 0.5
     check_every: int = 500
     patience: int = 6
@@ -101,7 +101,11 @@ def train(
     cuts = Cuts([margins.around(grid, sizes) for grid in grids], margins, recipe.side, recipe.seed)
     checked = _some_of(held_out)
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        network.parameters(),
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+        fused=True,
     )
     about = {"recipe": dataclasses.asdict(recipe), "stage": stage, "grids": len(grids)}
     done = _read_state(state, network, optimizer, about)
