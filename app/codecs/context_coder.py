@@ -10,12 +10,16 @@ so that 4,096 codes take two distributions of 64 and not one of 4,096.
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from app.codecs.grids import CodeGrid
 from app.codecs.range_coder import RangeDecoder, encode_symbols
+from app.codecs.tess import CodedGrid
 from app.codecs.wavefront import Wavefront
+from app.errors import MalformedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,17 +31,21 @@ if TYPE_CHECKING:
 # Places that the prior sees at a time where all codes are known: what it computes stays in the
 # cache, and more of them take as long for each.
 _TOGETHER = 512
+# Hexadecimal digits of a prior's digest that go with each image.
+PRIOR_DIGITS = 16
 
 
 class Prior(Protocol):
     """The context model of a code space, whatever computes it.
 
     Attributes:
+        digest: what names it.
         neighbours: for each stage, the places that it looks at.
         codes: for each stage, int32 `[groups, members]`: its codes in their groups; -1 where a
             group has fewer members.
     """
 
+    digest: str
     neighbours: Sequence[Sequence[Neighbour]]
     codes: Sequence[NDArray[np.int32]]
 
@@ -64,6 +72,37 @@ class Prior(Protocol):
             state: as `groups` gave it.
             groups: int32 `[m]`, the group of each code.
         """
+
+
+def coded_grid(prior: Prior, grid: CodeGrid, data: bytes) -> CodedGrid:
+    """What a file holds of a grid that `code_grids` has coded."""
+    rows, columns = grid.codes.shape[-2:]
+    return CodedGrid(
+        data,
+        prior.digest[:PRIOR_DIGITS],
+        _crc(grid.codes),
+        (rows, columns),
+        grid.width,
+        grid.height,
+        grid.name,
+    )
+
+
+def decoded_grid(grid: CodedGrid, codes: NDArray[np.int64]) -> CodeGrid:
+    """The grid that a file held, its codes decoded.
+
+    Raises:
+        MalformedRequest: they are not the ones that were coded.
+    """
+    if _crc(codes) != grid.crc:
+        raise MalformedRequest(
+            "the coded codes of an image are damaged: the CRC-32 of the codes doesn't match"
+        )
+    return CodeGrid(codes, grid.width, grid.height, grid.name)
+
+
+def _crc(codes: NDArray[np.int64]) -> int:
+    return zlib.crc32(np.ascontiguousarray(codes, dtype="<u4").tobytes())
 
 
 def code_grids(prior: Prior, grids: Sequence[NDArray[np.int64]]) -> list[bytes]:
