@@ -16,10 +16,13 @@ from app.runtime.device import Device
 from app.runtime.sessions import GraphRefused, load_graph, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from bundle import Bundle
     from bundle import Prior as Entry
+    from bundle.prior import Neighbour
 
 _DEVICE = Device("cpu", 0, 1)
 # So that a total fits the coder (`app.codecs.range_coder.MAX_TOTAL`).
@@ -46,13 +49,14 @@ class Prior:
 
     def __init__(self, bundle: Bundle, entry: Entry) -> None:
         self.digest = entry.digest
-        self.neighbours = [stage.neighbours for stage in entry.stages]
+        self.neighbours: Sequence[Sequence[Neighbour]] = [s.neighbours for s in entry.stages]
         self._groups = [load_graph(bundle, s.groups, "fp32", _DEVICE) for s in entry.stages]
         self._members = [load_graph(bundle, s.members, "fp32", _DEVICE) for s in entry.stages]
-        self.codes: list[NDArray[np.int32]] = []
+        codes: list[NDArray[np.int32]] = []
+        self.codes: Sequence[NDArray[np.int32]] = codes
         for stage in range(len(entry.stages)):
             try:
-                self.codes.append(self._try(stage, bundle.manifest.codebook_size))
+                codes.append(self._try(stage, bundle.manifest.codebook_size))
             except GraphRefused:
                 raise
             except Exception as error:
@@ -98,9 +102,9 @@ class Prior:
         )
         for group in range(len(codes)):
             inside = self.members(stage, state, np.array([group], dtype=np.int32))
+            right = inside.shape == (1, codes.shape[1])
             _expect(
-                inside.shape == (1, codes.shape[1])
-                and _usable(inside, (inside > 0) == (codes[group] >= 0)),
+                right and _usable(inside, (inside > 0) == (codes[group] >= 0)),
                 "its prior doesn't give a frequency for each code",
             )
         table: NDArray[np.int32] = codes
