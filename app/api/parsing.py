@@ -24,7 +24,7 @@ from app.errors import (
 from app.service.preprocessing import ImageInput, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from starlette.requests import Request
 
@@ -57,7 +57,7 @@ class Codes:
     """
 
     model: Model
-    grids: list[tuple[int, CodeGrid | CodedGrid | TesseraError]]
+    grids: Sequence[tuple[int, CodeGrid | CodedGrid | TesseraError]]
     precision: str
 
 

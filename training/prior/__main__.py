@@ -126,7 +126,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         check_every=max(1, min(Recipe.check_every, options.steps // 4)),
     )
     bundle = open_bundle(options.bundle)
-    layout = Layout(hidden=options.hidden)
+    layout = Layout.of_width(options.hidden)
     tests = test_sets(options.test)
     photographs = find_photographs(options.data, read_sources(options.sources), options.held_out)
     console.print(

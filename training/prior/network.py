@@ -46,6 +46,11 @@ class Layout:
     hidden: int = 384
     narrow: int = 96
 
+    @classmethod
+    def of_width(cls, hidden: int) -> Layout:
+        """A layout of a width, the rest in proportion to the default's."""
+        return cls(max(1, hidden // 8), hidden, max(1, hidden // 4))
+
 
 class _Rounded(torch.autograd.Function):
     """Rounds, and passes the gradient through (Bengio et al. 2013, straight-through)."""

@@ -107,7 +107,13 @@ def train(
         weight_decay=0.01,
         fused=True,
     )
-    about = {"recipe": dataclasses.asdict(recipe), "stage": stage, "grids": len(grids)}
+    about = {
+        "recipe": dataclasses.asdict(recipe),
+        "layout": dataclasses.asdict(network.layout),
+        "neighbours": [list(place) for place in network.neighbours],
+        "stage": stage,
+        "grids": len(grids),
+    }
     done = _read_state(state, network, optimizer, about)
     losses: deque[float] = deque(maxlen=recipe.check_every)
     began = time.monotonic() - done.seconds
