@@ -154,6 +154,7 @@ def _parity(manifest: Manifest) -> str:
                         ("latent_error", "latents", ".2g"),
                         ("embedding_cosine", "cosine", ".6g"),
                         ("score_error", "scores", ".2g"),
+                        ("different_frequencies", "other frequencies", "d"),
                     )
                     if key in figures
                 ),

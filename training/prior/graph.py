@@ -21,8 +21,6 @@ from training.prior.network import MOST_ACTIVATION
 # Added before a shift, so that what is divided is never negative: division rounds down then, on
 # every machine; a multiple of every power of two that is shifted by, and taken off afterwards.
 _OFFSET = 1 << 26
-# What a member that isn't there has for a sum: below what any other can reach.
-_ABSENT = -(1 << 25)
 
 
 class _Graph:
@@ -142,18 +140,18 @@ def members_graph(stage: IntegerStage) -> bytes:
     inside = g.activations("inside.sums", stage.inside.shift, "inside")
     sums = g.sums(inside, stage.narrow.weight, stage.narrow.bias, "narrow")
     narrow = g.activations(sums, stage.narrow.shift, "narrow")
-    # A member that isn't there is never the likeliest, and a mask gives it frequency 0.
-    there = stage.codes >= 0
-    g.number("members.weight", np.where(there[:, None], stage.members.weight, 0), np.int8)
+    g.number("members.weight", stage.members.weight, np.int8)
     g.add("Gather", ["members.weight", "groups"], "members.of_group", axis=0)
     g.number("middle_axis", [1], np.int64)
     g.add("Unsqueeze", [narrow, "middle_axis"], "members.left")
     g.add("MatMulInteger", ["members.left", "members.of_group"], "members.deep")
     g.add("Squeeze", ["members.deep", "middle_axis"], "members.products")
-    g.number("members.bias", np.where(there, stage.members.bias, _ABSENT))
+    g.number("members.bias", stage.members.bias)
     g.add("Gather", ["members.bias", "groups"], "members.bias_of_group", axis=0)
     g.add("Add", ["members.products", "members.bias_of_group"], "members.sums")
     made = g.frequencies("members.sums", stage.members.shift, stage.frequencies, "members")
+    # A member that isn't there is never the likeliest, and a mask gives it frequency 0.
+    there = stage.codes >= 0
     if there.all():
         g.add("Identity", [made], "frequencies")
     else:

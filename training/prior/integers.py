@@ -6,8 +6,9 @@ the same; divisions are by powers of two; a table stands in for the exponential.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ Integers = NDArray[np.integer]
 # times as likely as another. 64 of them together stay below 2²⁴, whatever they are.
 MOST_FREQUENCY = 1 << 16
 _LARGEST_SUM = 1 << 24
+# What a member that isn't there has for a sum: below what any other can reach.
+_ABSENT = -(1 << 25)
 
 
 class TooLarge(ValueError):
@@ -82,16 +85,17 @@ class IntegerStage:
     frequencies: Integers
 
     def tensors(self) -> dict[str, Integers]:
-        """Every number in it, by the name that it has in the graphs."""
+        """Every number in it, by the name that it has in the graphs and in `bundle/FORMAT.md`."""
         named: dict[str, Integers] = {
             "neighbours": np.array(self.neighbours, dtype=np.int32),
-            "codes": self.codes,
-            "frequencies": self.frequencies,
+            "members_of_groups": self.codes,
+            "frequency_table": self.frequencies,
         }
         named |= {f"embedding.{i}": table for i, table in enumerate(self.embeddings)}
         for name in ("context", "hidden", "groups", "inside", "narrow", "members"):
             layer = getattr(self, name)
-            named |= {f"{name}.{f.name}": getattr(layer, f.name) for f in fields(layer)}
+            named[f"{name}.weight"], named[f"{name}.bias"] = layer.weight, layer.bias
+            named[f"{name}.divisor"] = 1 << layer.shift.astype(np.int64)
         return named
 
     def bits(self, neighbours: Integers, codes: Integers) -> NDArray[np.float64]:
@@ -127,9 +131,7 @@ class IntegerStage:
         narrow = _activations(self.narrow, _activations(inside, state))
         sums = np.einsum("md,mdk->mk", narrow.astype(np.int64), self.members.weight[groups])
         logits = sums + self.members.bias[groups] >> self.members.shift
-        absent = self.codes[groups] < 0
-        made = self._frequencies(np.where(absent, np.iinfo(np.int32).min, logits))
-        return np.where(absent, 0, made)
+        return np.where(self.codes[groups] < 0, 0, self._frequencies(logits))
 
     def _frequencies(self, logits: Integers) -> Integers:
         distances = logits.max(axis=1, keepdims=True).astype(np.int64) - logits
@@ -191,7 +193,13 @@ def integers_of(network: StageNetwork) -> IntegerStage:
     )
     for name in ("context", "hidden", "groups", "inside", "narrow", "members"):
         _check_sums(name, getattr(stage, name))
-    return stage
+    there = network.codes >= 0
+    masked = Layer(
+        np.where(there[:, None], members.weight, 0).astype(np.int8),
+        np.where(there, members.bias, _ABSENT).astype(np.int32),
+        members.shift,
+    )
+    return dataclasses.replace(stage, members=masked)
 
 
 def _layer(layer: nn.Linear) -> Layer:
