@@ -259,7 +259,11 @@ class Service:
             await asyncio.to_thread(_return_free_memory)
 
     def _run(
-        self, key: tuple[Model, Operation | ContextCoding, Any], payloads: list[Any], *, exclusive: bool = True
+        self,
+        key: tuple[Model, Operation | ContextCoding, Any],
+        payloads: list[Any],
+        *,
+        exclusive: bool = True,
     ) -> list[Any]:
         """Run one operation of one model on items of one shape, in a thread of the batcher."""
         model, operation, _ = key

@@ -32,7 +32,7 @@ def test_whole_numbers_cost_what_the_network_says(make_network, count):
     # A rare symbol has a frequency of few units, and at last of 1, however rare it is.
     near = wanted < 8
     assert near.any()
-    assert np.abs(found - wanted)[near].max() < 0.1
+    assert np.abs(found - wanted)[near].max() < 0.5
     assert abs(found[near].mean() - wanted[near].mean()) < 0.01
 
 
