@@ -8,6 +8,7 @@ The tree::
     ├── NotFound              404 not_found
     │   ├── ModelNotFound     404 model_not_found
     │   ├── RecognizerNotFound 404 recognizer_not_found
+    │   ├── PriorNotFound     404 prior_not_found
     │   └── CardNotFound      404 card_not_found
     ├── MethodNotAllowed      405 method_not_allowed
     ├── NotAcceptable         406 not_acceptable
@@ -99,6 +100,12 @@ class RecognizerNotFound(NotFound):
     """The model's bundle carries no such recognizer."""
 
     code, status, title = "recognizer_not_found", 404, "Recognizer not found"
+
+
+class PriorNotFound(NotFound):
+    """Codes were coded with a prior that isn't loaded, or are to be coded and there is none."""
+
+    code, status, title = "prior_not_found", 404, "Prior not found"
 
 
 class CardNotFound(NotFound):

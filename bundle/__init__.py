@@ -8,15 +8,19 @@ from bundle.code_space import code_space_digest
 from bundle.errors import BundleError
 from bundle.folder import Bundle, open_bundle, write_bundle
 from bundle.manifest import Graph, Manifest, Recognizer, Tensor
+from bundle.prior import Prior, PriorStage, prior_digest
 
 __all__ = [
     "Bundle",
     "BundleError",
     "Graph",
     "Manifest",
+    "Prior",
+    "PriorStage",
     "Recognizer",
     "Tensor",
     "code_space_digest",
     "open_bundle",
+    "prior_digest",
     "write_bundle",
 ]

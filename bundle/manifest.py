@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bundle.errors import PathEscapes
+from bundle.prior import Prior
 
 PRECISIONS = ("fp32", "fp16", "int8")
 REQUIRED_GRAPHS = ("encoder", "quantizer", "decoder", "embedder")
@@ -95,6 +96,7 @@ class Manifest:
         graphs: by name; `REQUIRED_GRAPHS` at least.
         files: every file but the manifest itself.
         recognizers: by name; may be empty.
+        prior: context model of the codes, if there is one; not part of the code space.
         data: what it was trained on, each with at least `name` and `licence`.
         training: the configuration, the git commit and facts of the run.
         metrics: measured at export.
@@ -111,6 +113,7 @@ class Manifest:
     graphs: Mapping[str, Graph]
     files: Mapping[str, File]
     recognizers: Mapping[str, Recognizer] = field(default_factory=dict)
+    prior: Prior | None = None
     data: tuple[Mapping[str, Any], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)

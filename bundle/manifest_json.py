@@ -23,6 +23,7 @@ from bundle.manifest import (
     Tensor,
     check_file_name,
 )
+from bundle.prior import MAX_NEIGHBOURS, Neighbour, Prior, PriorStage, is_known_before
 
 FORMAT = "tessera-bundle"
 FORMAT_VERSION = 1
@@ -54,6 +55,7 @@ def format_manifest(manifest: Manifest) -> bytes:
             }
             for name, recognizer in manifest.recognizers.items()
         },
+        **({} if manifest.prior is None else {"prior": _prior_json(manifest.prior)}),
         "files": {
             name: {"bytes": file.bytes, "sha256": file.sha256}
             for name, file in sorted(manifest.files.items())
@@ -102,6 +104,7 @@ def parse_manifest(text: bytes) -> Manifest:
         graphs=top.mapping("graphs", _parse_graph),
         files=top.mapping("files", _parse_file),
         recognizers=top.mapping("recognizers", _parse_recognizer),
+        prior=_parse_prior(top.object("prior")) if top.has("prior") else None,
         data=tuple(_parse_data(v, i) for i, v in enumerate(top.get("data", list))),
         training=top.get("training", dict),
         metrics=top.get("metrics", dict),
@@ -131,6 +134,9 @@ def _check_references(manifest: Manifest) -> None:
     for name, recognizer in manifest.recognizers.items():
         if recognizer.graph not in manifest.graphs:
             raise ManifestMalformed(f"recognizer {name!r} names a graph that isn't listed")
+    for stage in manifest.prior.stages if manifest.prior else ():
+        if not {stage.groups, stage.members} <= manifest.graphs.keys():
+            raise ManifestMalformed("the prior names a graph that isn't listed")
 
 
 class _Object:
@@ -149,6 +155,9 @@ class _Object:
         if type(value) is not kind:
             raise ManifestMalformed(f"{self._place}.{key} is not of type {kind.__name__}")
         return value
+
+    def has(self, key: str) -> bool:
+        return key in self._value
 
     def matching(self, key: str, pattern: re.Pattern[str]) -> str:
         value = self.get(key, str)
@@ -217,12 +226,51 @@ def _parse_recognizer(value: _Object) -> Recognizer:
     )
 
 
+def _parse_prior(value: _Object) -> Prior:
+    stages = [_Object(v, f"prior.stages[{i}]") for i, v in enumerate(value.get("stages", list))]
+    if not stages:
+        raise ManifestMalformed("a prior has a stage at least")
+    return Prior(
+        digest=value.matching("digest", _SHA256),
+        stages=tuple(_parse_prior_stage(stage, index) for index, stage in enumerate(stages)),
+        metrics=value.get("metrics", dict),
+    )
+
+
+def _parse_prior_stage(value: _Object, index: int) -> PriorStage:
+    neighbours: list[Neighbour] = []
+    for place in value.get("neighbours", list):
+        if not isinstance(place, list) or [type(n) for n in place] != [int] * 3:
+            raise ManifestMalformed("a neighbour is three integers")
+        neighbours.append((place[0], place[1], place[2]))
+    if not 1 <= len(neighbours) <= MAX_NEIGHBOURS:
+        raise ManifestMalformed(f"a stage of a prior has 1 to {MAX_NEIGHBOURS} neighbours")
+    if not all(is_known_before(neighbour, index) for neighbour in neighbours):
+        raise ManifestMalformed("a neighbour is too far away, or not coded before the place")
+    return PriorStage(value.get("groups", str), value.get("members", str), tuple(neighbours))
+
+
 def _parse_data(value: Any, index: int) -> Mapping[str, Any]:
     fields = _Object(value, f"manifest.data[{index}]")
     fields.get("name", str)
     fields.get("licence", str)
     data: Mapping[str, Any] = value
     return data
+
+
+def _prior_json(prior: Prior) -> dict[str, Any]:
+    return {
+        "digest": prior.digest,
+        "stages": [
+            {
+                "groups": stage.groups,
+                "members": stage.members,
+                "neighbours": [list(place) for place in stage.neighbours],
+            }
+            for stage in prior.stages
+        ],
+        "metrics": dict(prior.metrics),
+    }
 
 
 def _graph_json(graph: Graph) -> dict[str, Any]:

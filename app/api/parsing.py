@@ -12,7 +12,7 @@ from app.api.multipart import plain_name, read_files
 from app.codecs.grids import CodeGrid, check_count, grid_from_rows, grids_from_npy
 from app.codecs.npy import read_npy, read_npy_images
 from app.codecs.tess import MEDIA_TYPE as PACKED
-from app.codecs.tess import unpack_codes
+from app.codecs.tess import CodedFile, CodedGrid, read_tess
 from app.errors import (
     BodyTooLarge,
     CodesInvalid,
@@ -24,7 +24,7 @@ from app.errors import (
 from app.service.preprocessing import ImageInput, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from starlette.requests import Request
 
@@ -57,7 +57,7 @@ class Codes:
     """
 
     model: Model
-    grids: list[tuple[int, CodeGrid | TesseraError]]
+    grids: Sequence[tuple[int, CodeGrid | CodedGrid | TesseraError]]
     precision: str
 
 
@@ -202,13 +202,15 @@ def read_codes(
         UnsupportedMediaType: the media type is not one that codes come in.
         MalformedRequest: the body isn't what its type says, or holds no codes.
         CodeSpaceMismatch: no loaded model, or not the named one, has the codes' space.
+        PriorNotFound: the codes are coded with a prior that no such model has.
         CodesInvalid: a whole npy or packed body is wrong; of JSON, single items are.
         TooManyImages, ImageTooLarge: a limit was passed.
     """
     kind = media_type(content_type)
     if kind == PACKED:
-        file = unpack_codes(body, max_images=limits.images, max_pixels=limits.pixels)
-        model = models.of_code_space(file.code_space, name)
+        file = read_tess(body, max_images=limits.images, max_pixels=limits.pixels)
+        prior = file.grids[0].prior if isinstance(file, CodedFile) else None
+        model = models.of_code_space(file.code_space, name, prior)
         manifest = model.manifest
         if (file.codebook_size, file.stride) != (manifest.codebook_size, manifest.stride):
             raise CodesInvalid("the codebook size or stride isn't that of their code space")

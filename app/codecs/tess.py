@@ -1,6 +1,7 @@
 """The packed binary format of code grids, `.tess`: docs/codes-format.md, byte for byte.
 
-The page is normative and suffices to write another reader; this module follows it.
+The page is normative and suffices to write another reader; this module follows it. How codes are
+coded by their context is in `app.codecs.context_coder`, which needs a prior.
 """
 
 from __future__ import annotations
@@ -26,10 +27,14 @@ _PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _MAGIC = b"\x89TESS\r\n\x1a"  # as PNG's: it doesn't survive transfer as text
 _VERSION = 1
-_FIXED_WIDTH = 0  # the one coding method so far
+# Coding methods: every code of the same width; by its context, with a bundle's prior.
+_FIXED_WIDTH, _CONTEXT = 0, 1
 _HEADER = struct.Struct("<8sHBBIHHI32s")
 _IMAGE = struct.Struct("<IIIIIB")
 _CRC = struct.Struct("<I")
+_CODED = struct.Struct("<8sI")  # before what the coder wrote: the prior, and the CRC of the codes
+# Two symbols of a code take at most 24 bits each, and the coder ends within 8 bytes.
+_MOST_BYTES_PER_CODE, _MOST_BYTES_MORE = 6, 8
 _MAX_CODEBOOK_SIZE = 2**24
 _MAX_NAME_BYTES = 255
 
@@ -53,6 +58,40 @@ class CodeFile:
     grids: list[CodeGrid]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CodedGrid:
+    """The codes of one image as a context coder wrote them, not decoded yet.
+
+    Attributes:
+        data: what the coder wrote.
+        prior: the first 8 bytes of the prior's digest, as 16 hexadecimal digits.
+        crc: CRC-32 of the codes as unsigned 32-bit integers, little-endian, in C order.
+        shape: `(rows, columns)`.
+        width: true width of the image in pixels.
+        height: true height of the image in pixels.
+        name: as `CodeGrid.name`.
+    """
+
+    data: bytes
+    prior: str
+    crc: int
+    shape: tuple[int, int]
+    width: int
+    height: int
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CodedFile:
+    """Coded grids of one code space; as `CodeFile` for the rest."""
+
+    code_space: str
+    codebook_size: int
+    stride: int
+    precision: Precision
+    grids: list[CodedGrid]
+
+
 def pack_codes(file: CodeFile) -> bytes:
     """Write grids in the packed binary format, docs/codes-format.md.
 
@@ -62,33 +101,61 @@ def pack_codes(file: CodeFile) -> bytes:
     Args:
         file: what to write. That grids suit sizes and codes the codebook is the caller's duty.
     """
-    parts = [
-        _HEADER.pack(
-            _MAGIC,
-            _VERSION,
-            _FIXED_WIDTH,
-            _PRECISIONS.index(file.precision),
-            file.codebook_size,
-            file.stride,
-            0,
-            len(file.grids),
-            bytes.fromhex(file.code_space),
-        )
-    ]
     bits = _bits_per_code(file.codebook_size)
-    for grid in file.grids:
-        name, payload = _name_bytes(grid.name), _pack_bits(grid.codes, bits)
-        rows, columns = grid.codes.shape
-        parts += [
-            _IMAGE.pack(grid.width, grid.height, rows, columns, len(payload), len(name)),
-            name,
-            payload,
-        ]
-    body = b"".join(parts)
+    images = [_image(grid, grid.codes.shape, _pack_bits(grid.codes, bits)) for grid in file.grids]
+    return _sealed(file, _FIXED_WIDTH, images)
+
+
+def pack_coded(file: CodedFile) -> bytes:
+    """Write coded grids in the packed binary format, coding method 1.
+
+    Args:
+        file: what to write.
+    """
+    images = [
+        _image(grid, grid.shape, _CODED.pack(bytes.fromhex(grid.prior), grid.crc) + grid.data)
+        for grid in file.grids
+    ]
+    return _sealed(file, _CONTEXT, images)
+
+
+def _image(grid: CodeGrid | CodedGrid, shape: tuple[int, ...], payload: bytes) -> bytes:
+    name = _name_bytes(grid.name)
+    head = _IMAGE.pack(grid.width, grid.height, *shape, len(payload), len(name))
+    return head + name + payload
+
+
+def _sealed(file: CodeFile | CodedFile, method: int, images: list[bytes]) -> bytes:
+    header = _HEADER.pack(
+        _MAGIC,
+        _VERSION,
+        method,
+        _PRECISIONS.index(file.precision),
+        file.codebook_size,
+        file.stride,
+        0,
+        len(images),
+        bytes.fromhex(file.code_space),
+    )
+    body = b"".join([header, *images])
     return body + _CRC.pack(zlib.crc32(body))
 
 
 def unpack_codes(data: bytes, *, max_images: int, max_pixels: int) -> CodeFile:
+    """Read the packed binary format, coding method 0 alone; otherwise as `read_tess`.
+
+    Raises:
+        MalformedRequest: also where the codes are coded by their context.
+    """
+    file = read_tess(data, max_images=max_images, max_pixels=max_pixels)
+    if isinstance(file, CodedFile):
+        raise MalformedRequest(
+            "the packed codes are coded by their context: only what has the prior can read them"
+        )
+    return file
+
+
+def read_tess(data: bytes, *, max_images: int, max_pixels: int) -> CodeFile | CodedFile:
     """Read the packed binary format, docs/codes-format.md.
 
     Args:
@@ -97,7 +164,8 @@ def unpack_codes(data: bytes, *, max_images: int, max_pixels: int) -> CodeFile:
         max_pixels: most pixels (width × height) of each image.
 
     Returns:
-        What the file holds; whether its code space is known is the caller's to find out.
+        What the file holds; whether its code space and prior are known is the caller's to find
+        out. Codes that are coded by their context are left so.
 
     Raises:
         MalformedRequest: not such a file, damaged, of a version or coding method not known here,
@@ -118,7 +186,7 @@ def unpack_codes(data: bytes, *, max_images: int, max_pixels: int) -> CodeFile:
     if _CRC.unpack_from(data, len(body)) != (zlib.crc32(body),):
         raise MalformedRequest("the packed code file is damaged: its CRC-32 doesn't match")
     # From here on the file is as its writer meant it.
-    if method != _FIXED_WIDTH:
+    if method not in {_FIXED_WIDTH, _CONTEXT}:
         raise MalformedRequest("the packed codes are coded by a method not known here")
     if precision >= len(_PRECISIONS) or reserved:
         raise MalformedRequest("the packed code file has a field of no known meaning")
@@ -127,11 +195,18 @@ def unpack_codes(data: bytes, *, max_images: int, max_pixels: int) -> CodeFile:
     if n == 0:
         raise MalformedRequest("the packed code file holds no image")
     check_count(n, max_images)
-    bits = _bits_per_code(codebook_size)
-    grids = [_read_grid(reader, codebook_size, stride, bits, max_pixels) for _ in range(n)]
+    heads = (digest.hex(), codebook_size, stride, _PRECISIONS[precision])
+    file: CodeFile | CodedFile
+    if method == _CONTEXT:
+        file = CodedFile(*heads, [_read_coded(reader, stride, max_pixels) for _ in range(n)])
+    else:
+        bits = _bits_per_code(codebook_size)
+        file = CodeFile(
+            *heads, [_read_grid(reader, codebook_size, stride, bits, max_pixels) for _ in range(n)]
+        )
     if reader.position != len(body):
         raise MalformedRequest("the packed code file has bytes after its last image")
-    return CodeFile(digest.hex(), codebook_size, stride, _PRECISIONS[precision], grids)
+    return file
 
 
 class _Reader:
@@ -151,9 +226,18 @@ class _Reader:
         return layout.unpack(self.take(layout.size))
 
 
-def _read_grid(
-    reader: _Reader, codebook_size: int, stride: int, bits: int, max_pixels: int
-) -> CodeGrid:
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What comes before the payload of an image."""
+
+    width: int
+    height: int
+    shape: tuple[int, int]
+    payload_bytes: int
+    name: str | None
+
+
+def _read_head(reader: _Reader, stride: int, max_pixels: int) -> _Head:
     width, height, rows, columns, payload_bytes, name_bytes = reader.fields(_IMAGE)
     try:
         name = str(reader.take(name_bytes), "utf-8")
@@ -162,6 +246,25 @@ def _read_grid(
     if any(_is_control(character) for character in name):
         raise MalformedRequest("an image name in the packed code file has control characters")
     check_size((rows, columns), width, height, stride, max_pixels)
+    return _Head(width, height, (rows, columns), payload_bytes, name or None)
+
+
+def _read_coded(reader: _Reader, stride: int, max_pixels: int) -> CodedGrid:
+    head = _read_head(reader, stride, max_pixels)
+    most = _MOST_BYTES_PER_CODE * head.shape[0] * head.shape[1] + _MOST_BYTES_MORE
+    if not 0 <= head.payload_bytes - _CODED.size <= most:
+        raise MalformedRequest("the packed codes of an image have an impossible length")
+    prior, crc = reader.fields(_CODED)
+    data = bytes(reader.take(head.payload_bytes - _CODED.size))
+    return CodedGrid(data, prior.hex(), crc, head.shape, head.width, head.height, head.name)
+
+
+def _read_grid(
+    reader: _Reader, codebook_size: int, stride: int, bits: int, max_pixels: int
+) -> CodeGrid:
+    head = _read_head(reader, stride, max_pixels)
+    payload_bytes = head.payload_bytes
+    rows, columns = head.shape
     n = rows * columns
     if payload_bytes != -(-n * bits // 8):
         raise MalformedRequest("the packed codes of an image have the wrong length")
@@ -171,7 +274,7 @@ def _read_grid(
     codes = _unpack_bits(payload, n, bits)
     if codes.max() >= codebook_size:
         raise out_of_range(codebook_size)
-    return CodeGrid(codes.reshape(rows, columns), width, height, name or None)
+    return CodeGrid(codes.reshape(rows, columns), head.width, head.height, head.name)
 
 
 def _is_control(character: str) -> bool:

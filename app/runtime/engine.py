@@ -93,8 +93,12 @@ class Graphs:
         self.precision = precision
         self._tile_pixels = tile_pixels
         self._manifest = bundle.manifest
+        prior = bundle.manifest.prior
+        elsewhere = {n for s in prior.stages for n in (s.groups, s.members)} if prior else set()
         self._sessions = {
-            name: load_graph(bundle, name, precision, device) for name in bundle.manifest.graphs
+            name: load_graph(bundle, name, precision, device)
+            for name in bundle.manifest.graphs
+            if name not in elsewhere  # `app.runtime.prior` loads them
         }
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.errors import CodeSpaceMismatch, ModelNotFound, RecognizerNotFound
+from app.errors import CodeSpaceMismatch, ModelNotFound, PriorNotFound, RecognizerNotFound
 from app.runtime.engine import TILE_PIXELS, Graphs
+from app.runtime.prior import Prior
 from app.runtime.sessions import GraphRefused, Precision, choose_precision
 from bundle import Bundle, BundleError, Manifest, Recognizer, open_bundle
 
@@ -43,12 +44,14 @@ class Model:
         concurrent_graphs: the same on one core, for runs at the same time; `graphs` itself where
             only one runs at a time.
         codebook: float32 `[K, d]`.
+        prior: context model of its codes, if the bundle has one.
     """
 
     bundle: Bundle
     graphs: Graphs
     concurrent_graphs: Graphs
     codebook: NDArray[np.float32]
+    prior: Prior | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -89,6 +92,27 @@ class Model:
                 f"{', '.join(sorted(there))}"
             )
         return chosen, there[chosen]
+
+    def prior_of(self, beginning: str = "") -> Prior:
+        """The prior, which is what codes are coded by their context with.
+
+        Args:
+            beginning: of its digest, where codes were coded with one already.
+
+        Raises:
+            PriorNotFound: the bundle has none, or another.
+        """
+        if self.prior is None:
+            raise PriorNotFound(
+                f"the model {self.name} carries no prior{f' {beginning}…' if beginning else ''}; "
+                "ask for codes without coding=context, or train one with `python -m training.prior`"
+            )
+        if not self.prior.digest.startswith(beginning):
+            raise PriorNotFound(
+                f"these codes were coded with the prior {beginning}…; the model {self.name} "
+                f"carries {self.prior.digest[:16]}…: load the bundle that they were coded with"
+            )
+        return self.prior
 
     def run(self, operation: Operation, batch: list[Any], *, exclusive: bool = True) -> list[Any]:
         """Run one operation on payloads of one shape.
@@ -171,23 +195,31 @@ class Models:
             raise ModelNotFound(f"no such model is loaded; loaded: {', '.join(self.by_name)}")
         return found
 
-    def of_code_space(self, code_space: str, name: str | None = None) -> Model:
+    def of_code_space(
+        self, code_space: str, name: str | None = None, prior: str | None = None
+    ) -> Model:
         """The model that decodes codes of that space: the default, if it can.
 
         Args:
             code_space: digest that came with the codes.
             name: of the model, if the request names one.
+            prior: beginning of the digest of the prior that the codes were coded with, if they
+                were.
 
         Raises:
             ModelNotFound: a model is named that isn't loaded.
+            PriorNotFound: none of those with the code space has the prior.
             CodeSpaceMismatch: the named model in all its versions, or every loaded one, has
                 another code space.
         """
         # The newest of each name before any older one: they come first in `_by_age`.
         candidates = [self.default, *_by_age(self.by_name)] if name is None else self._named(name)
-        for model in candidates:
-            if model.manifest.code_space == code_space:
+        fitting = [model for model in candidates if model.manifest.code_space == code_space]
+        for model in fitting:
+            if prior is None or (model.prior and model.prior.digest.startswith(prior)):
                 return model
+        if fitting and prior is not None:
+            fitting[0].prior_of(prior)  # says what is missing
         loaded = ", ".join(
             f"{key} ({model.manifest.code_space})" for key, model in self.by_name.items()
         )
@@ -298,4 +330,5 @@ def _load_model(
         raise GraphRefused("codebook.npy can't be read as an array of numbers") from error
     if codebook.shape != (manifest.codebook_size, manifest.codebook_width):
         raise GraphRefused("codebook.npy isn't of the size that the manifest says")
-    return Model(bundle, graphs, single, codebook.astype(np.float32, copy=False))
+    prior = None if manifest.prior is None else Prior(bundle, manifest.prior)
+    return Model(bundle, graphs, single, codebook.astype(np.float32, copy=False), prior)

@@ -22,6 +22,7 @@ from app.runtime.engine import BATCH_PIXELS
 from app.runtime.operations import ENCODE, RECONSTRUCT
 from app.runtime.registry import Model, Models, ModelsRefused, load_models
 from app.service.api_keys import ApiKeys
+from app.service.context_coding import ContextCoding, run_context_coding
 from app.service.preprocessing import Limits
 
 if TYPE_CHECKING:
@@ -258,11 +259,18 @@ class Service:
             await asyncio.to_thread(_return_free_memory)
 
     def _run(
-        self, key: tuple[Model, Operation, Any], payloads: list[Any], *, exclusive: bool = True
+        self,
+        key: tuple[Model, Operation | ContextCoding, Any],
+        payloads: list[Any],
+        *,
+        exclusive: bool = True,
     ) -> list[Any]:
         """Run one operation of one model on items of one shape, in a thread of the batcher."""
         model, operation, _ = key
-        results = model.run(operation, payloads, exclusive=exclusive)
+        if isinstance(operation, ContextCoding):
+            results = run_context_coding(operation, model.prior_of(), payloads)
+        else:
+            results = model.run(operation, payloads, exclusive=exclusive)
         ran = self._ran
         if model in ran:
             ran[model] = time.monotonic()

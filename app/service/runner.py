@@ -11,14 +11,17 @@ import math
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
 from app.batching.work import Work
+from app.codecs.context_coder import coded_grid, decoded_grid
 from app.codecs.grids import CodeGrid, grid_shape
+from app.codecs.tess import CodedGrid
 from app.errors import Internal, TesseraError
 from app.runtime.operations import DECODE, ENCODE, QUANTIZE, RECONSTRUCT, Operation
+from app.service.context_coding import ContextCoding
 from app.service.preprocessing import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, preprocess
 from imaging.resize import crop
 
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
     from app.service.preprocessing import ImageInput, PreprocessingOptions
 
 _T = TypeVar("_T")
+
+# Codes as they come in: plain, or coded by their context.
+AnyGrid: TypeAlias = CodeGrid | CodedGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,20 @@ class Recognition:
 
     logits: NDArray[np.float32]
     maps: NDArray[np.float32] | None
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bits:
+    """What the codes of one image or grid cost, coded by their context.
+
+    Attributes:
+        bits: float32 of the codes' shape.
+        width, height: of the image in pixels.
+    """
+
+    bits: NDArray[np.float32]
     width: int
     height: int
 
@@ -159,7 +179,7 @@ class Runner:
         return await self._each(one, list(enumerate(images)))
 
     async def recognize_codes(
-        self, graph: str, grids: Sequence[tuple[int, CodeGrid | TesseraError]]
+        self, graph: str, grids: Sequence[tuple[int, AnyGrid | TesseraError]]
     ) -> list[Item[Recognition]]:
         """Codes → what that recognizer's graph makes of them.
 
@@ -168,14 +188,14 @@ class Runner:
         """
         operation = Operation("codes", "scores", graph)
 
-        async def one(grid: CodeGrid) -> Recognition:
+        async def one(grid: AnyGrid) -> Recognition:
             logits, maps = await self._codes(operation, grid)
             return Recognition(logits, maps, grid.width, grid.height)
 
         return await self._each(one, grids)
 
     async def decode(
-        self, grids: Sequence[tuple[int, CodeGrid | TesseraError]]
+        self, grids: Sequence[tuple[int, AnyGrid | TesseraError]]
     ) -> list[Item[NDArray[np.uint8]]]:
         """Codes → images, cropped to their true size.
 
@@ -183,13 +203,13 @@ class Runner:
             TesseraError: every item failed; the error of the first.
         """
 
-        async def one(grid: CodeGrid) -> NDArray[np.uint8]:
+        async def one(grid: AnyGrid) -> NDArray[np.uint8]:
             return crop(await self._codes(DECODE, grid), grid.width, grid.height)
 
         return await self._each(one, grids)
 
     async def codes(
-        self, operation: Operation, grids: Sequence[tuple[int, CodeGrid | TesseraError]]
+        self, operation: Operation, grids: Sequence[tuple[int, AnyGrid | TesseraError]]
     ) -> list[Item[Any]]:
         """Codes → whatever the operation of the model makes of them.
 
@@ -197,6 +217,37 @@ class Runner:
             TesseraError: every item failed; the error of the first.
         """
         return await self._each(partial(self._codes, operation), grids)
+
+    async def code(self, items: Sequence[Item[CodeGrid]]) -> list[Item[CodedGrid]]:
+        """Codes that were made → the same coded by their context; what failed stays so.
+
+        Raises:
+            PriorNotFound: the model has no prior.
+            TesseraError: every item failed; the error of the first.
+        """
+        prior = self._model.prior_of()
+
+        async def one(grid: CodeGrid) -> CodedGrid:
+            data = await self._run(ContextCoding.CODE, grid.codes.shape, grid.codes)
+            return coded_grid(prior, grid, data)
+
+        return await self._each(one, [(item.index, item.value) for item in items])
+
+    async def bits(self, grids: Sequence[tuple[int, AnyGrid | TesseraError]]) -> list[Item[Bits]]:
+        """Codes → what each of them costs, coded by its context.
+
+        Raises:
+            PriorNotFound: the model has no prior.
+            TesseraError: every item failed; the error of the first.
+        """
+        self._model.prior_of()
+
+        async def one(grid: AnyGrid) -> Bits:
+            codes = (await self._decoded(grid)).codes
+            bits = await self._run(ContextCoding.BITS, codes.shape, codes)
+            return Bits(bits, grid.width, grid.height)
+
+        return await self._each(one, grids)
 
     async def latents(self, latents: Sequence[NDArray[np.float32]]) -> list[Item[NDArray[Any]]]:
         """Latents `[d, rows, columns]` → codes.
@@ -229,12 +280,26 @@ class Runner:
         self._context.codes += math.prod(grid_shape(width, height, self._model.manifest.stride))
         return done.original, done.result
 
-    async def _codes(self, operation: Operation, grid: CodeGrid) -> Any:
-        pixels = grid.codes.size * self._model.manifest.stride**2
-        work = Work((self._model, operation, grid.codes.shape), grid.codes, pixels)
+    async def _codes(self, operation: Operation, grid: AnyGrid) -> Any:
+        codes = (await self._decoded(grid)).codes
+        result = await self._run(operation, codes.shape, codes)
+        self._context.codes += codes.size
+        return result
+
+    async def _decoded(self, grid: AnyGrid) -> CodeGrid:
+        """The grid itself; where it came coded by its context, decoded first."""
+        if isinstance(grid, CodeGrid):
+            return grid
+        self._model.prior_of(grid.prior)
+        return decoded_grid(grid, await self._run(ContextCoding.DECODE, grid.shape, grid))
+
+    async def _run(
+        self, operation: Operation | ContextCoding, shape: tuple[int, ...], payload: Any
+    ) -> Any:
+        pixels = math.prod(shape) * self._model.manifest.stride**2
+        work = Work((self._model, operation, shape), payload, pixels)
         done = await self._batcher.submit_prepared(work)
         self._note(done)
-        self._context.codes += grid.codes.size
         return done.result
 
     async def _each(

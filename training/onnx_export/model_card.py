@@ -16,6 +16,7 @@ def model_card(manifest: Manifest) -> str:
         _recipe(manifest),
         _metrics(manifest.metrics),
         _recognizers(manifest),
+        _prior(manifest),
         _parity(manifest),
         _limits(manifest),
     ]
@@ -109,6 +110,24 @@ def _recognizers(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
+def _prior(manifest: Manifest) -> str:
+    if manifest.prior is None:
+        return ""
+    facts = manifest.training.get("prior", {})
+    lines = [
+        "## Prior",
+        "",
+        f"A context model of the codes, with which they are stored in less than {manifest.bits} "
+        f"bits each. Learnt from {facts.get('images', '?')} images, none of which is among the "
+        f"{facts.get('images_held_out', '?')} held out. Digest `{manifest.prior.digest}`.",
+        "",
+    ]
+    for name, value in manifest.prior.metrics.items():
+        saved = 1 - float(value) / manifest.bits
+        lines.append(f"- {name.replace('_', ' ')}: {value} of {manifest.bits}, {saved:.1%} less")
+    return "\n".join(lines)
+
+
 def _parity(manifest: Manifest) -> str:
     lines = [
         "## Precisions",
@@ -135,6 +154,7 @@ def _parity(manifest: Manifest) -> str:
                         ("latent_error", "latents", ".2g"),
                         ("embedding_cosine", "cosine", ".6g"),
                         ("score_error", "scores", ".2g"),
+                        ("different_frequencies", "other frequencies", "d"),
                     )
                     if key in figures
                 ),
