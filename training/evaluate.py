@@ -113,6 +113,8 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     try:
         codec = open_codec(options.model, options.precision, options.threads)
+        out = options.out or Path("runs") / f"evaluation-{codec.name}"
+        out.mkdir(parents=True, exist_ok=True)  # now, and not after all the work
         measures = available_measures(
             load_lpips(options.lpips) if options.lpips else None,
             without=options.without,
@@ -128,7 +130,6 @@ def main(arguments: list[str] | None = None) -> int:
             measures=measures,
             console=Console(stderr=True),
         )
-        out = options.out or Path("runs") / f"evaluation-{codec.name}"
         write(evaluation, pairs(codec, evaluation, options.data), out)
     except (BundleError, CheckpointError, ConfigError, DataError, WeightsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -139,8 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write(evaluation: Evaluation, pictures: Sequence[Pair], out: Path) -> None:
-    """Writes the four files of an evaluation into a folder, made if it isn't there."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Writes the four files of an evaluation into a folder."""
     text = json.dumps(evaluation.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
     (out / "metrics.json").write_text(text + "\n", encoding="utf-8")
     (out / "metrics.md").write_text(to_markdown(evaluation), encoding="utf-8")

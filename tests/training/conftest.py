@@ -57,3 +57,13 @@ def cut_jpeg() -> bytes:
 def one_thread():
     """One thread for torch: these networks are too small for two, and waiting for it costs more."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def few(photos, tmp_path):
+    """A folder of two photographs, one of them in a folder below."""
+    folder = tmp_path / "few"
+    (folder / "below").mkdir(parents=True)
+    shutil.copy(photos / "street.webp", folder)
+    shutil.copy(photos / "lake.webp", folder / "below")
+    return folder

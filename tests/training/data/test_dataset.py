@@ -9,6 +9,7 @@ from PIL import Image
 from training.data.dataset import (
     Crops,
     DataError,
+    evenly,
     find_images,
     in_validation,
     read_image,
@@ -145,3 +146,10 @@ def test_large_images_are_reduced_and_small_ones_left():
     """By their short side; the proportions stay."""
     assert reduced(np.zeros((100, 300, 3), np.uint8), 50).shape == (50, 150, 3)
     assert reduced(np.zeros((20, 10, 3), np.uint8), 50).shape == (20, 10, 3)
+
+
+def test_evenly_chosen_indices_are_spread_and_unique():
+    """Never more than there are, always the same, from the first on."""
+    assert evenly(10, 4) == [0, 2, 5, 7]
+    assert evenly(3, 10) == [0, 1, 2]
+    assert evenly(5, 0) == []
