@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.errors import Overloaded
 from bundle import open_bundle, write_bundle
 
 PNG = {"content-type": "image/png"}
@@ -98,7 +99,7 @@ def test_a_departed_client_s_images_are_never_run(tiny_bundle, run_app):
         wait_for(lambda: service.batcher.depth == 0)
         assert held.ran == [1]
         assert "tessera_departed_clients_total 1.0" in client.get("/metrics").text
-        assert service._held_bytes == 0
+        assert service.body_memory.held_bytes == 0
 
 
 def test_a_full_queue_answers_429_at_once(tiny_bundle, run_app):
@@ -301,15 +302,13 @@ def test_what_was_refused_is_let_go_at_once(client, kind, status):
 
 def test_bodies_held_at_once_are_bounded(client):
     """Uploads beyond the bound are refused rather than kept in memory."""
-    from app.errors import Overloaded
-
     service = client.app.state.service
-    service.hold(8 * service.limits.body_bytes)
+    service.body_memory.reserve(8 * service.limits.body_bytes)
     try:
         with pytest.raises(Overloaded):
-            service.hold(1)
+            service.body_memory.reserve(1)
         answer = client.post("/v1/encode", content=png(), headers=PNG)
         assert answer.status_code == 429
     finally:
-        service.hold(-8 * service.limits.body_bytes)
+        service.body_memory.free(8 * service.limits.body_bytes)
     assert client.post("/v1/encode", content=png(), headers=PNG).status_code == 200
