@@ -249,19 +249,14 @@ _OF_IMAGING: tuple[tuple[type[ImageError], type[TesseraError], str], ...] = (
 
 
 def imaging_errors_translated(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Have a function that calls `imaging` raise the errors of this module instead of its.
-
-    The new error has neither cause nor context: an item's failure is kept until its whole request
-    is answered, and the half-decoded picture lives in the frames of what failed.
-    """
+    """Have a function that calls `imaging` raise this module's errors instead of that package's."""
 
     @functools.wraps(function)
     def translated(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             return function(*args, **kwargs)
         except ImageError as error:
-            failure = _translated(error)
-        raise failure
+            raise _translated(error) from error
 
     return translated
 

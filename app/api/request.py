@@ -193,8 +193,10 @@ class Body:
         Raises:
             ClientDisconnect: the client disconnected, which has cancelled what was done inside.
         """
-        self._watcher.cancel()
         self._memory.free(self._context.body_bytes)
+        self._watcher.cancel()
+        # It refers to this object: a cycle would keep the request until Python looks for cycles.
+        del self._watcher
         # Other cancellations are the deadline's, or the end of the server.
         if self._disconnected and kind is asyncio.CancelledError and self._task is not None:
             self._task.uncancel()
