@@ -27,9 +27,9 @@ The tree::
     ├── NotReady              503 not_ready           (Retry-After)
     └── DeadlineExceeded      504 deadline_exceeded
 
-Code anywhere raises these and never builds a response: `app.server.middleware` catches them
-and answers in the dialect of the route (`app.api.compat.errors`), `application/problem+json`
-(RFC 9457) unless a protocol has its own.
+Code anywhere raises these and never builds a response: `app.server.middleware.ErrorMiddleware`
+catches them and answers with the error body of the route's protocol (`app.api.compat.errors`),
+`application/problem+json` (RFC 9457) unless the protocol has its own.
 A `detail` says what to do and never repeats what the client sent.
 """
 
@@ -51,6 +51,7 @@ from imaging.errors import ImageTooLarge as SideOutOfRange
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_E = TypeVar("_E", bound=BaseException)
 
 
 class TesseraError(Exception):
@@ -226,6 +227,16 @@ class DeadlineExceeded(TesseraError):
     code, status, title = "deadline_exceeded", 504, "Deadline exceeded"
 
 
+def without_traceback(error: _E) -> _E:
+    """Take its traceback, cause and context off an error that is kept and not raised again.
+
+    Their frames hold the request's body and the pictures made of it, and one of them often holds
+    the error: such a cycle would keep all of it in memory until Python next looks for cycles.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
+
+
 # By what `imaging` raises; subclasses before their base.
 _OF_IMAGING: tuple[tuple[type[ImageError], type[TesseraError], str], ...] = (
     (EmptyFile, MalformedRequest, ""),
@@ -238,19 +249,14 @@ _OF_IMAGING: tuple[tuple[type[ImageError], type[TesseraError], str], ...] = (
 
 
 def imaging_errors_translated(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Have a function that calls `imaging` raise the errors of this module instead of its.
-
-    The new error has neither cause nor context: an item's failure is kept until its whole request
-    is answered, and the half-decoded picture lives in the frames of what failed.
-    """
+    """Have a function that calls `imaging` raise this module's errors instead of that package's."""
 
     @functools.wraps(function)
     def translated(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             return function(*args, **kwargs)
         except ImageError as error:
-            failure = _translated(error)
-        raise failure
+            raise _translated(error) from error
 
     return translated
 

@@ -1,4 +1,4 @@
-"""Request bodies: read up to a cap as they arrive, then told apart by `Content-Type`."""
+"""Request bodies, told apart by `Content-Type`: images, or code grids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from app.codecs.npy import read_npy, read_npy_images
 from app.codecs.tess import MEDIA_TYPE as PACKED
 from app.codecs.tess import CodedFile, CodedGrid, read_tess
 from app.errors import (
-    BodyTooLarge,
     CodesInvalid,
     MalformedRequest,
     TesseraError,
@@ -24,9 +23,7 @@ from app.errors import (
 from app.service.preprocessing import ImageInput, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from starlette.requests import Request
+    from collections.abc import Sequence
 
     from app.runtime.registry import Model, Models
 
@@ -42,63 +39,46 @@ RAW_IMAGES = (
     "image/tiff",
     "application/octet-stream",
 )
+_NO_IMAGE = "the request holds no image"
+
 IMAGE_BODIES = (MULTIPART, *RAW_IMAGES, JSON, NPY)
 CODE_BODIES = (JSON, PACKED, NPY)
 
 
 @dataclass(frozen=True, slots=True)
-class Codes:
-    """Code grids as they came, checked against the model that has their code space.
+class Images:
+    """Images as they were sent, and the model that they are for.
 
     Attributes:
-        model: which will decode them.
-        grids: by position in the request; an error where a grid is wrong.
-        precision: what they were made in, as far as the form says.
+        model: the model that the request names, or the default one.
+        inputs: the images, in their order.
+    """
+
+    model: Model
+    inputs: list[ImageInput]
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Code grids, checked against the model that has their code space.
+
+    Attributes:
+        model: the model that has their code space.
+        grids: each grid with its position in the request; an error in place of a wrong one.
+        precision: precision that the codes were made in, as far as the body says.
     """
 
     model: Model
     grids: Sequence[tuple[int, CodeGrid | CodedGrid | TesseraError]]
     precision: str
 
-
-async def read_body(request: Request, max_bytes: int, hold: Callable[[int], None]) -> bytes:
-    """Read a body, counting while it arrives.
-
-    Args:
-        request: whose body has not been read.
-        max_bytes: of the body.
-        hold: told how many more bytes are held; may refuse by raising.
-
-    Raises:
-        BodyTooLarge: declared or turned out to be too large.
-        UnsupportedMediaType: compressed: it could unfold to anything.
-        ClientDisconnect: the client left.
-    """
-    # A header may come in several lines, which mean one list.
-    encoding = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
-    if encoding not in {"", "identity"}:
-        raise UnsupportedMediaType(
-            "compressed bodies are not read: send it without Content-Encoding"
-        )
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal():
-        raise MalformedRequest("Content-Length is not a number")
-    if int(declared) > max_bytes:
-        raise _too_large(max_bytes)
-    chunks = []
-    total = 0
-    async for chunk in request.stream():
-        total += len(chunk)
-        if total > max_bytes:
-            raise _too_large(max_bytes)
-        if chunk:
-            hold(len(chunk))
-            chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is larger than {max_bytes} bytes (TESSERA_MAX_BODY_BYTES)")
+    def __len__(self) -> int:
+        """How many grids there are."""
+        return len(self.grids)
 
 
 def media_type(content_type: str) -> str:
@@ -109,13 +89,13 @@ def media_type(content_type: str) -> str:
 # --- images --------------------------------------------------------------------------------
 
 
-def read_uploads(body: bytes, content_type: str, limits: Limits) -> list[ImageInput]:
+def parse_images(body: bytes, content_type: str, limits: Limits) -> list[ImageInput]:
     """The images of a body, at least one.
 
     Args:
         body: all of it.
-        content_type: of the request, with its parameters.
-        limits: of the request.
+        content_type: the request's `Content-Type`, with its parameters.
+        limits: limits of one request.
 
     Raises:
         UnsupportedMediaType: the media type is not one that images come in.
@@ -125,23 +105,23 @@ def read_uploads(body: bytes, content_type: str, limits: Limits) -> list[ImageIn
     """
     kind = media_type(content_type)
     if kind in RAW_IMAGES:
-        uploads = [ImageInput(body)] if body else []
+        images = [ImageInput(body)] if body else []
     elif kind == MULTIPART:
         files = read_files(body, content_type, max_files=limits.images)
-        uploads = [ImageInput(content, name) for name, content in files]
+        images = [ImageInput(content, name) for name, content in files]
     elif kind == JSON:
-        uploads = _uploads_of_json(json_object(body), limits)
+        images = _images_of_json(json_object(body), limits)
     elif kind == NPY:
-        images = read_npy_images(body, max_pixels=limits.pixels, max_images=limits.images)
-        uploads = [ImageInput(pixels) for pixels in images]
+        arrays = read_npy_images(body, max_pixels=limits.pixels, max_images=limits.images)
+        images = [ImageInput(pixels) for pixels in arrays]
     else:
         raise UnsupportedMediaType(f"images come as {', '.join(IMAGE_BODIES)}")
-    if not uploads:
-        raise MalformedRequest("the request holds no image")
-    return uploads
+    if not images:
+        raise MalformedRequest(_NO_IMAGE)
+    return images
 
 
-def _uploads_of_json(values: dict[str, Any], limits: Limits) -> list[ImageInput]:
+def _images_of_json(values: dict[str, Any], limits: Limits) -> list[ImageInput]:
     images = values.get("images")
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         raise MalformedRequest('the JSON body must be {"images": ["<base64 or data: URI>", …]}')
@@ -170,33 +150,17 @@ def json_object(body: bytes) -> dict[str, Any]:
 # --- codes ---------------------------------------------------------------------------------
 
 
-def holds_codes(body: bytes, content_type: str) -> bool:
-    """Whether a body that may hold images or codes holds codes.
-
-    JSON with `images` and npy of uint8 are images; other JSON and npy are codes.
-
-    Raises:
-        MalformedRequest: JSON or npy that can't be read.
-    """
-    kind = media_type(content_type)
-    if kind == PACKED:
-        return True
-    if kind == NPY:
-        return read_npy(body).dtype != np.uint8
-    return kind == JSON and "images" not in json_object(body)
-
-
-def read_codes(
+def parse_codes(
     body: bytes, content_type: str, models: Models, name: str | None, limits: Limits
 ) -> Codes:
     """The code grids of a body, at least one, in any form that encoding answers with.
 
     Args:
         body: all of it.
-        content_type: of the request.
-        models: among which the codes' space is looked up.
+        content_type: the request's `Content-Type`.
+        models: the loaded models, one of which has the codes' space.
         name: the model that the request names; npy arrays need it, having no code space.
-        limits: of the request.
+        limits: limits of one request.
 
     Raises:
         UnsupportedMediaType: the media type is not one that codes come in.
@@ -232,6 +196,39 @@ def read_codes(
     raise UnsupportedMediaType(f"codes come as {', '.join(CODE_BODIES)}")
 
 
+def parse_images_or_codes(
+    body: bytes, content_type: str, models: Models, name: str | None, limits: Limits
+) -> Images | Codes:
+    """What a body holds: code grids, or images for the model that the request names.
+
+    JSON with `images` and npy of uint8 are images; other JSON and npy are codes.
+
+    Args:
+        body: all of it.
+        content_type: the request's `Content-Type`.
+        models: the loaded models.
+        name: the model that the request names.
+        limits: limits of one request.
+
+    Raises:
+        ModelNotFound: no such model is loaded.
+        TesseraError: what `parse_images` and `parse_codes` refuse.
+    """
+    kind = media_type(content_type)
+    if kind == JSON:
+        values = json_object(body)
+        if "images" not in values:
+            return _codes_of_json(values, models, name, limits)
+        model = models.get(name)
+        images = _images_of_json(values, limits)
+        if not images:
+            raise MalformedRequest(_NO_IMAGE)
+        return Images(model, images)
+    if kind == PACKED or (kind == NPY and read_npy(body).dtype != np.uint8):
+        return parse_codes(body, content_type, models, name, limits)
+    return Images(models.get(name), parse_images(body, content_type, limits))
+
+
 def _codes_of_json(
     values: dict[str, Any], models: Models, name: str | None, limits: Limits
 ) -> Codes:
@@ -245,7 +242,7 @@ def _codes_of_json(
     grids = [
         (index, _grid_of_item(item, model, limits))
         for index, item in enumerate(items)
-        # What encoding couldn't do is passed over, so that its answer can be sent on unchanged.
+        # Items that encoding failed on are skipped, so that its answer can be sent on unchanged.
         if not (isinstance(item, dict) and "error" in item and "codes" not in item)
     ]
     if not grids:

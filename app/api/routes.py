@@ -11,7 +11,7 @@ from app.api import openapi
 from app.api.classification import Question, labels_reply
 from app.api.model_info import describe_model
 from app.api.negotiation import choose
-from app.api.parsing import JSON, NPY
+from app.api.parsing import JSON, NPY, Codes
 from app.api.request import HEAVY_NUMBERS, Call
 from app.api.responses import (
     CODE_FORMS,
@@ -61,9 +61,9 @@ async def encode(
     call = Call(request)
     chosen, options = call.models.get(model), call.preprocessing(size, fit)
     form = choose(call.accept, CODE_FORMS)
-    uploads = await call.uploads(await call.body())
-    with call.admit(len(uploads)):
-        items = await call.runner(chosen).encode(uploads, options)
+    async with call.body() as body, call.slots() as slots:
+        images = await call.images(body, slots)
+        items = await call.runner(chosen).encode(images, options)
         numbers = sum(i.value.codes.size for i in items if isinstance(i.value, CodeGrid))
         return await call.reply(codes_reply, form, chosen, items, heavy=numbers > HEAVY_NUMBERS)
 
@@ -72,9 +72,9 @@ async def encode(
 async def decode(request: Request, model: ModelName = None, quality: Quality = 90) -> Response:
     """Codes → images: takes what encoding answered, in any of its forms, unchanged."""
     call = Call(request)
-    codes = await call.codes(await call.body(), model)
-    picture_form(call.accept, len(codes.grids))
-    with call.admit(len(codes.grids)):
+    async with call.body() as body, call.slots() as slots:
+        codes = await call.codes(body, slots, model)
+        picture_form(call.accept, len(codes))
         items = await call.runner(codes.model).decode(codes.grids)
         return await call.reply(pictures_reply, call.accept, items, quality)
 
@@ -90,10 +90,10 @@ async def reconstruct(
     """Images → what encoding and decoding makes of them, and how near that is."""
     call = Call(request)
     chosen, options = call.models.get(model), call.preprocessing(size, fit)
-    uploads = await call.uploads(await call.body())
-    picture_form(call.accept, len(uploads))
-    with call.admit(len(uploads)):
-        items = await call.runner(chosen).reconstruct(uploads, options)
+    async with call.body() as body, call.slots() as slots:
+        images = await call.images(body, slots)
+        picture_form(call.accept, len(images))
+        items = await call.runner(chosen).reconstruct(images, options)
         return await call.reply(reconstructions_reply, call.accept, chosen, items, quality)
 
 
@@ -109,18 +109,16 @@ async def embed(
     call = Call(request)
     form = choose(call.accept, VECTOR_FORMS)
     options = call.preprocessing(size, fit)
-    body = await call.body()
-    if await call.holds_codes(body):
-        codes = await call.codes(body, model)
-        chosen = codes.model
-        with call.admit(len(codes.grids)):
-            items = await call.runner(chosen).codes(EMBED, codes.grids)
-    else:
-        chosen = call.models.get(model)
-        uploads = await call.uploads(body)
-        with call.admit(len(uploads)):
-            items = await call.runner(chosen).images(EMBED_IMAGES, uploads, options)
-    return await call.reply(vectors_reply, form, chosen, items, encoding_format, heavy=False)
+    async with call.body() as body, call.slots() as slots:
+        given = await call.images_or_codes(body, slots, model)
+        runner = call.runner(given.model)
+        if isinstance(given, Codes):
+            items = await runner.codes(EMBED, given.grids)
+        else:
+            items = await runner.images(EMBED_IMAGES, given.inputs, options)
+        return await call.reply(
+            vectors_reply, form, given.model, items, encoding_format, heavy=False
+        )
 
 
 @router.post("/v1/classify", **openapi.CLASSIFY)
@@ -137,20 +135,16 @@ async def classify(
     call = Call(request)
     choose(call.accept, (JSON,))
     options = call.preprocessing(size, fit)
-    body = await call.body()
-    if await call.holds_codes(body):
-        codes = await call.codes(body, model)
-        question = Question.to(codes.model, recognizer, k, with_map=map)
-        with call.admit(len(codes.grids)):
-            items = await call.runner(codes.model).recognize_codes(question.graph, codes.grids)
-    else:
-        chosen = call.models.get(model)
-        question = Question.to(chosen, recognizer, k, with_map=map)
-        uploads = await call.uploads(body)
-        with call.admit(len(uploads)):
-            items = await call.runner(chosen).recognize_images(question.graph, uploads, options)
-    heavy = map or len(items) > _MANY_LABELLED
-    return await call.reply(labels_reply, question, items, heavy=heavy)
+    async with call.body() as body, call.slots() as slots:
+        given = await call.images_or_codes(body, slots, model)
+        question = Question.to(given.model, recognizer, k, with_map=map)
+        runner = call.runner(given.model)
+        if isinstance(given, Codes):
+            items = await runner.recognize_codes(question.graph, given.grids)
+        else:
+            items = await runner.recognize_images(question.graph, given.inputs, options)
+        heavy = map or len(items) > _MANY_LABELLED
+        return await call.reply(labels_reply, question, items, heavy=heavy)
 
 
 @router.get("/v1/models", **openapi.MODELS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from app.batching.throughput import Throughput
 from app.errors import Overloaded
@@ -80,7 +80,10 @@ class Admission:
 
 
 class Slots:
-    """The slots that one request has in the queue, one for each of its items.
+    """The slots that one request has in the queue; leaving them as a context gives them back.
+
+    A request has one slot for each of its items, from before they are prepared until they are
+    answered.
 
     Args:
         admission: the queue's bounds.
@@ -104,8 +107,19 @@ class Slots:
             self._admission.throughput.arrive(items, time.monotonic())
         self._held += items
 
-    def release(self) -> None:
-        """Give all of them back: the items are answered."""
+    def take_up_to(self, items: int) -> None:
+        """Take as many more slots as it needs to have one for each of so many items.
+
+        Raises:
+            Overloaded: as `take`.
+        """
+        if items > self._held:
+            self.take(items - self._held)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
         with self._lock:
             self._admission.throughput.leave(self._held, time.monotonic())
         self._held = 0

@@ -27,7 +27,6 @@ import logging
 import math
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.batching.admission import Admission, Slots
@@ -37,7 +36,7 @@ from app.batching.work import Done, Entry, Heavy, Work, deliver
 from app.errors import Internal, NotReady
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -102,22 +101,17 @@ class Batcher:
 
     # --- on the event loop --------------------------------------------------------------------
 
-    @contextmanager
-    def slots(self, items: int = 1) -> Iterator[Slots]:
-        """Have slots for that many items, from before they are prepared until they are answered.
+    def slots(self, items: int = 1) -> Slots:
+        """Take slots for that many items, to be left as a context once they are answered.
 
         Raises:
-            Overloaded: there aren't that many, or what is queued takes too long; with the seconds
-                until what is admitted now is worked off, as measured.
+            Overloaded: as `Slots.take`.
             NotReady: closed.
         """
         self._check_open()
-        held = Slots(self._admission, self._lock)
-        held.take(items)
-        try:
-            yield held
-        finally:
-            held.release()
+        slots = Slots(self._admission, self._lock)
+        slots.take(items)
+        return slots
 
     def check_room(self) -> None:
         """Refuse early, before anything is known of the items, if there is no slot for one.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import re
 import secrets
@@ -10,10 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
-    from contextlib import AbstractContextManager
-
-    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+    from collections.abc import Mapping, MutableMapping
 
 # The stages of a request, in their order, as `Server-Timing`, metrics and traces name them.
 STAGES = ("decode", "queue", "infer", "encode")
@@ -23,82 +19,77 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 _ID_PREFIX = secrets.token_hex(10)
 _ids = itertools.count()
 
+_SCOPE_KEY = "tessera.context"
+
 
 class RequestContext:
-    """One request and its answer.
+    """What is known of one request besides its content.
+
+    Args:
+        sent_id: the request id that the client sent; None without one.
 
     Attributes:
-        id: of the request, the client's or ours.
-        stages: milliseconds by stage.
-        images: images or grids in the request.
-        codes: that were made or read for it.
-        held_bytes: of its body, counted as held by the service.
-        place: in the queue, from its body's arrival to its answer.
-        spans: start and end of each stage over all items, by `time.perf_counter`; kept only
-            where traces are on.
+        id: the request's id, the client's or a new one.
+        started: when the request began, by `time.perf_counter`.
+        status: HTTP status of the answer; 0 until it begins, and for good if the client
+            disconnected before.
+        refusal: code of the error, if the service was too busy, not ready or too slow.
+        stages: milliseconds that the request spent in each stage.
+        images: images or code grids in the request.
+        codes: codes that were made or read for it.
+        body_bytes: bytes of its body that have been received.
+        traced: whether `spans` are kept.
+        spans: start and end of each stage over all items, by `time.perf_counter`.
     """
 
     __slots__ = (
-        "_departed",
-        "_task",
-        "_watcher",
+        "body_bytes",
         "codes",
-        "held_bytes",
         "id",
         "images",
-        "place",
+        "refusal",
         "spans",
         "stages",
         "started",
+        "status",
         "traced",
     )
 
-    def __init__(self, asked_id: str | None) -> None:
-        self.id = request_id(asked_id)
+    def __init__(self, sent_id: str | None = None) -> None:
+        self.id = request_id(sent_id)
         self.started = time.perf_counter()
+        self.status = 0
+        self.refusal: str | None = None
         self.stages = dict.fromkeys(STAGES, 0.0)
         self.images = 0
         self.codes = 0
-        self.held_bytes = 0
-        self.place: AbstractContextManager[Any] | None = None
-        self.spans: dict[str, tuple[float, float]] = {}
+        self.body_bytes = 0
         self.traced = False
-        self._departed = False
-        self._task = asyncio.current_task()
-        self._watcher: asyncio.Task[None] | None = None
+        self.spans: dict[str, tuple[float, float]] = {}
 
-    def staged(self, stage: str, start: float, end: float) -> None:
-        """A stage of an item went from start to end, by `time.perf_counter`."""
+    def add_stage(self, stage: str, start: float, end: float) -> None:
+        """Note that a stage of an item went from start to end, by `time.perf_counter`.
+
+        Of several items, the slowest tells the time of a stage.
+        """
         self.stages[stage] = max(self.stages[stage], (end - start) * 1000)
         if self.traced:
             first, last = self.spans.get(stage, (start, end))
             self.spans[stage] = min(first, start), max(last, end)
 
-    def watch(self, receive: Receive) -> None:
-        """From now on cancel the request when its client leaves. Call it with the body read.
+    def server_timing(self) -> str:
+        """The value of the `Server-Timing` header."""
+        return ", ".join([f"{stage};dur={ms:.2f}" for stage, ms in self.stages.items()])
 
-        Nothing but a disconnect can be received then, so one task may wait for it.
-        """
-        self._watcher = asyncio.get_running_loop().create_task(self._wait_for_departure(receive))
+    def store_in(self, scope: MutableMapping[str, Any]) -> None:
+        """Store the context in the request's ASGI scope, where `context_of` finds it."""
+        scope[_SCOPE_KEY] = self
 
-    async def _wait_for_departure(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        if self._task is not None:
-            self._departed = True
-            self._task.cancel()
 
-    def answered(self) -> None:
-        """Stop watching."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None
-
-    def departed(self) -> bool:
-        """Whether the client left; takes back the cancellation that came of it."""
-        if self._departed and self._task is not None:
-            self._task.uncancel()
-        return self._departed
+def context_of(scope: Mapping[str, Any]) -> RequestContext:
+    """The context that was stored in a request's ASGI scope."""
+    context: RequestContext = scope[_SCOPE_KEY]
+    return context
 
 
 def request_id(sent: str | None) -> str:

@@ -46,14 +46,14 @@ class Tracing:
         self._provider = provider
         self._tracer = provider.get_tracer("tessera")
 
-    def record(self, scope: Mapping[str, Any], context: RequestContext, status: int) -> None:
+    def record(self, scope: Mapping[str, Any], context: RequestContext) -> None:
         """Make the spans of a request that has just been answered.
 
         Args:
             scope: the request's ASGI scope; its headers may name the caller's span.
-            context: the request's context, with the times of its stages.
-            status: HTTP status of the answer; 0 if the client disconnected before it.
+            context: the request's context, with its status and the times of its stages.
         """
+        status = context.status
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }

@@ -15,15 +15,24 @@ from starlette.routing import Route
 
 from app import __version__
 from app.api import openapi
-from app.api.compat.errors import refusal
-from app.api.compat.oip import router as inference_router
-from app.api.compat.openai import router as embeddings_router
+from app.api.compat.errors import error_response
+from app.api.compat.oip import router as oip_router
+from app.api.compat.openai import router as openai_router
 from app.api.docs import add_docs
 from app.api.problems import from_framework, from_validation
 from app.api.routes import metrics_reply, router
 from app.observability.metrics import Metrics
 from app.playground import add_playground
-from app.server.middleware import Gate
+from app.server.authentication import AuthenticationMiddleware
+from app.server.middleware import (
+    AccessLogMiddleware,
+    DeadlineMiddleware,
+    DrainingMiddleware,
+    ErrorMiddleware,
+    RequestContextMiddleware,
+    SecurityHeadersMiddleware,
+    TracingMiddleware,
+)
 from app.service.lifecycle import Service
 
 if TYPE_CHECKING:
@@ -72,6 +81,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
+        middleware=[*_cors(settings), *_middleware(service, tracing)],
         exception_handlers={
             HTTPException: _framework_error,
             RequestValidationError: _validation_error,
@@ -79,24 +89,11 @@ def create_app(
     )
     app.state.service = service
     app.include_router(router)
-    app.include_router(embeddings_router)
-    app.include_router(inference_router)
+    app.include_router(openai_router)
+    app.include_router(oip_router)
     add_docs(app)
     add_playground(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
-    # The last one added is the outermost: answers of the gate need CORS headers too.
-    app.add_middleware(Gate, service=service, tracing=tracing)
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
-            expose_headers=[
-                *("X-Request-ID", "Server-Timing", "Retry-After"),
-                *("Tessera-PSNR", "Tessera-Bits-Per-Pixel", "Tessera-Code-Space"),
-            ],
-        )
     return app
 
 
@@ -112,19 +109,52 @@ def create_metrics_app(service: Service) -> Starlette:
 
     app = Starlette(
         routes=[Route("/metrics", metrics)],
-        middleware=[Middleware(Gate, service=service)],
+        middleware=_middleware(service),
         exception_handlers={HTTPException: _framework_error},
     )
     app.state.service = service
     return app
 
 
-# TesseraErrors need no handler: they pass through the framework to the gate.
+def _middleware(service: Service, tracing: Tracing | None = None) -> list[Middleware]:
+    """What every request passes through, from the outermost to the innermost."""
+    return [
+        Middleware(RequestContextMiddleware),
+        Middleware(DrainingMiddleware, service=service),
+        Middleware(SecurityHeadersMiddleware),
+        Middleware(AccessLogMiddleware, metrics=service.metrics),
+        *([Middleware(TracingMiddleware, tracing=tracing)] if tracing is not None else []),
+        # Whatever is raised from here on becomes an answer.
+        Middleware(ErrorMiddleware),
+        Middleware(DeadlineMiddleware, seconds=service.settings.request_timeout_s),
+        Middleware(AuthenticationMiddleware, service=service),
+    ]
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    """Lets browsers call from the configured origins; outermost, as errors need its headers too."""
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=[
+                *("X-Request-ID", "Server-Timing", "Retry-After"),
+                *("Tessera-PSNR", "Tessera-Bits-Per-Pixel", "Tessera-Code-Space"),
+            ],
+        )
+    ]
+
+
+# TesseraErrors need no handler: they pass through the framework to the ErrorMiddleware.
 
 
 async def _framework_error(request: Request, error: Any) -> Response:
-    return refusal(request.scope, from_framework(error), error.headers)
+    return error_response(request.scope, from_framework(error), error.headers)
 
 
 async def _validation_error(request: Request, error: Any) -> Response:
-    return refusal(request.scope, from_validation(error))
+    return error_response(request.scope, from_validation(error))

@@ -1,6 +1,6 @@
-"""What every request passes through: id, key, deadline, departure, headers, metrics, one log line.
+"""ASGI middlewares around the routes, each with one job; `create_app` shows their order.
 
-Pure ASGI: Starlette's `BaseHTTPMiddleware` costs a task and a stream per request.
+Pure ASGI: Starlette's `BaseHTTPMiddleware` costs a task and a stream for every request.
 """
 
 from __future__ import annotations
@@ -8,12 +8,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from app.api.compat.errors import refusal
-from app.errors import DeadlineExceeded, Internal, NotReady, TesseraError
-from app.observability.request_context import RequestContext
-from app.playground import is_playground
+from starlette.requests import ClientDisconnect
+
+from app.api.compat.errors import error_response
+from app.errors import (
+    DeadlineExceeded,
+    Internal,
+    NotReady,
+    TesseraError,
+    without_traceback,
+)
+from app.observability.request_context import RequestContext, context_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,7 +32,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("tessera.request")
 _crash = logging.getLogger("tessera.crash")
 
-_OPEN = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
+# What monitors ask many times a minute: it needs no key, and is neither logged nor traced.
+PROBE_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -35,114 +43,220 @@ SECURITY_HEADERS = (
 )
 
 
-class Gate:
-    """ASGI middleware around everything else.
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first value of a request's header, its name in lower case; None without it."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
+
+
+class RequestContextMiddleware:
+    """Gives each request its context, and each answer `X-Request-ID` and `Server-Timing`.
 
     Args:
-        app: what it lets through to.
-        service: for keys and limits.
-        tracing: None where traces are off.
+        app: the application inside.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, tracing: Tracing | None = None) -> None:
-        self._tracing = tracing
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._service = service
-        self._metrics: Metrics = service.metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See the ASGI specification."""
+        """Handle a request as the ASGI specification says."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(reversed(scope["headers"]))
-        asked = headers.get(b"x-request-id")
-        context = RequestContext(asked.decode("latin-1") if asked is not None else None)
-        scope["tessera"] = context
-        context.traced = self._tracing is not None and scope["path"] not in _OPEN
-        status = 0
+        context = RequestContext(header(scope, b"x-request-id"))
+        context.store_in(scope)
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                context.answered()
-                message = {**message, "headers": self._headers(message["headers"], context)}
+                context.status = message["status"]
+                made = [
+                    (b"x-request-id", context.id.encode("latin-1")),
+                    (b"server-timing", context.server_timing().encode("latin-1")),
+                ]
+                message = {**message, "headers": [*message["headers"], *made]}
             await send(message)
 
-        failure: TesseraError | None = None
-        try:
-            async with asyncio.timeout(self._service.settings.request_timeout_s):
-                if scope["path"] not in _OPEN and not is_playground(scope["path"]):
-                    key = headers.get(b"authorization")
-                    self._service.keys.check(key.decode("latin-1") if key is not None else None)
-                await self._app(scope, receive, send_with_headers)
-        except TesseraError as error:
-            failure = error
-        except TimeoutError:
-            failure = DeadlineExceeded(
-                "not answered within "
-                f"{self._service.settings.request_timeout_s:g} s (TESSERA_REQUEST_TIMEOUT_S)"
-            )
-        except asyncio.CancelledError:
-            if not context.departed():
-                # The bound on draining has passed and the server cuts us off.
-                failure = NotReady("the service stopped before the answer was ready")
-        except Exception:  # noqa: BLE001  (the last resort: a 500, and the stack in the log)
-            _crash.exception("a request failed", extra={"fields": {"request_id": context.id}})
-            failure = Internal("something went wrong here; the request id finds it in our logs")
-        finally:
-            context.answered()
-            if context.place is not None:
-                context.place.__exit__(None, None, None)
-            if context.held_bytes:
-                self._service.hold(-context.held_bytes)
-        if failure is not None and failure.status in {429, 503, 504}:
-            self._metrics.rejections.labels(failure.code).inc()
-        if failure is not None:
-            # The frames that it passed hold the body and what was made of it, and some hold the
-            # error: all that would be kept until Python next looks for cycles.
-            failure.__traceback__ = None
-        if failure is not None and status == 0:
-            await refusal(scope, failure)(scope, receive, send_with_headers)
-        self._account(scope, context, status)
-        if context.traced and self._tracing is not None:
-            self._tracing.record(scope, context, status)
+        await self._app(scope, receive, send_with_headers)
 
-    def _headers(self, headers: Any, context: RequestContext) -> list[tuple[bytes, bytes]]:
-        timing = ", ".join([f"{stage};dur={ms:.2f}" for stage, ms in context.stages.items()])
-        given = {name for name, _ in headers}
-        made = [
-            *headers,
-            (b"x-request-id", context.id.encode("latin-1")),
-            (b"server-timing", timing.encode("latin-1")),
-            *(header for header in SECURITY_HEADERS if header[0] not in given),
-        ]
-        if self._service.draining:
-            # The client's next request should go to another replica.
-            made.append((b"connection", b"close"))
-        return made
 
-    def _account(self, scope: Scope, context: RequestContext, status: int) -> None:
+class AccessLogMiddleware:
+    """Counts each request in the metrics, and writes one log line for it.
+
+    Args:
+        app: the application inside, which raises nothing.
+        metrics: the metrics to count in.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request as the ASGI specification says."""
+        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            return
+        context = context_of(scope)
         seconds = time.perf_counter() - context.started
         route = getattr(scope.get("route"), "path", "other")
-        if status == 0:
+        if context.status == 0:
             self._metrics.client_disconnects.inc()
-        self._metrics.requests.labels(route, status or "departed").inc()
+        if context.refusal is not None:
+            self._metrics.rejections.labels(context.refusal).inc()
+        self._metrics.requests.labels(route, context.status or "departed").inc()
         self._metrics.seconds.labels(route).observe(seconds)
         for stage, milliseconds in context.stages.items():
             if milliseconds:
                 self._metrics.stages[stage].observe(milliseconds / 1000)
-        if route in _OPEN or not _log.isEnabledFor(logging.INFO):
+        if route in PROBE_PATHS or not _log.isEnabledFor(logging.INFO):
             return
         fields = {
             "request_id": context.id,
             "method": scope["method"],
             "route": route,
-            "status": status or None,
+            "status": context.status or None,
             "ms": round(seconds * 1000, 2),
             "images": context.images,
-            "bytes_in": context.held_bytes,
+            "bytes_in": context.body_bytes,
             **{stage: round(ms, 2) for stage, ms in context.stages.items() if ms},
         }
-        _log.info("departed" if status == 0 else "request", extra={"fields": fields})
+        # "departed": the client disconnected before its answer.
+        _log.info("request" if context.status else "departed", extra={"fields": fields})
+
+
+class TracingMiddleware:
+    """Makes a span of each request, and in it one of each stage.
+
+    Args:
+        app: the application inside, which raises nothing.
+        tracing: makes the spans.
+    """
+
+    def __init__(self, app: ASGIApp, tracing: Tracing) -> None:
+        self._app = app
+        self._tracing = tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request as the ASGI specification says."""
+        if scope["type"] != "http" or scope["path"] in PROBE_PATHS:
+            await self._app(scope, receive, send)
+            return
+        context = context_of(scope)
+        context.traced = True
+        await self._app(scope, receive, send)
+        self._tracing.record(scope, context)
+
+
+class ErrorMiddleware:
+    """Answers every exception: ours by their status, all others with 500.
+
+    Args:
+        app: the application inside.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request as the ASGI specification says."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        context = context_of(scope)
+        try:
+            await self._app(scope, receive, send)
+        except ClientDisconnect:
+            return  # nobody waits for an answer
+        except TesseraError as error:
+            failure = error
+        except asyncio.CancelledError:
+            # The bound on draining has passed, and the server ends what still runs.
+            failure = NotReady("the service stopped before the answer was ready")
+        except Exception:  # noqa: BLE001  (the last resort: a 500, and the stack in the log)
+            _crash.exception("a request failed", extra={"fields": {"request_id": context.id}})
+            failure = Internal("something went wrong here; the request id finds it in our logs")
+        else:
+            return
+        without_traceback(failure)
+        if failure.status in {429, 503, 504}:
+            context.refusal = failure.code
+        if context.status == 0:
+            await error_response(scope, failure)(scope, receive, send)
+
+
+class DeadlineMiddleware:
+    """Ends a request that isn't answered in time, with 504.
+
+    Args:
+        app: the application inside.
+        seconds: from the request's first byte to its answer.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request as the ASGI specification says."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._app(scope, receive, send)
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"not answered within {self._seconds:g} s (TESSERA_REQUEST_TIMEOUT_S)"
+            ) from error
+
+
+class SecurityHeadersMiddleware:
+    """Adds security headers to each answer that doesn't bring its own.
+
+    Args:
+        app: the application inside.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request as the ASGI specification says."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message["headers"]
+                given = {name for name, _ in headers}
+                missing = [header for header in SECURITY_HEADERS if header[0] not in given]
+                message = {**message, "headers": [*headers, *missing]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class DrainingMiddleware:
+    """Closes each connection after its answer while the service is draining.
+
+    The client's next request then goes to another replica.
+
+    Args:
+        app: the application inside.
+        service: the service, which knows whether it is draining.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request as the ASGI specification says."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._service.draining:
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -16,12 +16,13 @@ import numpy as np
 
 from app.batching.batcher import Batcher
 from app.batching.work import Work
-from app.errors import NotReady, Overloaded
+from app.errors import NotReady
 from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
 from app.runtime.operations import ENCODE, RECONSTRUCT
 from app.runtime.registry import Model, Models, ModelsRefused, load_models
 from app.service.api_keys import ApiKeys
+from app.service.body_memory import BodyMemory
 from app.service.context_coding import ContextCoding, run_context_coding
 from app.service.preprocessing import Limits
 
@@ -61,8 +62,9 @@ class Service:
             run hangs.
 
     Attributes:
-        limits: of one request.
-        keys: that requests may carry; reloading reads them anew.
+        limits: limits of one request.
+        keys: the keys that requests may carry; reloading reads them anew.
+        body_memory: the bytes of request bodies in memory.
         draining: True from the first signal to stop.
     """
 
@@ -80,14 +82,18 @@ class Service:
         self._failed: str | None = None
         self._ran: dict[Model, float] = {}
         self._canaries: set[Model] = set()
-        self._held_bytes = 0
+        self.body_memory = BodyMemory(_HELD_BODIES * settings.max_body_bytes)
         self.keys = ApiKeys(settings)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reloading = asyncio.Lock()
         for name, meaning, value in (
             ("queue_items", "Images admitted and not yet answered.", self._depth),
             ("queue_pixels", "Pixels that wait for a run.", self._queued_pixels),
-            ("held_body_bytes", "Request bodies in memory, in bytes.", lambda: self._held_bytes),
+            (
+                "held_body_bytes",
+                "Request bodies in memory, in bytes.",
+                lambda: self.body_memory.held_bytes,
+            ),
             ("tasks", "Tasks on the event loop.", lambda: len(asyncio.all_tasks())),
         ):
             metrics.watch(name, meaning, value)
@@ -128,16 +134,6 @@ class Service:
         self.metrics.ready.set(reason is None)
         if reason is not None:
             raise NotReady(reason)
-
-    def hold(self, count: int) -> None:
-        """Count body bytes as held in memory; negative when they are let go.
-
-        Raises:
-            Overloaded: together they would be too many.
-        """
-        if count > 0 and self._held_bytes + count > _HELD_BODIES * self.limits.body_bytes:
-            raise Overloaded("too many request bodies are being received at once")
-        self._held_bytes += count
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -311,6 +307,9 @@ class Service:
 
     def _depth(self) -> int:
         return self._batcher.depth if self._batcher is not None else 0
+
+    def _held_body_bytes(self) -> int:
+        return self.body_memory.held_bytes
 
     def _queued_pixels(self) -> int:
         return self._batcher.queued_weight if self._batcher is not None else 0

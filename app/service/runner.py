@@ -19,7 +19,7 @@ from app.batching.work import Work
 from app.codecs.context_coder import coded_grid, decoded_grid
 from app.codecs.grids import CodeGrid, grid_shape
 from app.codecs.tess import CodedGrid
-from app.errors import Internal, TesseraError
+from app.errors import Internal, TesseraError, without_traceback
 from app.runtime.operations import DECODE, ENCODE, QUANTIZE, RECONSTRUCT, Operation
 from app.service.context_coding import ContextCoding
 from app.service.preprocessing import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, preprocess
@@ -106,7 +106,7 @@ class Runner:
     Args:
         batcher: the queue.
         model: for all items.
-        context: of the request, for its stage times.
+        context: the request's context, for its stage times.
     """
 
     def __init__(self, batcher: Batcher, model: Model, context: RequestContext) -> None:
@@ -312,11 +312,9 @@ class Runner:
                     raise given  # noqa: TRY301  (as if running it had failed)
                 return Item(index, name, await one(given))
             except Exception as error:  # noqa: BLE001  (the batcher has logged it; neighbours go on)
-                # The frames that it passed hold the image, and some the error: a cycle.
-                failure = error.with_traceback(None)
-                if not isinstance(failure, TesseraError):
-                    failure = Internal("the model failed on this item")
-                return Item(index, name, failure)
+                if not isinstance(error, TesseraError):
+                    error = Internal("the model failed on this item")
+                return Item(index, name, without_traceback(error))
 
         self._context.images = len(inputs)
         if len(inputs) == 1:
@@ -341,5 +339,5 @@ class Runner:
             ("queue", done.queue_s),
             ("decode", done.prepare_s),
         ):
-            self._context.staged(stage, end - seconds, end)
+            self._context.add_stage(stage, end - seconds, end)
             end -= seconds

@@ -1,4 +1,4 @@
-"""Errors in the words that each protocol's clients know, told apart by path.
+"""Error bodies as each protocol's clients know them, told apart by path.
 
 `/v2` answers as the Open Inference Protocol does, `/v1/embeddings` as OpenAI does, and everything
 else as `app.api.problems` does. Status, `Retry-After` and the stable code are the same in all.
@@ -21,6 +21,7 @@ from app.errors import (
     ModelNotFound,
     UnsupportedMediaType,
 )
+from app.observability.request_context import context_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,17 +38,17 @@ V2_PATH = "/v2"
 _OF_INPUT = (ImageCorrupt, LimitExceeded, MalformedRequest, UnsupportedMediaType)
 
 
-def refusal(
+def error_response(
     scope: Scope, error: TesseraError, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The answer to a request that failed, in the dialect of its path.
+    """The answer to a request that failed, as the protocol of its path has it.
 
     Args:
-        scope: of the request, as the gate left it.
-        error: why.
-        headers: besides those that the error brings.
+        scope: the request's ASGI scope, with its context in it.
+        error: why it failed.
+        headers: headers of the answer besides those that the error brings.
     """
-    response = problem(error, scope["tessera"].id, headers)
+    response = problem(error, context_of(scope).id, headers)
     path = scope["path"]
     if path == OPENAI_PATH:
         body = _openai(error)

@@ -54,6 +54,7 @@ from app.runtime.operations import EMBED, EMBED_IMAGES, LATENTS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from app.batching.admission import Slots
     from app.service.runner import Recognition
 
 
@@ -179,66 +180,63 @@ async def model_infer(request: Request, name: str, version: str | None = None) -
     """Run a graph, or several composed. One bad item fails the request."""
     call = Call(request)
     target = Target.named(call.models, name, version)
-    body = await call.body()
-    size = json_length(request.headers.get(HEADER), len(body))
-    asked = await call.parse(size, read_inference, body, size)
-    check_outputs(asked, [port.name for port in target.outputs])
-    floats = asked.parameters.get("float_datatype", "FP32")
-    if floats not in _FLOATS:
-        raise InvalidParameter("float_datatype must be FP16 or FP32")
-    code_space = asked.parameters.get("code_space", target.model.manifest.code_space)
-    if code_space != target.model.manifest.code_space:
-        raise CodeSpaceMismatch("the codes are of another space than the model's")
-    limits = request.app.state.service.limits
-    outputs = await _run(call, target, Inputs(target, asked, limits))
-    with np.errstate(over="ignore"):  # too large for FP16 becomes infinite
-        tensors = {
-            key: Tensor.of(array.astype(_FLOATS[floats]) if array.dtype.kind == "f" else array)
-            for key, array in outputs.items()
+    async with call.body() as body, call.slots() as slots:
+        size = json_length(request.headers.get(HEADER), len(body))
+        asked = await call.parse(size, read_inference, body, size)
+        check_outputs(asked, [port.name for port in target.outputs])
+        floats = asked.parameters.get("float_datatype", "FP32")
+        if floats not in _FLOATS:
+            raise InvalidParameter("float_datatype must be FP16 or FP32")
+        code_space = asked.parameters.get("code_space", target.model.manifest.code_space)
+        if code_space != target.model.manifest.code_space:
+            raise CodeSpaceMismatch("the codes are of another space than the model's")
+        limits = request.app.state.service.limits
+        outputs = await _run(call, slots, target, Inputs(target, asked, limits))
+        with np.errstate(over="ignore"):  # too large for FP16 becomes infinite
+            tensors = {
+                key: Tensor.of(array.astype(_FLOATS[floats]) if array.dtype.kind == "f" else array)
+                for key, array in outputs.items()
+            }
+        head = {
+            "model_name": name,
+            "model_version": target.model.manifest.version,
+            "parameters": {
+                "code_space": target.model.manifest.code_space,
+                "precision": target.model.precision,
+            },
         }
-    head = {
-        "model_name": name,
-        "model_version": target.model.manifest.version,
-        "parameters": {
-            "code_space": target.model.manifest.code_space,
-            "precision": target.model.precision,
-        },
-    }
-    numbers = sum(array.size for array in outputs.values())
-    return await call.reply(write_inference, asked, head, tensors, heavy=numbers > HEAVY_NUMBERS)
+        numbers = sum(array.size for array in outputs.values())
+        heavy = numbers > HEAVY_NUMBERS
+        return await call.reply(write_inference, asked, head, tensors, heavy=heavy)
 
 
-async def _run(call: Call, target: Target, inputs: Inputs) -> dict[str, NDArray[Any]]:
+async def _run(call: Call, slots: Slots, target: Target, inputs: Inputs) -> dict[str, NDArray[Any]]:
     runner, task = call.runner(target.model), target.task
-    options = call.preprocessing(None, "cover")
     if task == "quantizer":
         latents = inputs.latents()
-        with call.admit(len(latents)):
-            codes = whole(await runner.latents(latents))
-        return {target.outputs[0].name: _stacked(codes)}
+        slots.take_up_to(len(latents))
+        return {target.outputs[0].name: _stacked(whole(await runner.latents(latents)))}
+    graph = target.recognizer.graph if target.recognizer else None
     if inputs.has("codes"):
         grids = list(enumerate(inputs.grids()))
-        with call.admit(len(grids)):
-            if task in {"decode", "decoder"}:
-                return {target.outputs[0].name: _stacked(whole(await runner.decode(grids)))}
-            if target.recognizer is not None:
-                graph = target.recognizer.graph
-                return _recognized(target, whole(await runner.recognize_codes(graph, grids)))
-            return {target.outputs[0].name: _stacked(whole(await runner.codes(EMBED, grids)))}
-    uploads = inputs.images()
-    with call.admit(len(uploads)):
-        if task == "encode":
-            made = whole(await runner.encode(uploads, options))
-            sizes = np.array([(grid.width, grid.height) for grid in made], np.int32)
-            return {"codes": _stacked([grid.codes for grid in made]), "size": sizes}
-        if target.recognizer is not None:
-            graph = target.recognizer.graph
-            return _recognized(
-                target, whole(await runner.recognize_images(graph, uploads, options))
-            )
-        operation = LATENTS if task == "encoder" else EMBED_IMAGES
-        items = await runner.images(operation, uploads, options)
-        return {target.outputs[0].name: _stacked(whole(items))}
+        slots.take_up_to(len(grids))
+        if task in {"decode", "decoder"}:
+            return {target.outputs[0].name: _stacked(whole(await runner.decode(grids)))}
+        if graph is not None:
+            return _recognized(target, whole(await runner.recognize_codes(graph, grids)))
+        return {target.outputs[0].name: _stacked(whole(await runner.codes(EMBED, grids)))}
+    images = inputs.images()
+    slots.take_up_to(len(images))
+    options = call.preprocessing(None, "cover")
+    if task == "encode":
+        made = whole(await runner.encode(images, options))
+        sizes = np.array([(grid.width, grid.height) for grid in made], np.int32)
+        return {"codes": _stacked([grid.codes for grid in made]), "size": sizes}
+    if graph is not None:
+        return _recognized(target, whole(await runner.recognize_images(graph, images, options)))
+    operation = LATENTS if task == "encoder" else EMBED_IMAGES
+    items = await runner.images(operation, images, options)
+    return {target.outputs[0].name: _stacked(whole(items))}
 
 
 def _recognized(target: Target, found: list[Recognition]) -> dict[str, NDArray[Any]]:

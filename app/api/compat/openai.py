@@ -49,23 +49,22 @@ async def embeddings(request: Request) -> Response:
     call = Call(request)
     if media_type(request.headers.get("content-type", JSON)) != JSON:
         raise UnsupportedMediaType(f"the body must be {JSON}")
-    body = await call.body()
-    asked = await call.parse(len(body), json_object, body)
-    model = call.models.get(_string(asked, "model"))
-    encoding = _string(asked, "encoding_format") or "float"
-    if encoding not in {"float", "base64"}:
-        raise InvalidParameter("encoding_format must be float or base64")
-    dimension = model.manifest.embedding_size
-    # Not a set: what JSON holds may have no hash.
-    if asked.get("dimensions") not in (None, dimension):
-        raise InvalidParameter(f"dimensions: vectors of {model.name} have {dimension} numbers")
-    uploads = _uploads(asked.get("input"), request.app.state.service.limits.images)
-    with call.admit(len(uploads)):
-        items = await call.runner(model).images(
-            EMBED_IMAGES, uploads, call.preprocessing(None, "cover")
-        )
-    codes = request.scope["tessera"].codes
-    return await call.reply(_reply, model, items, encoding, codes, heavy=False)
+    async with call.body() as body, call.slots() as slots:
+        asked = await call.parse(len(body), json_object, body)
+        model = call.models.get(_string(asked, "model"))
+        encoding = _string(asked, "encoding_format") or "float"
+        if encoding not in {"float", "base64"}:
+            raise InvalidParameter("encoding_format must be float or base64")
+        dimension = model.manifest.embedding_size
+        # Not a set: what JSON holds may have no hash.
+        if asked.get("dimensions") not in (None, dimension):
+            raise InvalidParameter(f"dimensions: vectors of {model.name} have {dimension} numbers")
+        images = _images(asked.get("input"), request.app.state.service.limits.images)
+        slots.take_up_to(len(images))
+        options = call.preprocessing(None, "cover")
+        items = await call.runner(model).images(EMBED_IMAGES, images, options)
+        codes = call.context.codes
+        return await call.reply(_reply, model, items, encoding, codes, heavy=False)
 
 
 def _string(asked: dict[str, Any], name: str) -> str | None:
@@ -75,7 +74,7 @@ def _string(asked: dict[str, Any], name: str) -> str | None:
     return value
 
 
-def _uploads(given: Any, most: int) -> list[ImageInput]:
+def _images(given: Any, most: int) -> list[ImageInput]:
     inputs = [given] if isinstance(given, str) else given
     if not (isinstance(inputs, list) and inputs and all(isinstance(text, str) for text in inputs)):
         raise MalformedRequest(

@@ -152,7 +152,7 @@ async def encoded(
 
     async def one(image: Stored) -> tuple[str | None, CodeGrid | TesseraError]:
         try:
-            with batcher.slots():
+            async with batcher.slots():
                 (item,) = await runner.encode([image], task.preprocessing)
         except TesseraError as error:
             if error.status in _NOT_THE_IMAGES:

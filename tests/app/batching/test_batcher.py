@@ -265,7 +265,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_return():
         with batcher(slow, max_items=10, max_batch_weight=1) as queue:
 
             async def one():
-                with queue.slots(1):
+                async with queue.slots(1):
                     await queue.submit_prepared(Work("a", 1, 1))
 
             for _ in range(2):
@@ -273,8 +273,8 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_return():
             started = time.monotonic()
             waiting = [asyncio.create_task(one()) for _ in range(10)]
             await until(lambda: queue.depth == 10)
-            with pytest.raises(Overloaded) as refusal, queue.slots(1):
-                pass
+            with pytest.raises(Overloaded) as refusal:
+                queue.slots(1)
             # At once: not a single one of them can have run.
             assert queue.depth == 10
             # Ten at the speed of those two: right within a factor of two. What the present run has
@@ -283,7 +283,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_return():
             assert 10 * quick / 2 <= refusal.value.retry_after_s <= 10 * slow_s * 2 + 1
             go.set()
             await asyncio.gather(*waiting)
-            with queue.slots(10):
+            async with queue.slots(10):
                 assert queue.depth == 10
             assert queue.depth == 0
 
@@ -321,7 +321,7 @@ def test_what_would_time_out_in_the_queue_is_refused():
             await queue.submit_prepared(Work("a", 1, 1))
 
             async def one():
-                with queue.slots(1):
+                async with queue.slots(1):
                     await queue.submit_prepared(Work("a", 1, 1))
 
             await one()
@@ -351,7 +351,7 @@ def test_what_turns_out_too_heavy_to_be_run_in_time_is_refused():
         with batcher(slow, max_weight=10**9, max_batch_weight=1, max_wait_s=60) as queue:
 
             async def one(weight):
-                with queue.slots(1):
+                async with queue.slots(1):
                     await queue.submit(lambda: Work(weight, weight, weight))
 
             await one(1)
@@ -378,8 +378,8 @@ def test_closing_answers_everyone_and_ends_the_threads():
         queue.close(timeout_s=0)
         outcomes = await asyncio.gather(first, waiting, return_exceptions=True)
         assert all(isinstance(outcome, NotReady) for outcome in outcomes)
-        with pytest.raises(NotReady), queue.slots(1):
-            pass
+        with pytest.raises(NotReady):
+            queue.slots(1)
         run.go.set()
         await until(lambda: not ours(before))
 
