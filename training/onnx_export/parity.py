@@ -173,8 +173,9 @@ class Proof:
             np.square(vectors - self._codebook[codes]).sum(axis=-1) for codes in (made, wanted)
         )
         scale = np.square(vectors).sum(axis=-1) + np.square(self._codebook[wanted]).sum(axis=-1)
-        near: NDArray[np.bool_] = np.abs(further - nearest) <= _TIE * scale
-        return (made == wanted) | near
+        near = np.abs(further - nearest) <= _TIE * scale
+        agree: NDArray[np.bool_] = (made == wanted) | near
+        return agree
 
 
 def odd_sizes(images: list[Pixels]) -> list[Pixels]:

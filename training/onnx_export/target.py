@@ -62,10 +62,13 @@ def describe(manifest: Manifest) -> str:
     parts = []
     if has_learnt_embedder(manifest):
         parts.append("its learnt embedder")
+    if manifest.prior is not None:
+        parts.append("its prior")
     if manifest.recognizers:
         names = ", ".join(sorted(manifest.recognizers))
         parts.append(f"the recognizer{'s' if len(manifest.recognizers) > 1 else ''} {names}")
-    with_parts = f" with {' and '.join(parts)}" if parts else ""
+    *first, last = parts or [""]
+    with_parts = f" with {', '.join(first)}{' and ' if first else ''}{last}" if parts else ""
     return f"{manifest.name}, version {manifest.version},{with_parts}".rstrip(",")
 
 
