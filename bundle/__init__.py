@@ -5,14 +5,15 @@ depend on it. `FORMAT.md` beside this file is the normative description.
 """
 
 from bundle.code_space import code_space_digest
-from bundle.errors import BundleError
-from bundle.folder import Bundle, open_bundle, write_bundle
+from bundle.errors import BundleError, BundleExists
+from bundle.folder import Bundle, open_bundle, read_manifest, write_bundle
 from bundle.manifest import Graph, Manifest, Recognizer, Tensor
 from bundle.prior import Prior, PriorStage, prior_digest
 
 __all__ = [
     "Bundle",
     "BundleError",
+    "BundleExists",
     "Graph",
     "Manifest",
     "Prior",
@@ -22,5 +23,6 @@ __all__ = [
     "code_space_digest",
     "open_bundle",
     "prior_digest",
+    "read_manifest",
     "write_bundle",
 ]

@@ -12,7 +12,7 @@
     ├── SizeMismatch         there, but of another size
     ├── HashMismatch         there, but with other bytes
     ├── GraphMissing         no such graph, or not in that precision
-    └── BundleExists         writing onto a folder that isn't a bundle
+    └── BundleExists         writing onto something that isn't to be replaced
 """
 
 from __future__ import annotations
@@ -59,4 +59,4 @@ class GraphMissing(BundleError):
 
 
 class BundleExists(BundleError):
-    """The target of writing exists and is not a bundle, so it isn't replaced."""
+    """The target of writing exists and isn't to be replaced: a bundle, or another folder."""

@@ -84,6 +84,19 @@ def open_bundle(path: Path) -> Bundle:
         BundleError: one class for each way in which the folder can be wrong
             (`bundle.errors`); its text begins with the folder's name.
     """
+    bundle = Bundle(path, read_manifest(path))
+    for name in bundle.manifest.files:
+        bundle.read(name)
+    return bundle
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a bundle's folder, without a look at the files that it lists.
+
+    Raises:
+        BundleError: no bundle, or its manifest can't be read; the text begins with the folder's
+            name.
+    """
     if not path.is_dir():
         raise NotABundle(f"{path.name}: there is no such folder")
     file = path / MANIFEST_FILE
@@ -95,12 +108,9 @@ def open_bundle(path: Path) -> Bundle:
     if len(text) > MAX_MANIFEST_BYTES:
         raise ManifestTooLarge(f"{path.name}: the manifest is over {MAX_MANIFEST_BYTES} bytes")
     try:
-        bundle = Bundle(path, parse_manifest(text))
+        return parse_manifest(text)
     except BundleError as error:
         raise type(error)(f"{path.name}: {error}") from error
-    for name in bundle.manifest.files:
-        bundle.read(name)
-    return bundle
 
 
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:

@@ -100,7 +100,8 @@ class Manifest:
         data: what it was trained on, each with at least `name` and `licence`.
         training: the configuration, the git commit and facts of the run.
         metrics: measured at export.
-        parity: how far each graph and precision is from the trained network.
+        parity: how far each graph and precision is from the trained network; with `failed`, the
+            reason, for a precision that was left out.
     """
 
     name: str
@@ -123,6 +124,13 @@ class Manifest:
     def bits(self) -> int:
         """Bits one code takes at a fixed length: ⌈log2 K⌉."""
         return (self.codebook_size - 1).bit_length()
+
+    def reason_left_out(self, graph: str, precision: str) -> str | None:
+        """Why export left a precision of a graph out; None where it didn't, or doesn't say."""
+        figures: Any = self.parity
+        for key in (graph, precision, "failed"):
+            figures = figures.get(key) if isinstance(figures, Mapping) else None
+        return figures if isinstance(figures, str) else None
 
 
 def check_file_name(name: str) -> None:

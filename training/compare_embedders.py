@@ -39,22 +39,32 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         description="Fits every candidate embedder to photographs and judges it by the "
         "recognition probe and by finding edited copies; prints a Markdown table.",
     )
-    parser.add_argument("checkpoint", type=Path, help="such as runs/NAME/last.pt")
+    parser.add_argument(
+        "checkpoint", type=Path, help="the checkpoint of a training run, such as runs/NAME/last.pt"
+    )
     parser.add_argument(
         "--data", type=Path, action="append", required=True, metavar="DIR",
-        help="training photographs; may be given repeatedly",
+        help="a folder of training photographs; may be given several times",
     )  # fmt: skip
     parser.add_argument(
         "--labelled", type=Path, required=True, metavar="DIR",
-        help="a folder with train/CLASS/ and test/CLASS/",
+        help="a folder with train/CLASS/ and test/CLASS/, for the recognition probe",
     )  # fmt: skip
     parser.add_argument(
         "--bundle", type=Path, action="append", default=[], metavar="DIR",
-        help="judges the embedder of a bundle of the same code space too, as it is; python -m "
-        "training.learn_embedder holds out the same photographs; may be given repeatedly",
+        help="also judge the embedder of this bundle of the same code space; "
+        "training.learn_embedder holds out the same photographs; may be given several times",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table here too")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write the table to this file"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processor threads; 0 takes all cores (default: 0)",
+    )
     return parser.parse_args(arguments)
 
 

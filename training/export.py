@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from bundle import Bundle, BundleError, Graph, Manifest, write_bundle
-from bundle.manifest import CODEBOOK_FILE
+from bundle.manifest import CODEBOOK_FILE, PRECISIONS
 from training.data.dataset import (
     DataError,
     Folder,
@@ -32,9 +32,7 @@ from training.data.dataset import (
 from training.embedding.embedder import FIT_SIDE, fit_embedder
 from training.onnx_export.codec import tokenizer_of
 from training.onnx_export.exporter import make_graphs
-from training.onnx_export.graphs import (
-    graph_signatures,
-)
+from training.onnx_export.graphs import graph_signatures
 from training.onnx_export.model_card import model_card
 from training.onnx_export.parity import ParityError
 from training.onnx_export.provenance import (
@@ -44,6 +42,7 @@ from training.onnx_export.provenance import (
     stated_version,
 )
 from training.onnx_export.replace_graph import MODEL_CARD_FILE, graph_file
+from training.onnx_export.target import refuse_to_replace, version_of_new
 from training.tokenizer.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from training.tokenizer.model import code_space_of
 
@@ -57,7 +56,9 @@ def export(
     images: list[Pixels],
     out: Path,
     *,
-    version: str = "1",
+    version: str | None = None,
+    precisions: Collection[str] = PRECISIONS,
+    replace: bool = False,
     data: tuple[Mapping[str, Any], ...] = (),
     metrics: Mapping[str, Any] | None = None,
 ) -> Bundle:
@@ -66,40 +67,51 @@ def export(
     Args:
         checkpoint: of a run with a quantizer.
         images: uint8 `[h, w, 3]`: for calibration, the proof and the embedder's statistics.
-        out: folder of the bundle; an older bundle there is replaced.
-        version: of the model, in the manifest.
+        out: folder of the bundle.
+        version: of the model, in the manifest; None: 1, or the number after that of the bundle
+            of the same name that is replaced.
+        precisions: of encoder and decoder. Those that fail the proof are left out, which the
+            manifest's `parity` says; fp32 is always there.
+        replace: whether a bundle that is there may be replaced.
         data: what it was trained on, each with at least `name` and `licence`.
         metrics: of `python -m training.evaluate`, copied into manifest and card.
 
     Raises:
-        ParityError: a graph is outside its budget; nothing was written.
+        ParityError: an fp32 graph is outside its budget; nothing was written.
         CheckpointError: the checkpoint is of a plain autoencoder, which has no codes, or its
             weights don't fit its configuration.
-        BundleError: the target can't be written.
+        BundleError: there is a bundle that isn't to be replaced, or the target can't be written.
+        DataError: the version of the bundle that is replaced is no number.
     """
     config = checkpoint.config
+    if config.quantizer.kind == "none":
+        raise CheckpointError(
+            "a plain autoencoder (quantizer.kind = none) has no codes, so there is nothing to "
+            "serve; it can be evaluated, but not exported"
+        )
+    refuse_to_replace(out, replace=replace)
+    version = version_of_new(out, config.name, version)
     model = tokenizer_of(checkpoint)
-    stride = config.network.stride
     embedder = fit_embedder(model, images)
     with torch.no_grad():
         embedding_size = embedder(torch.zeros(1, 1, 1, dtype=torch.int64)).shape[1]
-    made = make_graphs(model, embedder, embedding_size, images)
+    made = make_graphs(model, embedder, embedding_size, images, precisions)
     codebook = model.quantizer.normalized_codebook().detach().numpy().astype("<f4")
-    shapes = graph_signatures(model, embedding_size)
+    signatures = graph_signatures(model, embedding_size)
     files = {
         graph_file(name, precision): graph
-        for name, precisions in made.graphs.items()
-        for precision, graph in precisions.items()
+        for name, graphs in made.graphs.items()
+        for precision, graph in graphs.items()
     }
     entries: dict[str, Graph] = {
-        name: shapes[name].manifest({p: graph_file(name, p) for p in precisions})
-        for name, precisions in made.graphs.items()
+        name: signatures[name].manifest({p: graph_file(name, p) for p in graphs})
+        for name, graphs in made.graphs.items()
     }
     manifest = Manifest(
         name=config.name,
         version=version,
         code_space=code_space_of(model),
-        stride=stride,
+        stride=config.network.stride,
         codebook_size=config.quantizer.size,
         codebook_width=config.quantizer.width,
         embedding_size=embedding_size,
@@ -110,14 +122,12 @@ def export(
             "configuration": config.to_dict(),
             "git_commit": git_commit(),
             "steps": checkpoint.step,
+            "steps_planned": config.optimizer.steps,
             "torch": torch.__version__,
             **checkpoint.facts,
         },
         metrics=metrics or {},
-        parity={
-            name: {precision: parity.to_dict() for precision, parity in precisions.items()}
-            for name, precisions in made.parity.items()
-        },
+        parity=made.parity,
     )
     files[CODEBOOK_FILE] = _npy(codebook)
     files[MODEL_CARD_FILE] = model_card(manifest).encode()
@@ -129,7 +139,7 @@ def sample(folder: Folder) -> list[Pixels]:
 
     The first 64 are whole; the others are reduced to the size at which embedders are
     fitted, so that photographs of any size fit into memory. Unreadable ones are named and
-    passed over.
+    skipped.
 
     Raises:
         DataError: none can be decoded.
@@ -147,22 +157,58 @@ def sample(folder: Folder) -> list[Pixels]:
     return images
 
 
+def steps_seen(checkpoint: Checkpoint) -> str:
+    """How much of its run a checkpoint has seen, in words."""
+    done, planned = checkpoint.step, checkpoint.config.optimizer.steps
+    if done >= planned:
+        return f"after all {done} steps of its run"
+    return (
+        f"after {done} of the {planned} steps of its run ({done / planned:.0%}): it is not "
+        "trained to the end; the same training command goes on"
+    )
+
+
 def _npy(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
+def _precisions(text: str) -> tuple[str, ...]:
+    """`--precisions`, in the order in which they are made.
+
+    Raises:
+        ValueError: an unknown one, or no fp32.
+    """
+    names = text.split(",")
+    if not set(names) <= set(PRECISIONS) or "fp32" not in names:
+        raise ValueError(
+            f"--precisions takes fp32 and any of {', '.join(PRECISIONS[1:])}, separated by commas, "
+            f"not {text!r}"
+        )
+    return tuple(p for p in PRECISIONS if p in names)
+
+
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line; see `--help`."""
     parser = argparse.ArgumentParser(
         prog="python -m training.export",
-        description="Writes a checkpoint as a bundle that the service serves: four graphs in "
-        "fp32, fp16 and int8, a manifest and a model card. Before that, each graph must agree "
-        "with the trained network on real photographs; if one doesn't, nothing is written.",
+        description="Writes a checkpoint as a bundle that the service serves: four graphs, a "
+        "manifest and a model card. Before that, each graph must agree with the trained network "
+        "on real photographs. A lower precision that doesn't is left out and named; if fp32 "
+        "doesn't, nothing is written.",
+        epilog="Then serve it: TESSERA_DEFAULT_MODEL=NAME make serve",
     )
-    parser.add_argument("checkpoint", type=Path, help="such as runs/NAME/last.pt")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="models/NAME")
+    parser.add_argument(
+        "checkpoint", type=Path, help="the checkpoint of a training run, such as runs/NAME/last.pt"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the bundle's folder, such as models/NAME, where the service finds it",
+    )
     parser.add_argument(
         "--data",
         type=Path,
@@ -172,7 +218,22 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="images like those it was trained on: for calibration, the proof and the "
         "embedder's statistics; may be given several times",
     )
-    parser.add_argument("--version", default="1", help="of the model (default: 1)")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="replace the bundle that is in the folder, with its learnt embedder and recognizers",
+    )
+    parser.add_argument(
+        "--version",
+        help="the model's version (default: 1, or the number after that of the bundle which is "
+        "replaced)",
+    )
+    parser.add_argument(
+        "--precisions",
+        default=",".join(PRECISIONS),
+        metavar="LIST",
+        help="the precisions of encoder and decoder, fp32 among them (default: %(default)s)",
+    )
     parser.add_argument(
         "--describe",
         type=Path,
@@ -194,27 +255,48 @@ def main(arguments: list[str] | None = None) -> int:
     """Parses the command line and exports; 0 if a bundle was written, else 1 or 2."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
+        # All that can be refused is refused before images are read.
         checkpoint = load_checkpoint(options.checkpoint)
-        version = stated_version(options.version)
+        stated = stated_version(options.version) if options.version is not None else None
+        precisions = _precisions(options.precisions)
+        replaced = refuse_to_replace(options.out, replace=options.replace)
+        data = read_data_description(options.describe) if options.describe else ()
+        metrics = dict(read_metrics(argument) for argument in options.metrics)
+        print(f"{options.checkpoint}: {steps_seen(checkpoint)}")
         bundle = export(
             checkpoint,
             sample(find_images(options.data)),
             options.out,
-            version=version,
-            data=read_data_description(options.describe) if options.describe else (),
-            metrics=dict(read_metrics(argument) for argument in options.metrics),
+            version=stated,
+            precisions=precisions,
+            replace=options.replace,
+            data=data,
+            metrics=metrics,
         )
     except (CheckpointError, DataError, BundleError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, ParityError) else 2
-    size = sum(file.bytes for file in bundle.manifest.files.values()) / 2**20
-    print(f"{options.out}: {bundle.manifest.name}, code space {bundle.manifest.code_space[:12]}…")
-    for graph, precisions in bundle.manifest.parity.items():
-        for precision, figures in precisions.items():
-            shown = "  ".join(f"{name} {value}" for name, value in figures.items())
-            print(f"  {graph} {precision}: {shown}")
-    print(f"{len(bundle.manifest.files)} files, {size:.1f} MiB; parity proven")
+    _tell(options.out, bundle, replaced)
     return 0
+
+
+def _tell(out: Path, bundle: Bundle, replaced: str | None) -> None:
+    """What was written, what of it failed, and what it replaced."""
+    manifest = bundle.manifest
+    if replaced is not None:
+        print(f"{out}: replaced {replaced}")
+    print(f"{out}: {manifest.name}, version {manifest.version}, "
+          f"code space {manifest.code_space[:12]}…")  # fmt: skip
+    for graph, precisions in manifest.parity.items():
+        for precision, figures in precisions.items():
+            shown = "  ".join(f"{k} {v}" for k, v in figures.items() if k != "failed")
+            print(f"  {graph} {precision}: {shown}")
+    for graph, precisions in manifest.parity.items():
+        for precision in precisions:
+            if reason := manifest.reason_left_out(graph, precision):
+                print(f"left out: {graph} in {precision} ({reason})")
+    size = sum(file.bytes for file in manifest.files.values()) / 2**20
+    print(f"{len(manifest.files)} files, {size:.1f} MiB; parity proven")
 
 
 if __name__ == "__main__":

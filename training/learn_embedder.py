@@ -1,6 +1,6 @@
 """`python -m training.learn_embedder BUNDLE --data DIR`: a better embedder for a bundle.
 
-LearntEmbedder without labels from edited copies of photographs, through the bundle's own
+Learnt without labels from edited copies of photographs, through the bundle's own
 encoder; the tokenizer stays as it is. A tenth of the photographs is held out, and how
 often their edited copies are found among all is what the run ends with.
 """
@@ -9,19 +9,28 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from bundle import BundleError, open_bundle
+from bundle import Bundle, BundleError, BundleExists, Manifest, open_bundle
 from training.embedding.contrastive import Recipe
 from training.embedding.embedder import apply_to_grids
-from training.embedding.learnt_embedder import LearntEmbedder, learn, next_version, write
+from training.embedding.learnt_embedder import LearntEmbedder, learn, write
 from training.evaluation.linear_probe import Labelled, probe, read_labelled
 from training.onnx_export.codec import BundleCodec, Codec, encode_images
 from training.onnx_export.parity import ParityError
 from training.onnx_export.provenance import stated_version
+from training.onnx_export.target import (
+    copy_if_absent,
+    describe,
+    has_learnt_embedder,
+    manifest_of_target,
+    next_version,
+    refuse_lower_version,
+)
 from training.tokenizer.config import require_at_least
 
 
@@ -38,42 +47,82 @@ def recognition(learnt: LearntEmbedder, codec: Codec, labelled: Labelled) -> dic
     }
 
 
+def refuse_silent_loss(out: Path, there: Manifest, version: str) -> None:
+    """Refuses what would be lost without having been asked for.
+
+    Args:
+        out: the bundle's folder.
+        there: its manifest.
+        version: that it is to have afterwards.
+
+    Raises:
+        BundleExists: its embedder was learnt, or its version would not rise.
+    """
+    if has_learnt_embedder(there):
+        raise BundleExists(
+            f"{out} holds {describe(there)}, and the embedder would be lost; choose another "
+            "--out, or give --replace"
+        )
+    refuse_lower_version(there.version, version)
+
+
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line; see `--help`."""
     parser = argparse.ArgumentParser(
         prog="python -m training.learn_embedder",
         description="Learns an embedder without labels from edited copies of photographs, and "
-        "puts it in the place of a bundle's own. Codes stay valid; vectors of the bundle's "
+        "replaces a bundle's embedder with it. Codes stay valid; vectors of the bundle's "
         "earlier version are not to be compared with the new ones, so its version is raised.",
+        epilog="A service that runs already has to load the bundle anew: docs/operations.md, "
+        "or start it again with make serve.",
     )
-    parser.add_argument("bundle", type=Path, help="such as models/NAME")
+    parser.add_argument("bundle", type=Path, help="the bundle's folder, such as models/NAME")
     parser.add_argument(
         "--data", type=Path, action="append", required=True, metavar="DIR",
-        help="photographs, searched at any depth; may be given repeatedly",
+        help="a folder of photographs, searched at any depth; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR",
+        help="write into this bundle of the same code space instead; where there is none, a copy "
+        "of the bundle is made, named after the folder",
+    )  # fmt: skip
+    parser.add_argument(
+        "--replace", action="store_true",
+        help="replace an embedder that was learnt too, or give the bundle a lower version",
     )  # fmt: skip
     parser.add_argument(
         "--labelled", type=Path, metavar="DIR",
         help="a folder with train/CLASS/ and test/CLASS/: adds the recognition probe; nothing "
         "is learnt from it",
     )  # fmt: skip
-    parser.add_argument("--version", help="of the bundle afterwards (default: the next number)")
+    parser.add_argument(
+        "--version", help="the bundle's version afterwards (default: the next number)"
+    )
     default = Recipe()
-    parser.add_argument("--steps", type=int, default=default.steps, help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=default.seed, help="(default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=default.steps, help="training steps (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=default.seed,
+        help="seed of everything random (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--copies", type=int, default=16, metavar="N",
         help="edited copies of each photograph (default: 16)",
     )  # fmt: skip
     parser.add_argument(
         "--cache", type=Path, default=Path("runs/copies"), metavar="DIR",
-        help="keeps their codes for the next time (default: runs/copies)",
+        help="the copies' codes are kept here for the next time (default: runs/copies)",
     )  # fmt: skip
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N",
+        help="processor threads; 0 takes all cores (default: 0)",
+    )  # fmt: skip
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parses the command line and learns; 0 if the bundle was renewed, else 1 or 2."""
+    """Parses the command line and learns; 0 if an embedder was written, else 1 or 2."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     if options.threads > 0:
         torch.set_num_threads(options.threads)
@@ -83,25 +132,48 @@ def main(arguments: list[str] | None = None) -> int:
         require_at_least(1, steps=options.steps)
         require_at_least(2, copies=options.copies)
         bundle = open_bundle(options.bundle)
-        given = options.version or next_version(bundle.manifest.version)
-        version = stated_version(given)
+        out: Path = options.out or options.bundle
+        copied = not out.exists()
+        there = manifest_of_target(bundle, out)
+        version = stated_version(options.version or next_version(there.version))
+        if not options.replace and not copied:
+            refuse_silent_loss(out, there, version)
         labelled = read_labelled(options.labelled) if options.labelled else None
         learnt = learn(
             bundle, options.data, recipe=recipe, copies=options.copies, cache=options.cache,
             console=Console(stderr=True),
         )  # fmt: skip
         figures = recognition(learnt, BundleCodec(bundle), labelled) if labelled else {}
-        written = write(options.bundle, learnt, version, figures)
+        copy_if_absent(bundle, out)
+        written = write(out, learnt, version, figures)
     except (BundleError, ParityError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, ParityError) else 2
+    if copied:
+        print(f"{out}: a copy of {bundle.manifest.name}, named {there.name}")
+    _tell(out, there, written, learnt, figures)
+    return 0
+
+
+def _tell(
+    out: Path,
+    before: Manifest,
+    written: Bundle,
+    learnt: LearntEmbedder,
+    figures: Mapping[str, float],
+) -> None:
     shown = "  ".join(f"{edit} {share:.3f}" for edit, share in learnt.recall.items())
     print(f"copies of held-out photographs found among {learnt.searched}: {shown}")
     if figures:
         print("  ".join(f"{name} {value}" for name, value in figures.items()))
-    size = written.manifest.files["embedder.onnx"].bytes / 1e6
-    print(f"{options.bundle}: version {version}, embedder of {size:.2f} MB; parity proven")
-    return 0
+    after = written.manifest
+    size = after.files["embedder.onnx"].bytes / 1e6
+    kind = "learnt" if has_learnt_embedder(before) else "fitted"
+    print(
+        f"{out}: {after.name}, version {after.version} in place of version {before.version}; "
+        f"an embedder of {size:.2f} MB replaces the {kind} one; parity proven"
+    )
+    print("a running service has to load it anew: send it SIGHUP, or POST /v1/models:reload")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`python -m training.recognize BUNDLE --data DIR`: a recognizer for a bundle's codes.
 
-From labelled images, `train/CLASS/*` and `test/CLASS/*`, to a graph in the bundle that
-names what a grid of codes shows, and where. The tokenizer stays as it is.
+From labelled images, one folder for each class, to a graph in the bundle that names what
+a grid of codes shows, and where. The tokenizer stays as it is.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from bundle import Bundle, BundleError, open_bundle, write_bundle
+from bundle import Bundle, BundleError, open_bundle
 from bundle.manifest import CODEBOOK_FILE, NAME
 from training.data.dataset import DataError, reduced
-from training.evaluation.linear_probe import Labelled, read_labelled
+from training.evaluation.linear_probe import Labelled
 from training.onnx_export.codec import BundleCodec, encode_images
 from training.onnx_export.parity import ParityError
+from training.onnx_export.target import copy_if_absent, manifest_of_target
 from training.recognition.augmented_views import Views, encode_views
 from training.recognition.baselines import Setting, compare
 from training.recognition.bundle import (
@@ -31,6 +33,7 @@ from training.recognition.bundle import (
     split_by_class,
     write,
 )
+from training.recognition.labelled_images import is_split, read_labelled_images
 from training.recognition.metrics import classify
 from training.recognition.network import Layout
 from training.recognition.report import (
@@ -48,21 +51,8 @@ from training.tokenizer.distributed import choose_place
 from training.tokenizer.progress import bar
 
 _PARITY_IMAGES = 24
-
-
-def prepare_target(bundle: Bundle, out: Path) -> None:
-    """Makes `out` a copy of the bundle where there is none, and checks it where there is one.
-
-    Raises:
-        BundleError: what is there is no bundle, or one of another code space.
-    """
-    if out.exists():
-        there = open_bundle(out).manifest.code_space
-        if there != bundle.manifest.code_space:
-            raise BundleError(f"{out} is of another code space; a recognizer wouldn't fit it")
-        return
-    files = {name: bundle.read(name) for name in bundle.manifest.files}
-    write_bundle(out, bundle.manifest, files)
+# Lines for people and programs: neither coloured nor cut.
+_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True}
 
 
 def recognize(options: argparse.Namespace, console: Console) -> None:
@@ -78,11 +68,21 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
         raise DataError(f"--held-out must be in [0, 1), not {options.held_out}")
     if not NAME.fullmatch(name):
         raise DataError(f"a name must match {NAME.pattern}, and {name!r} doesn't; give --name")
+    if not 0 < options.test_share < 1:
+        raise DataError(f"--test-share must be in (0, 1), not {options.test_share}")
     bundle = open_bundle(options.bundle)
     out: Path = options.out or options.bundle
-    target = open_bundle(out) if out.exists() else bundle
-    refuse_taken(target.manifest, name, replace=options.replace)
-    labelled = read_labelled(options.data)
+    copied = not out.exists()
+    before = manifest_of_target(bundle, out)
+    refuse_taken(before, name, replace=options.replace)
+    labelled = read_labelled_images(options.data, options.test_share)
+    if not is_split(options.data):
+        console.print(
+            f"{options.data} has no train/ and test/: {len(labelled.test)} of "
+            f"{len(labelled.train) + len(labelled.test)} images, chosen by their names, are only "
+            "tested on",
+            **_PLAIN,
+        )
     labelled = dataclasses.replace(
         labelled,
         train=[reduced(image, options.side) for image in labelled.train],
@@ -128,18 +128,25 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
     )
     folder: Path = options.report or Path("runs") / "recognition" / name
     metrics = figures_for_manifest(figures, learnt, baselines)
-    prepare_target(bundle, out)
+    copy_if_absent(bundle, out)
     write(
         out, name, learnt, grids[:: max(1, len(grids) // _PARITY_IMAGES)],
         labelled.classes, options.licence, metrics, codec.stride, replace=options.replace,
     )  # fmt: skip
     _write_report(folder, report, metrics)
+    if copied:
+        console.print(f"{out}: a copy of {bundle.manifest.name}, named {before.name}", **_PLAIN)
+    if name in before.recognizers:
+        console.print(f"{out}: replaced the recognizer {name} that was there", **_PLAIN)
     console.print(
         f"{out}: recognizer {name}, top-1 {figures.top1:.3f}, top-5 {figures.top5:.3f}, "
         f"calibration error {figures.error:.3f}; {len(learnt.graph) / 2**20:.2f} MiB; "
         f"report in {folder}",
-        highlight=False,
-        soft_wrap=True,
+        **_PLAIN,
+    )
+    console.print(
+        "a running service has to load it anew: send it SIGHUP, or POST /v1/models:reload",
+        **_PLAIN,
     )
 
 
@@ -171,50 +178,70 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         description="Trains a recognizer on a bundle's codes of labelled images, proves its "
         "graph, and writes it into the bundle, whose other files and code space stay as they are.",
     )
-    parser.add_argument("bundle", type=Path, help="a bundle's folder, such as models/photo-f8")
+    parser.add_argument("bundle", type=Path, help="the bundle's folder, such as models/photo-f8")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR",
-        help="holds train/CLASS/ and test/CLASS/; test/ is only tested on",
+        help="labelled images: train/CLASS/ and test/CLASS/, or one folder for each class, of "
+        "which --test-share is taken for testing; test images are only tested on",
     )  # fmt: skip
-    parser.add_argument("--name", help="of the recognizer (default: the name of --data's folder)")
+    parser.add_argument(
+        "--name", help="the recognizer's name (default: the name of --data's folder)"
+    )
     parser.add_argument(
         "--licence", default="not stated", metavar="TEXT",
-        help="of the images; goes into manifest and model card",
+        help="the images' licence; goes into manifest and model card",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, metavar="DIR",
-        help="write into this bundle of the same code space instead; made as a copy if absent",
+        help="write into this bundle of the same code space instead; where there is none, a copy "
+        "of the bundle is made, named after the folder",
     )  # fmt: skip
-    parser.add_argument("--replace", action="store_true", help="a recognizer of the same name")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="default: runs/recognition/NAME")
+    parser.add_argument(
+        "--replace", action="store_true", help="replace a recognizer of the same name"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR",
+        help="folder for figures and pages (default: runs/recognition/NAME)",
+    )  # fmt: skip
     parser.add_argument(
         "--compare", action="store_true",
-        help="beside it, train the same network on pixels and on reconstructions, and classify "
-        "by classical features: takes several times as long",
+        help="also train the same network on pixels and on reconstructions, and classify by "
+        "classical features, for comparison: takes several times as long",
     )  # fmt: skip
-    parser.add_argument("--epochs", type=int, default=Recipe.epochs, help="at most")
     parser.add_argument(
-        "--views", type=int, default=40, help="encodings of each image (default: 40)"
+        "--epochs", type=int, default=Recipe.epochs,
+        help="epochs of training at most (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--views", type=int, default=40, help="encoded views of each image (default: 40)"
     )
     parser.add_argument(
         "--held-out", type=float, default=0.15, metavar="SHARE",
-        help="of train/, decides when to stop, and the temperature (default: 0.15)",
+        help="share of the training images that decides when to stop, and the temperature "
+        "(default: 0.15)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--test-share", type=float, default=0.2, metavar="SHARE",
+        help="share of each class that is tested on, where --data has no test/ (default: 0.2)",
     )  # fmt: skip
     parser.add_argument(
         "--side", type=int, default=256, metavar="PIXELS",
         help="larger images are reduced to this short side (default: 256)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of everything random (default: 0)"
+    )
     parser.add_argument(
         "--cache", type=Path, default=Path("runs/recognition/codes"), metavar="DIR",
         help="codes of the views are kept here (default: runs/recognition/codes)",
     )  # fmt: skip
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
-    )
+        "--device", default="auto",
+        help="where to train: auto, cpu, cuda or cuda:N (default: auto)",
+    )  # fmt: skip
     parser.add_argument(
         "--no-bf16", dest="bf16", action="store_false",
-        help="convolutions in float32, for processors that are slow in bfloat16",
+        help="compute convolutions in float32, for processors that are slow in bfloat16",
     )  # fmt: skip
     options = parser.parse_args(arguments)
     options.name = options.name or options.data.resolve().name.lower()

@@ -149,7 +149,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         description="Trains a tokenizer on folders of images. The same command run again "
         "goes on from the last checkpoint; SIGTERM and Ctrl-C save one first.",
         epilog="Then: python -m training.evaluate OUT/last.pt --data DIR, and "
-        "python -m training.export OUT/last.pt --out models/NAME.",
+        "python -m training.export OUT/last.pt --data DIR --out models/NAME.",
     )
     parser.add_argument(
         "config", help="a preset (photo-f8, photo-f16, small-f4, tiny) or the path of a TOML file"

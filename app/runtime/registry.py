@@ -13,7 +13,7 @@ from app.errors import CodeSpaceMismatch, ModelNotFound, PriorNotFound, Recogniz
 from app.runtime.engine import TILE_PIXELS, Graphs
 from app.runtime.prior import Prior
 from app.runtime.sessions import GraphRefused, Precision, choose_precision
-from bundle import Bundle, BundleError, Manifest, Recognizer, open_bundle
+from bundle import Bundle, BundleError, Manifest, Recognizer, open_bundle, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,14 +82,15 @@ class Model:
         there = self.manifest.recognizers
         if not there:
             raise RecognizerNotFound(
-                f"the model {self.name} carries no recognizer; train one with "
-                "`python -m training.recognize`"
+                f"the model {self.name} carries no recognizer; "
+                f"{self._not_loaded(name) or 'train one with `python -m training.recognize`'}"
             )
         chosen = min(there) if name is None else name
         if chosen not in there:
+            hint = self._not_loaded(name)
             raise RecognizerNotFound(
                 f"the model {self.name} carries no such recognizer; it has: "
-                f"{', '.join(sorted(there))}"
+                f"{', '.join(sorted(there))}{'; ' if hint else ''}{hint}"
             )
         return chosen, there[chosen]
 
@@ -113,6 +114,18 @@ class Model:
                 f"carries {self.prior.digest[:16]}…: load the bundle that they were coded with"
             )
         return self.prior
+
+    def _not_loaded(self, name: str | None) -> str:
+        """What to do where the folder has got the wanted recognizer since it was loaded."""
+        try:
+            there = read_manifest(self.bundle.path).recognizers
+        except (BundleError, OSError):
+            return ""
+        if not there if name is None else name not in there:
+            return ""
+        return (
+            "its folder has one since it was loaded: reload, with SIGHUP or POST /v1/models:reload"
+        )
 
     def run(self, operation: Operation, batch: list[Any], *, exclusive: bool = True) -> list[Any]:
         """Run one operation on payloads of one shape.

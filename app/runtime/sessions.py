@@ -40,7 +40,12 @@ def choose_precision(asked: str, device: Device, bundle: Bundle) -> Precision:
     for precision in ("fp32", "fp16", "int8"):
         if precision == asked and precision in there:
             return precision
-    raise GraphRefused(f"the encoder comes in {', '.join(there)}, not in {asked}")
+    failed = bundle.manifest.reason_left_out("encoder", asked)
+    why = f" (left out at export: {failed})" if failed else ""
+    raise GraphRefused(
+        f"the encoder comes in {', '.join(there)}, not in {asked}{why}; "
+        "set TESSERA_PRECISION to one of them, or to auto"
+    )
 
 
 def load_graph(bundle: Bundle, name: str, precision: Precision, device: Device) -> Any:

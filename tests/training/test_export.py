@@ -9,11 +9,21 @@ import onnx
 import pytest
 import torch
 
+from app.runtime.device import Device
+from app.runtime.sessions import GraphRefused, choose_precision
 from bundle import open_bundle
 from training.data.dataset import find_images, reduced
-from training.export import export, main, sample
-from training.onnx_export.graphs import run, session_of
-from training.onnx_export.parity import BUDGETS, ParityError, Proof, check, odd_sizes
+from training.export import export, main, sample, steps_seen
+from training.onnx_export.graphs import (
+    DecoderGraph,
+    EncoderGraph,
+    QuantizerGraph,
+    export_graph,
+    graph_signatures,
+    run,
+    session_of,
+)
+from training.onnx_export.parity import BUDGETS, Parity, ParityError, Proof, check, odd_sizes
 from training.tokenizer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from training.tokenizer.distributed import Place
 from training.tokenizer.model import Tokenizer, code_space_of
@@ -146,8 +156,6 @@ def test_proof_catches_a_wrong_graph(network, images, exported):
     """A decoder of other weights fails the proof by its PSNR, an encoder also by its codes."""
     proof = Proof(network, torch.nn.Identity(), odd_sizes(images))
     torch.manual_seed(1)
-    from training.onnx_export.graphs import EncoderGraph, export_graph, graph_signatures
-
     wrong = Tokenizer(network.config).eval()
     shapes = graph_signatures(wrong, exported.manifest.embedding_size)
     graph = session_of(export_graph(EncoderGraph(wrong), shapes["encoder"], 8))
@@ -156,13 +164,120 @@ def test_proof_catches_a_wrong_graph(network, images, exported):
         check({"encoder": {"fp32": measured}})
 
 
-def test_failed_proof_writes_nothing(trained, images, tmp_path, monkeypatch):
-    """When a graph misses its budget, no folder appears."""
+@pytest.fixture
+def exported_before(exported, images, monkeypatch):
+    """Graphs that were exported already are taken from their bundle: exporting takes seconds."""
+
+    def graph(module, signature, _stride):
+        if isinstance(module, (EncoderGraph, DecoderGraph)):
+            name = "encoder" if isinstance(module, EncoderGraph) else "decoder"
+            return exported.read_graph(name, "fp16" if module.dtype == torch.float16 else "fp32")
+        return exported.read_graph(
+            "quantizer" if isinstance(module, QuantizerGraph) else "embedder", "fp32"
+        )
+
+    monkeypatch.setattr("training.onnx_export.exporter.export_graph", graph)
+    # In the order in which that bundle's embedder was fitted to them.
+    monkeypatch.setattr("training.export.sample", lambda _: images)
+
+
+@pytest.mark.parametrize(
+    ("graph", "left_out"),
+    [("encoder", {"encoder", "decoder"}), ("decoder", {"decoder"})],
+)
+def test_a_precision_that_fails_its_proof_is_left_out(
+    graph, left_out, trained, images, exported_before, tmp_path, monkeypatch
+):
+    """The others are written, and the manifest and the card say what failed and why.
+
+    A service chooses by the encoder, so without it the decoder's file would never be used.
+    """
+    strict = dataclasses.replace(
+        BUDGETS["int8"], **{"code_agreement": 1.01} if graph == "encoder" else {"psnr_loss": -99}
+    )
+    if graph == "decoder":
+        monkeypatch.setattr(Proof, "encoder", lambda *_: Parity(1, code_agreement=1.0))
+    monkeypatch.setitem(BUDGETS, "int8", strict)
+    bundle = export(trained, images, tmp_path / "mine")
+    for name in ("encoder", "decoder"):
+        wanted = ("fp32", "fp16") if name in left_out else ("fp32", "fp16", "int8")
+        assert bundle.precisions(name) == wanted
+        assert bool(bundle.manifest.reason_left_out(name, "int8")) == (name in left_out)
+    assert "| left out: " in (tmp_path / "mine" / "MODEL_CARD.md").read_text()
+
+
+def test_a_service_says_why_a_precision_is_not_there(
+    trained, images, exported_before, tmp_path, monkeypatch
+):
+    """The loader's message is what export measured, with what to set instead."""
     strict = dataclasses.replace(BUDGETS["int8"], code_agreement=1.01)
     monkeypatch.setitem(BUDGETS, "int8", strict)
-    with pytest.raises(ParityError, match="int8"):
+    bundle = export(trained, images, tmp_path / "mine")
+    with pytest.raises(GraphRefused, match=r"fp32, fp16, not in int8 \(left out at export: only"):
+        choose_precision("int8", Device("cpu", 0, 1), bundle)
+
+
+def test_failed_fp32_writes_nothing(trained, images, exported_before, tmp_path, monkeypatch):
+    """When an fp32 graph misses its budget, no folder appears."""
+    strict = dataclasses.replace(BUDGETS["fp32"], code_agreement=1.01)
+    monkeypatch.setitem(BUDGETS, "fp32", strict)
+    with pytest.raises(ParityError, match="encoder fp32"):
         export(trained, images, tmp_path / "mine")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def checkpoint(trained, tmp_path):
+    """The checkpoint as a file."""
+    save_checkpoint(tmp_path / "last.pt", trained)
+    return tmp_path / "last.pt"
+
+
+def test_precisions_are_chosen(checkpoint, photos, exported_before, tmp_path, capsys):
+    """`--precisions` writes those alone; what it doesn't know, or no fp32, is one line."""
+    command = [str(checkpoint), "--data", str(photos), "--out", str(tmp_path / "mine")]
+    for wrong in ("fp32,fp64", "int8", ""):
+        assert main([*command, "--precisions", wrong]) == 2
+        assert capsys.readouterr().err.startswith("error: --precisions takes fp32 and any of")
+    assert main([*command, "--precisions", "fp16,fp32"]) == 0
+    assert open_bundle(tmp_path / "mine").precisions("encoder") == ("fp32", "fp16")
+
+
+def test_a_bundle_is_replaced_only_when_told(
+    checkpoint, photos, recognizing_bundle, exported_before, tmp_path, capsys
+):
+    """The refusal and the replacement both name what is lost; the version rises."""
+    out = shutil.copytree(recognizing_bundle, tmp_path / "tiny")
+    before = (out / "manifest.json").read_bytes()
+    command = [str(checkpoint), "--data", str(photos), "--out", str(out), "--precisions", "fp32"]
+    assert main(command) == 2
+    there = "tiny, version 2, with the recognizers colours, tones"
+    error = capsys.readouterr().err
+    assert f"holds {there}, which would be lost" in error
+    assert "--replace" in error
+    assert (out / "manifest.json").read_bytes() == before
+    assert main([*command, "--replace"]) == 0
+    assert f"replaced {there}\n" in capsys.readouterr().out
+    manifest = open_bundle(out).manifest
+    assert manifest.version == "3"
+    assert not manifest.recognizers
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(checkpoint, photos, tmp_path, capsys):
+    """Not even with --replace."""
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "letter.txt").write_text("dear")
+    command = [str(checkpoint), "--data", str(photos), "--out", str(tmp_path / "precious")]
+    assert main([*command, "--replace"]) == 2
+    assert "is not a bundle" in capsys.readouterr().err
+    assert (tmp_path / "precious" / "letter.txt").read_text() == "dear"
+
+
+def test_how_much_of_its_run_a_checkpoint_has_seen(trained):
+    """A run that ended, and one that was stopped half-way."""
+    assert steps_seen(trained) == "after all 12 steps of its run"
+    half = dataclasses.replace(trained, step=6)
+    assert steps_seen(half).startswith("after 6 of the 12 steps of its run (50%)")
 
 
 def test_plain_autoencoder_has_no_codes(trained, images, tmp_path):
@@ -182,10 +297,8 @@ def test_command_line_errors(tmp_path, photos, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_version_that_no_manifest_may_hold_is_refused(trained, tmp_path, photos, capsys):
+def test_a_version_that_no_manifest_may_hold_is_refused(checkpoint, tmp_path, photos, capsys):
     """Before the work, in one line."""
-    checkpoint = tmp_path / "last.pt"
-    save_checkpoint(checkpoint, trained)
     arguments = ["--data", str(photos), "--out", str(tmp_path / "mine"), "--version", "V 2"]
     assert main([str(checkpoint), *arguments]) == 2
     assert capsys.readouterr().err.startswith("error: --version must match")

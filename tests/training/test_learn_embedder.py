@@ -91,3 +91,22 @@ def test_the_graph_takes_every_grid_size(renewed):
     for count, (rows, columns) in enumerate([(1, 1), (1, 2), (3, 1), (5, 7), (16, 11)], 1):
         made = run(session, np.ones((count, rows, columns), np.int64))
         np.testing.assert_allclose(np.linalg.norm(made, axis=1), np.ones(count), atol=1e-5)
+
+
+def test_a_learnt_embedder_is_replaced_only_when_told(renewed, repeated_photos, capsys):
+    """Before any work; the message names what would be lost."""
+    path, _ = renewed
+    before = (path / "manifest.json").read_bytes()
+    assert main([str(path), "--data", str(repeated_photos)]) == 2
+    error = capsys.readouterr().err
+    assert "tiny, version 2, with its learnt embedder" in error
+    assert "--replace" in error
+    assert (path / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("version", ["1", "0"])
+def test_a_version_is_lowered_only_when_told(version, tiny_bundle, photos, tmp_path, capsys):
+    """Nor kept: vectors of the two could not be told apart."""
+    path = shutil.copytree(tiny_bundle, tmp_path / "tiny")
+    assert main([str(path), "--data", str(photos), "--version", version]) == 2
+    assert "does not raise the bundle's version 1" in capsys.readouterr().err

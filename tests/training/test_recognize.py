@@ -1,5 +1,7 @@
 """The recognizer: what it learns, what is written, and what is refused."""
 
+import contextlib
+import io
 import json
 import shutil
 
@@ -34,12 +36,19 @@ def command(bundle, folder, tmp_path, *more):
     return main([str(bundle), "--data", str(folder), *options, *report, *more])
 
 
-def test_the_command_writes_a_recognizer_and_nothing_else(tiny_bundle, folder, tmp_path):
+@pytest.fixture(scope="module")
+def written(tiny_bundle, folder, tmp_path_factory):
+    """A copy of the tiny bundle with a recognizer, its report, and what the command printed."""
+    root, printed = tmp_path_factory.mktemp("written"), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert command(tiny_bundle, folder, root, "--out", str(root / "mine"), "--name", "kinds",
+                       "--licence", "CC0-1.0") == 0  # fmt: skip
+    return root / "mine", root / "report", printed.getvalue()
+
+
+def test_the_command_writes_a_recognizer_and_nothing_else(tiny_bundle, written):
     """Two new things: the graph and its entry. The code space and all other files stay."""
-    out = tmp_path / "out"
-    assert command(tiny_bundle, folder, tmp_path, "--out", str(out), "--name", "kinds",
-                   "--licence", "CC0-1.0") == 0  # fmt: skip
-    before, after = open_bundle(tiny_bundle), open_bundle(out)
+    before, after = open_bundle(tiny_bundle), open_bundle(written[0])
     entry = after.manifest.recognizers["kinds"]
     assert entry.classes == ("noise", "stripes")
     assert entry.licence == "CC0-1.0"
@@ -48,35 +57,54 @@ def test_the_command_writes_a_recognizer_and_nothing_else(tiny_bundle, folder, t
     assert set(after.manifest.files) - set(before.manifest.files) == {"recognizer-kinds.onnx"}
     for name in set(before.manifest.files) - {"MODEL_CARD.md"}:
         assert after.read(name) == before.read(name)
-    assert "**kinds**" in (out / "MODEL_CARD.md").read_text()
+    assert "**kinds**" in (written[0] / "MODEL_CARD.md").read_text()
     assert after.manifest.parity["recognizer-kinds"]["fp32"]["score_error"] <= 1e-4
 
 
-def test_the_report_tells_what_the_manifest_tells(tiny_bundle, folder, tmp_path):
+def test_a_copy_is_named_after_its_folder(written):
+    """A service refuses two models of one name and version; and the command says the new name."""
+    assert open_bundle(written[0]).manifest.name == "mine"
+    assert f"{written[0]}: a copy of tiny, named mine\n" in written[2]
+
+
+def test_the_command_says_that_a_running_service_must_reload(written):
+    """Otherwise the service answers 404 for what lies in the folder."""
+    assert "SIGHUP, or POST /v1/models:reload" in written[2].splitlines()[-1]
+
+
+def test_the_report_tells_what_the_manifest_tells(written):
     """JSON, Markdown and a page that loads nothing, with a picture for each answer shown."""
-    out = tmp_path / "out"
-    assert command(tiny_bundle, folder, tmp_path, "--out", str(out), "--name", "kinds") == 0
-    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    out, report, _ = written
+    metrics = json.loads((report / "metrics.json").read_text())
     entry = open_bundle(out).manifest.recognizers["kinds"]
     assert metrics["metrics"] == entry.metrics
     assert np.array(metrics["figures"]["confusion"]).sum() == 8
-    page = (tmp_path / "report" / "report.html").read_text()
+    page = (report / "report.html").read_text()
     assert page.count("with its map") == 8
     assert "http" not in page
-    assert "| stripes | 4 |" in (tmp_path / "report" / "metrics.md").read_text()
+    assert "| stripes | 4 |" in (report / "metrics.md").read_text()
 
 
-def test_a_name_that_exists_is_refused_unless_replaced(tiny_bundle, folder, tmp_path, capsys):
-    """A second one of the name changes nothing; another name, or --replace, is written."""
-    out = shutil.copytree(tiny_bundle, tmp_path / "bundle")
-    assert command(out, folder, tmp_path, "--name", "kinds") == 0
+def test_a_name_that_exists_is_refused_unless_replaced(
+    recognizing_bundle, folder, tmp_path, capsys
+):
+    """Without --replace nothing changes; with it, that one alone does, and the output names it.
+
+    The images are in plain folders of classes here: how they are split is said as well.
+    """
+    out, plain = shutil.copytree(recognizing_bundle, tmp_path / "bundle"), folder / "train"
     before = (out / "manifest.json").read_bytes()
-    assert command(out, folder, tmp_path, "--name", "kinds") == 2
+    assert command(out, plain, tmp_path, "--name", "colours") == 2
     assert "--replace" in capsys.readouterr().err
     assert (out / "manifest.json").read_bytes() == before
-    assert command(out, folder, tmp_path, "--name", "others") == 0
-    assert command(out, folder, tmp_path, "--name", "kinds", "--replace", "--seed", "1") == 0
-    assert set(open_bundle(out).manifest.recognizers) == {"kinds", "others"}
+    assert command(out, plain, tmp_path, "--name", "colours", "--replace") == 0
+    recognizers = open_bundle(out).manifest.recognizers
+    assert set(recognizers) == {"colours", "tones"}
+    assert recognizers["colours"].classes == ("noise", "stripes")
+    printed = capsys.readouterr().out
+    assert "replaced the recognizer colours" in printed
+    tested = recognizers["colours"].metrics["n_test"]
+    assert f"has no train/ and test/: {tested} of 16 images" in printed
 
 
 def test_pixels_and_reconstructions_are_compared(tiny_bundle, folder, tmp_path):
@@ -99,7 +127,14 @@ def test_pixels_and_reconstructions_are_compared(tiny_bundle, folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--epochs", "0"), ("--views", "0"), ("--side", "-5"), ("--seed", "-1"), ("--held-out", "1")],
+    [
+        ("--epochs", "0"),
+        ("--views", "0"),
+        ("--side", "-5"),
+        ("--seed", "-1"),
+        ("--held-out", "1.0"),
+        ("--test-share", "0.0"),
+    ],
 )
 def test_an_impossible_option_is_one_line(option, value, tiny_bundle, folder, tmp_path, capsys):
     """It is named with its value."""
@@ -107,7 +142,7 @@ def test_an_impossible_option_is_one_line(option, value, tiny_bundle, folder, tm
     assert command(tiny_bundle, folder, tmp_path, *out, option, value) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {option} must be ")
-    assert error.endswith(f"not {float(value) if option == '--held-out' else value}\n")
+    assert error.endswith(f"not {value}\n")
 
 
 @pytest.mark.parametrize(

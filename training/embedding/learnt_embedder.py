@@ -18,7 +18,6 @@ from torch import Tensor
 
 from bundle import Bundle, Manifest
 from bundle import Tensor as TensorSpec
-from training.data.dataset import DataError
 from training.embedding.contrastive import FeatureNetwork, PooledFeatures, Recipe, learn_features
 from training.embedding.cooccurrence import cooccurrence_vectors
 from training.embedding.embedder import Embedder, Whitening, fit_projection
@@ -204,14 +203,3 @@ def write(path: Path, learnt: LearntEmbedder, version: str, figures: Mapping[str
         path, "embedder", learnt.signature.manifest({}), {"fp32": learnt.graph},
         {"fp32": proof.to_dict()}, renew,
     )  # fmt: skip
-
-
-def next_version(version: str) -> str:
-    """The version after one that is a whole number.
-
-    Raises:
-        DataError: it isn't.
-    """
-    if not version.isdecimal():
-        raise DataError(f"the bundle's version is {version!r}: say with --version what follows it")
-    return str(int(version) + 1)

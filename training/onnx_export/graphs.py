@@ -90,7 +90,7 @@ class DecoderGraph(nn.Module):
 
     def __init__(self, model: Tokenizer, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.decoder = model.decoder.to(dtype)
+        self.decoder, self.dtype = model.decoder.to(dtype), dtype
         self.register_buffer(
             "codebook", model.quantizer.normalized_codebook().detach().clone().to(dtype)
         )

@@ -52,7 +52,7 @@ def _recipe(manifest: Manifest) -> str:
     configuration = facts.get("configuration", {})
     lines = ["## Recipe", ""]
     lines.append(
-        f"{facts.get('steps', '?')} steps, {facts.get('images_seen', '?')} crops, "
+        f"{_steps(facts)} steps, {facts.get('images_seen', '?')} crops, "
         f"{float(facts.get('seconds', 0)) / 60:.0f} minutes; exported at git commit "
         f"`{facts.get('git_commit', 'unknown')}`, torch {facts.get('torch', '?')}."
     )
@@ -71,6 +71,12 @@ def _recipe(manifest: Manifest) -> str:
         shown = ", ".join(f"{k} {v}" for k, v in values.items() if v not in (0.0, ""))
         lines += ["", f"- {section}: {shown}"]
     return "\n".join(lines)
+
+
+def _steps(facts: Mapping[str, Any]) -> str:
+    done = facts.get("steps", "?")
+    planned = facts.get("steps_planned", done)
+    return f"{done}" if planned == done else f"{done} of {planned} planned"
 
 
 def _metrics(metrics: Mapping[str, Any]) -> str:
@@ -160,6 +166,8 @@ def _parity(manifest: Manifest) -> str:
                 ),
                 "",
             )
+            if "failed" in figures:
+                error = f"left out: {figures['failed']}"
             lines.append(f"| {graph} | {precision} | " + " | ".join([*cells, error]) + " |")
     return "\n".join(lines)
 

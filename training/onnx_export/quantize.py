@@ -11,11 +11,10 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
@@ -26,6 +25,17 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from training.data.dataset import Pixels
+from training.onnx_export.codec import pad_to_stride
+
+# Enough for stable ranges; more makes export slower and changes nothing: so many images of this
+# side, the same number of pixels in smaller ones, but no more images than _MOST.
+_IMAGES = 32
+_SIDE = 160
+_MOST = 256
+# Of so many images at least, where there are so many, the side should be had.
+_ENOUGH = 16
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
@@ -81,15 +91,26 @@ def _quantize(prepared: Path, target: Path, batches: list[NDArray[Any]]) -> None
     )
 
 
-def calibration_batches(images: list[NDArray[np.uint8]], side: int) -> list[NDArray[np.uint8]]:
-    """The middle of each image as a batch of one: uint8 `[1, side, side, 3]`.
+def calibration_batches(images: Sequence[Pixels], stride: int) -> list[Pixels]:
+    """The middle of images as batches of one: uint8 `[1, side, side, 3]`.
 
-    All of one shape, because ONNX Runtime's calibration stacks activations. Images
-    smaller than `side` are left out.
+    All of one shape, because ONNX Runtime's calibration stacks activations: 160 pixels or, where
+    images are smaller, the largest multiple of the stride that enough of them have. Smaller sides
+    take more images, so that about as many pixels are seen.
+
+    Args:
+        images: uint8 `[h, w, 3]` of any sizes, one at least.
+        stride: of the model.
     """
+    padded = [pad_to_stride(image, stride) for image in images]
+    sides = sorted((min(image.shape[:2]) for image in padded), reverse=True)
+    # Of the image that is the last of enough, so that one large image among many small ones
+    # isn't all that is calibrated on.
+    side = min(_SIDE, sides[min(len(sides), _ENOUGH) - 1]) // stride * stride
+    side = max(side, stride)
     cut = []
-    for image in images:
+    for image in padded:
         top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
         if min(top, left) >= 0:
             cut.append(image[None, top : top + side, left : left + side])
-    return cut
+    return cut[: min(_MOST, _IMAGES * _SIDE**2 // side**2)]

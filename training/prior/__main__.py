@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from bundle import Bundle, BundleError, open_bundle
+from bundle import Bundle, BundleError, BundleExists, open_bundle
 from bundle.manifest import CODEBOOK_FILE
 from training.data.dataset import DataError, find_images
 from training.onnx_export.codec import BundleCodec
@@ -126,6 +126,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
         check_every=max(1, min(Recipe.check_every, options.steps // 4)),
     )
     bundle = open_bundle(options.bundle)
+    if bundle.manifest.prior is not None and not options.replace:
+        raise BundleExists(
+            f"{options.bundle} has a prior already, and codes that were coded with it can't be "
+            "decoded without it; give --replace to train another in its place"
+        )
     layout = Layout.of_width(options.hidden)
     tests = test_sets(options.test)
     photographs = find_photographs(options.data, read_sources(options.sources), options.held_out)
@@ -174,6 +179,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "it was stopped.",
     )
     parser.add_argument("bundle", type=Path, help="such as models/NAME")
+    parser.add_argument(
+        "--replace", action="store_true",
+        help="replace the bundle's prior: codes that were coded with it can no longer be decoded",
+    )  # fmt: skip
     parser.add_argument(
         "--data", type=Path, action="append", required=True, metavar="DIR",
         help="photographs, searched at any depth; may be given repeatedly",

@@ -213,5 +213,5 @@ def refuse_taken(manifest: Manifest, name: str, *, replace: bool) -> None:
     """Raises `NameTaken` where a recognizer would be replaced without having been asked to."""
     if name in manifest.recognizers and not replace:
         raise NameTaken(
-            f"{manifest.name} has a recognizer {name!r}; choose another --name, or --replace it"
+            f"{manifest.name} has a recognizer {name!r}; choose another --name, or give --replace"
         )

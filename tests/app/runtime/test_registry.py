@@ -77,6 +77,19 @@ def test_a_model_without_recognizers_says_how_to_get_one(folder):
         load(folder).default.recognizer(None)
 
 
+@pytest.mark.parametrize("name", [None, "colours"])
+def test_a_recognizer_that_came_after_loading_asks_for_a_reload(folder, recognizing_bundle, name):
+    """Whoever has just trained one is told what is missing; of what isn't there, nothing is."""
+    model = load(folder).default
+    shutil.rmtree(folder / "tiny")
+    shutil.copytree(recognizing_bundle, folder / "tiny")
+    with pytest.raises(RecognizerNotFound, match="reload, with SIGHUP or POST /v1/models:reload"):
+        model.recognizer(name)
+    with pytest.raises(RecognizerNotFound) as refusal:
+        model.recognizer("absent")
+    assert "reload" not in str(refusal.value)
+
+
 def test_a_corrupted_byte_stops_the_start_by_name(folder):
     """Every file is hashed, whether it is used or not."""
     file = folder / "tiny" / "decoder.onnx"

@@ -23,7 +23,7 @@ def bundle_copy(tiny_bundle, tmp_path):
 
 def options(bundle, photos, state, *more):
     return [
-        *(str(bundle), "--data", str(photos), "--held-out", "0.2", "--hidden", "16"),
+        *(str(bundle), "--replace", "--data", str(photos), "--held-out", "0.2", "--hidden", "16"),
         *("--views", "2", "--steps", "8", "--threads", "1", "--state", str(state), *more),
     ]
 
@@ -68,6 +68,15 @@ def test_impossible_options_are_one_line(bundle_copy, photos, tmp_path, capsys, 
     before = (bundle_copy / "manifest.json").read_bytes()
     assert main(options(bundle_copy, photos, tmp_path, *wrong)) == 2
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: ")
+    assert (bundle_copy / "manifest.json").read_bytes() == before
+
+
+def test_a_prior_is_replaced_only_when_told(bundle_copy, photos, tmp_path, capsys):
+    """Codes that were coded with the one that is there could no longer be decoded."""
+    before = (bundle_copy / "manifest.json").read_bytes()
+    arguments = [a for a in options(bundle_copy, photos, tmp_path) if a != "--replace"]
+    assert main(arguments) == 2
+    assert "--replace" in capsys.readouterr().err
     assert (bundle_copy / "manifest.json").read_bytes() == before
 
 
