@@ -38,7 +38,9 @@ export class Codebook {
       (/** @type {number} */ r, /** @type {number} */ g, /** @type {number} */ b) => r + g - 2 * b,
     ];
     this.places.forEach((place, axis) => {
-      const values = Array.from(codes, (_, i) => seen[axis](...pixels.subarray(i * 4, i * 4 + 3)));
+      const values = Array.from(codes, (_, i) =>
+        seen[axis](pixels[i * 4], pixels[i * 4 + 1], pixels[i * 4 + 2]),
+      );
       const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
       const along = values.reduce((sum, value, i) => sum + (value - mean) * place[codes[i]], 0);
       if (along < 0) place.forEach((at, code) => (place[code] = 1 - at));

@@ -3,7 +3,7 @@
 import { send } from "./api.js";
 import { showCommands } from "./curl.js";
 import { byId, element } from "./dom.js";
-import { sample } from "./intake.js";
+import { sample } from "./file_input.js";
 
 const SAMPLES = ["otter", "colosseum", "lake", "street", "spices", "flowers"].map((n) => `${n}.webp`);
 const MOST = 24;

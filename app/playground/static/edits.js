@@ -13,6 +13,7 @@ export class EditedGrid {
     this.rows = grid.rows;
     this.columns = grid.columns;
     this.original = grid.codes;
+    /** @type {Uint32Array} */
     this.codes = grid.codes.slice();
     /** @type {Uint32Array[]} */
     this.past = [];

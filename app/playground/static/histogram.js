@@ -1,9 +1,50 @@
 // How often each code of a picture is used.
 
-import { element, fitCanvas, formatCount } from "./dom.js";
+import { byId, element, fitCanvas, formatCount } from "./dom.js";
+import { bitsPerCode } from "./tess.js";
 
 const HEIGHT = 84;
 const TOP = 10;
+
+/**
+ * Shows which codes are in use; a bar or a button of a code marks it, a click chooses it.
+ * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./mosaic.js").Mosaic} mosaic
+ * @param {import("./tools.js").Tools} tools
+ */
+export function showCodesInUse(workspace, mosaic, tools) {
+  const canvas = /** @type {HTMLCanvasElement} */ (byId("histogram"));
+  const draw = (/** @type {number | null} */ marked) => {
+    if (workspace.codebook) drawHistogram(canvas, workspace.counts, workspace.codebook, marked);
+  };
+  const mark = (/** @type {number | null} */ code) => {
+    mosaic.marked = code;
+    mosaic.draw();
+    workspace.mark(code, null);
+  };
+  const show = () => {
+    const { counts, codebook } = workspace;
+    if (!codebook) return;
+    draw(mosaic.marked);
+    byId("histogram-text").textContent = inWords(counts, codebook.size);
+    showTopCodes(byId("top-codes"), counts, codebook, (code) => tools.pick(code), mark);
+  };
+  const barAt = (/** @type {MouseEvent} */ event) =>
+    codeOfBar(canvas, workspace.counts, event.offsetX);
+
+  workspace.addEventListener("open", show);
+  workspace.addEventListener("settle", show);
+  workspace.addEventListener("mark", (event) =>
+    draw(tools.tool === "pick" ? /** @type {CustomEvent} */ (event).detail.code : null),
+  );
+  canvas.addEventListener("pointermove", (event) => mark(barAt(event)));
+  canvas.addEventListener("pointerleave", () => mark(null));
+  canvas.addEventListener("click", (event) => {
+    const code = barAt(event);
+    if (code !== null) tools.pick(code);
+  });
+  new ResizeObserver(() => draw(mosaic.marked)).observe(byId("work"));
+}
 
 /**
  * @param {HTMLCanvasElement} canvas
@@ -11,7 +52,7 @@ const TOP = 10;
  * @param {import("./codebook.js").Codebook} codebook
  * @param {number | null} marked
  */
-export function drawHistogram(canvas, counts, codebook, marked) {
+function drawHistogram(canvas, counts, codebook, marked) {
   const width = /** @type {HTMLElement} */ (canvas.parentElement).clientWidth;
   canvas.style.width = `${width}px`;
   canvas.style.height = `${HEIGHT}px`;
@@ -37,7 +78,7 @@ export function drawHistogram(canvas, counts, codebook, marked) {
  * @param {number} x CSS pixels from the canvas's left
  * @returns {number | null}
  */
-export function codeOfBar(canvas, counts, x) {
+function codeOfBar(canvas, counts, x) {
   const step = canvas.clientWidth / Math.max(counts.size, 24);
   return [...counts.keys()][Math.floor(x / step)] ?? null;
 }
@@ -46,7 +87,7 @@ export function codeOfBar(canvas, counts, x) {
  * @param {Map<number, number>} counts
  * @param {number} codebookSize
  */
-export function inWords(counts, codebookSize) {
+function inWords(counts, codebookSize) {
   let total = 0;
   for (const count of counts.values()) total += count;
   let entropy = 0;
@@ -54,7 +95,7 @@ export function inWords(counts, codebookSize) {
   return (
     `${formatCount(counts.size)} of the codebook's ${formatCount(codebookSize)} codes, ` +
     `in ${formatCount(total)} places. Coded by frequency they would take ` +
-    `${entropy.toFixed(2)} bits each instead of ${Math.ceil(Math.log2(codebookSize))}.`
+    `${entropy.toFixed(2)} bits each instead of ${bitsPerCode(codebookSize)}.`
   );
 }
 
@@ -66,7 +107,7 @@ export function inWords(counts, codebookSize) {
  * @param {(code: number) => void} pick
  * @param {(code: number | null) => void} mark shows all places of a code
  */
-export function showTopCodes(into, counts, codebook, pick, mark) {
+function showTopCodes(into, counts, codebook, pick, mark) {
   into.replaceChildren(
     ...[...counts].slice(0, TOP).map(([code, count]) => {
       const swatch = element("span", { class: "swatch" });

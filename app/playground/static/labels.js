@@ -21,7 +21,7 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 export class Labels extends EventTarget {
   /** @type {import("./service.js").Model | null} */
   #model = null;
-  /** @type {Uint8Array | null} */
+  /** @type {Uint8Array<ArrayBuffer> | null} */
   #codes = null;
   /** @type {Item | null} */
   #item = null;
@@ -52,7 +52,7 @@ export class Labels extends EventTarget {
 
   /**
    * Asks for the labels of codes.
-   * @param {Uint8Array} codes a packed file of one grid
+   * @param {Uint8Array<ArrayBuffer>} codes a packed file of one grid
    */
   async show(codes) {
     if (!this.#model || byId("labels").hidden) return;
@@ -98,7 +98,7 @@ export class Labels extends EventTarget {
     return `It knows ${classes.length} classes and no “none of these”: whatever is shown, they share 100 %. ${inBrief(classes)}.`;
   }
 
-  #asked = latest(async (signal, /** @type {Uint8Array} */ codes) => {
+  #asked = latest(async (signal, /** @type {Uint8Array<ArrayBuffer>} */ codes) => {
     const answer = await send(`${this.path}&k=${MOST}`, {
       method: "POST",
       headers: { "Content-Type": PACKED },

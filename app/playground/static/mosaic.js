@@ -113,11 +113,13 @@ export class Mosaic extends EventTarget {
       context.fillStyle = "rgb(12 14 16 / 0.72)";
       context.fill("evenodd");
     }
-    for (const [region, dash] of /** @type {const} */ ([
+    /** @type {[import("./edits.js").Region | null, number[]][]} */
+    const outlined = [
       [this.region, [5, 4]],
       [this.ghost, []],
       [this.cursor && { ...this.cursor, rows: 1, columns: 1 }, []],
-    ])) {
+    ];
+    for (const [region, dash] of outlined) {
       if (!region) continue;
       context.beginPath();
       box(region, region.rows, region.columns);
@@ -202,7 +204,7 @@ export class Mosaic extends EventTarget {
 /**
  * Strokes the path so that it is seen on light and dark.
  * @param {CanvasRenderingContext2D} context
- * @param {readonly number[]} dash
+ * @param {number[]} dash
  */
 function outline(context, dash) {
   context.lineWidth = 4;
@@ -210,7 +212,7 @@ function outline(context, dash) {
   context.stroke();
   context.lineWidth = 2;
   context.strokeStyle = "#fff";
-  context.setLineDash([...dash]);
+  context.setLineDash(dash);
   context.stroke();
   context.setLineDash([]);
 }

@@ -1,7 +1,7 @@
 // A picture through the service: its codes, and what is painted from them.
 
 import { PACKED, send, stageTimes } from "./api.js";
-import { mediaType } from "./intake.js";
+import { mediaType } from "./file_input.js";
 import { readTess, writeTess } from "./tess.js";
 
 /**
@@ -141,7 +141,7 @@ export function psnrOf(a, b, width, height) {
 /**
  * The mean colour of the pixels behind each code, roughly: the picture made that small.
  * @param {CanvasImageSource} image
- * @param {import("./tess.js").Grid} grid
+ * @param {{columns: number, rows: number}} grid
  * @returns {Uint8ClampedArray} RGBA of each code
  */
 export function thumbnailOf(image, { columns, rows }) {

@@ -199,6 +199,7 @@ function showModel(model) {
 
 /** @param {Record<string, unknown>} metrics */
 function metricsTable(metrics) {
+  /** @type {[string, string][]} */
   const rows = [];
   const walk = (/** @type {Record<string, unknown>} */ values, /** @type {string} */ prefix) => {
     for (const [name, value] of Object.entries(values)) {

@@ -4,13 +4,13 @@ const MOST_PIXELS_WIDE = 24; // a zoom at which one pixel of the picture is this
 
 /** Zoom and place; whoever draws listens to `change`. */
 export class View extends EventTarget {
-  /** Width and height of the picture in its pixels. */
+  /** Width and height of the picture in its pixels. @type {[number, number]} */
   size = [1, 1];
   /** Times the size at which all of it fits. */
   zoom = 1;
   /** The picture's point in the middle of the view. */
   centre = [0.5, 0.5];
-  /** What a canvas last gave as its own size, to know what fits. */
+  /** What a canvas last gave as its own size, to know what fits. @type {[number, number]} */
   shown = [1, 1];
 
   /** @param {number} width @param {number} height */

@@ -1,0 +1,75 @@
+// The open picture's codes and reconstruction as files, and as commands for a terminal.
+
+import { PACKED } from "./api.js";
+import { showCommands } from "./curl.js";
+import { byId, download } from "./dom.js";
+import { mediaType } from "./file_input.js";
+import { writeCodes } from "./npy.js";
+
+/** @typedef {import("./picture.js").Picture} Picture */
+
+/** @param {Picture} picture */
+const stem = (picture) => picture.name.replace(/\.\w+$/, "") || "picture";
+
+/** @param {import("./workspace.js").Workspace} workspace */
+export function offerDownloads(workspace) {
+  for (const button of document.querySelectorAll("[data-download]")) {
+    button.addEventListener("click", () => {
+      const { picture } = workspace;
+      if (!picture) return;
+      const kind = /** @type {HTMLElement} */ (button).dataset.download ?? "";
+      const { codes, rows, columns } = workspace.currentGrid();
+      const files = {
+        tess: () => new Blob([workspace.tessFile()], { type: PACKED }),
+        npy: () => new Blob([writeCodes(codes, [1, rows, columns])]),
+        png: () => picture.paintedFile,
+      };
+      download(files[/** @type {keyof typeof files} */ (kind)](), `${stem(picture)}.${kind}`);
+    });
+  }
+}
+
+/**
+ * Shows the commands that do what the page did with a picture.
+ * @param {Picture} picture
+ * @param {string | null} labelsPath what was asked for labels, if anything
+ */
+export function showPictureCommands(picture, labelsPath) {
+  const name = stem(picture);
+  const packed = { headers: { "Content-Type": PACKED }, data: `${name}.tess` };
+  showCommands(byId("commands"), [
+    ...(picture.file ? [encoding(picture, picture.file)] : []),
+    {
+      title: "Codes to picture",
+      path: "v1/decode",
+      ...packed,
+      headers: { ...packed.headers, Accept: "image/png" },
+      output: `${name}.png`,
+    },
+    ...(picture.file ? [reconstruction(picture, picture.file)] : []),
+    { title: "Codes to a vector", path: "v1/embed", ...packed },
+    ...(labelsPath ? [{ title: "Codes to labels", path: labelsPath, ...packed }] : []),
+  ]);
+}
+
+/** @param {Picture} picture @param {File} file @returns {import("./curl.js").Action} */
+function encoding(picture, file) {
+  return {
+    title: "Picture to codes",
+    path: `v1/encode?${picture.query}`,
+    headers: { "Content-Type": mediaType(file), Accept: PACKED },
+    data: file.name || "picture.png",
+    output: `${stem(picture)}.tess`,
+  };
+}
+
+/** @param {Picture} picture @param {File} file @returns {import("./curl.js").Action} */
+function reconstruction(picture, file) {
+  return {
+    title: "Both at once, with its PSNR",
+    path: `v1/reconstruct?${picture.query}`,
+    headers: { "Content-Type": mediaType(file), Accept: "image/png" },
+    data: file.name || "picture.png",
+    output: `${stem(picture)}-painted.png`,
+  };
+}

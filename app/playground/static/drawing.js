@@ -1,0 +1,117 @@
+// The two drawings of the open picture: the picture itself and the mosaic of its codes.
+
+import { byId, formatCount } from "./dom.js";
+import { thumbnailOf } from "./picture.js";
+
+/** @typedef {import("./mosaic.js").Cell} Cell */
+
+/**
+ * Keeps both drawings as the workspace is.
+ * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./wipe.js").Wipe} wipe
+ * @param {import("./mosaic.js").Mosaic} mosaic
+ * @param {import("./tools.js").Tools} tools
+ * @param {import("./service.js").Service} service knows the patches
+ */
+export function drawPicture(workspace, wipe, mosaic, tools, service) {
+  workspace.addEventListener("open", () => {
+    const { picture, grid, codebook } = workspace;
+    if (!picture || !grid || !codebook) return;
+    codebook.orient(grid.codes, thumbnailOf(picture.painted, grid));
+    mosaic.grid = grid;
+    mosaic.codebook = codebook;
+    mosaic.stride = picture.codes.stride;
+    mosaic.marked = mosaic.cursor = null;
+    tools.clearRegion();
+    wipe.original = picture.original;
+    wipe.painted = picture.painted;
+    wipe.marked = [];
+    byId("left-caption").textContent = picture.original ? "Original" : "";
+    byId("wipe-range").toggleAttribute("disabled", !picture.original);
+    drawTiles(workspace, mosaic, service);
+    wipe.moveLine(0.5);
+  });
+
+  workspace.addEventListener("edit", () => {
+    // The first change: what it does is to be seen wherever it is, not hidden by the original.
+    if (workspace.grid?.past.length === 1 && wipe.original) wipe.moveLine(0);
+    mosaic.repaint();
+  });
+  workspace.addEventListener("settle", () => mosaic.patches && loadPatches(mosaic));
+  workspace.addEventListener("decode", () => {
+    wipe.painted = workspace.picture?.painted ?? null;
+    wipe.draw();
+  });
+
+  workspace.addEventListener("mark", (event) => {
+    const { code, cell } = /** @type {CustomEvent} */ (event).detail;
+    showMark(workspace, wipe, mosaic, tools.tool === "pick", code, cell);
+  });
+  tools.addEventListener("hover", (event) => {
+    const cell = /** @type {CustomEvent<Cell | null>} */ (event).detail;
+    workspace.mark(cell && mosaic.codeAt(cell), cell);
+  });
+
+  for (const radio of document.querySelectorAll("[name=drawn]")) {
+    radio.addEventListener("change", () => drawTiles(workspace, mosaic, service));
+  }
+  new ResizeObserver(() => {
+    wipe.draw();
+    mosaic.draw();
+  }).observe(byId("work"));
+}
+
+/**
+ * Draws the tiles in the way that is chosen.
+ * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./mosaic.js").Mosaic} mosaic
+ * @param {import("./service.js").Service} service
+ */
+function drawTiles({ model }, mosaic, service) {
+  if (!model) return;
+  const chosen = /** @type {HTMLInputElement} */ (document.querySelector("[name=drawn]:checked"));
+  mosaic.patches = chosen.value === "patches" ? service.patches(model) : null;
+  mosaic.repaint();
+  if (mosaic.patches) loadPatches(mosaic);
+}
+
+/** @param {import("./mosaic.js").Mosaic} mosaic */
+async function loadPatches(mosaic) {
+  const { patches, grid } = mosaic;
+  if (!patches || !grid) return;
+  try {
+    await patches.load(grid.codes);
+    mosaic.repaint();
+  } catch (error) {
+    byId("under-cursor").textContent = /** @type {Error} */ (error).message;
+  }
+}
+
+/**
+ * Shows a code on the picture and in words; the mosaic has been told by who asks.
+ * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./wipe.js").Wipe} wipe
+ * @param {import("./mosaic.js").Mosaic} mosaic
+ * @param {boolean} everywhere whether all places of the code are shown, or the cell alone
+ * @param {number | null} code
+ * @param {Cell | null} cell
+ */
+function showMark({ codebook }, wipe, mosaic, everywhere, code, cell) {
+  const places = code === null ? [] : everywhere ? mosaic.placesOf(code) : cell ? [cell] : [];
+  const { stride } = mosaic;
+  wipe.marked = places.map(({ row, column }) => ({
+    x: column * stride,
+    y: row * stride,
+    width: stride,
+    height: stride,
+  }));
+  wipe.draw();
+  if (code === null || !codebook) return;
+  const where = cell ? `row ${cell.row + 1}, column ${cell.column + 1}: ` : "";
+  byId("under-cursor").textContent =
+    `${where}code ${code}, in ${inPlaces(mosaic.placesOf(code).length)}; ` +
+    `its neighbour in the codebook is ${codebook.neighbour(code)}.`;
+}
+
+/** @param {number} count */
+const inPlaces = (count) => (count === 1 ? "this place alone" : `${formatCount(count)} places`);

@@ -1,0 +1,127 @@
+// Changing the codes: the toolbar, undoing, and how much is changed.
+
+import { byId, formatCount } from "./dom.js";
+
+/** @typedef {"pick" | "paint" | "copy"} Tool */
+
+/** What each tool does, in words. @type {Record<Tool, string>} */
+const HINTS = {
+  pick: "Point at a tile: the code, and all its other places.",
+  paint: "Paint with the chosen code. Look at a tile and click to choose another.",
+  copy: "Mark a region, then click where it is to be put. Escape to mark another.",
+};
+
+/**
+ * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./mosaic.js").Mosaic} mosaic
+ * @param {import("./tools.js").Tools} tools
+ */
+export function editCodes(workspace, mosaic, tools) {
+  chooseTools(workspace, mosaic, tools);
+  changeAtOnce(workspace, mosaic, tools);
+
+  workspace.addEventListener("open", () => {
+    tools.pick([...workspace.counts.keys()][0]);
+    showChanges(workspace);
+  });
+  workspace.addEventListener("edit", () => showUndo(workspace));
+  workspace.addEventListener("decode", () => showChanges(workspace));
+  workspace.addEventListener("failure", (event) => {
+    byId("play-note").textContent = /** @type {CustomEvent<string>} */ (event).detail;
+  });
+}
+
+/**
+ * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./mosaic.js").Mosaic} mosaic
+ * @param {import("./tools.js").Tools} tools
+ */
+function chooseTools(workspace, mosaic, tools) {
+  for (const radio of document.querySelectorAll("[name=tool]")) {
+    radio.addEventListener("change", () => {
+      const tool = /** @type {Tool} */ (/** @type {HTMLInputElement} */ (radio).value);
+      tools.use(tool);
+      byId("brush-size-choice").hidden = tool !== "paint";
+      byId("under-cursor").textContent = HINTS[tool];
+    });
+  }
+  byId("brush-size").addEventListener("change", (event) => {
+    tools.brushSize = Number(/** @type {HTMLSelectElement} */ (event.target).value);
+  });
+  tools.addEventListener("edit", () => workspace.edited());
+  tools.addEventListener("pick", (event) => {
+    const code = /** @type {CustomEvent<number>} */ (event).detail;
+    byId("brush-code").textContent = String(code);
+    const swatch = /** @type {HTMLCanvasElement} */ (byId("brush-swatch"));
+    const context = swatch.getContext("2d");
+    if (!context || !workspace.codebook) return;
+    context.fillStyle = workspace.codebook.css(code);
+    context.fillRect(0, 0, swatch.width, swatch.height);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    tools.clearRegion();
+    mosaic.draw();
+  });
+}
+
+/**
+ * The buttons that change many codes in one step, or take steps back.
+ * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./mosaic.js").Mosaic} mosaic
+ * @param {import("./tools.js").Tools} tools
+ */
+function changeAtOnce(workspace, mosaic, tools) {
+  const onClick = (/** @type {string} */ id, /** @type {() => void} */ then) =>
+    byId(id).addEventListener("click", then);
+  const change = (/** @type {Parameters<typeof workspace.change>[0]} */ how) => {
+    mosaic.marked = null;
+    workspace.change(how);
+  };
+  const undo = () => {
+    workspace.grid?.undo();
+    workspace.edited();
+  };
+  onClick("replace-one", () =>
+    change((grid, codebook) => {
+      const next = codebook.neighbour(tools.code);
+      grid.replace((code) => (code === tools.code ? next : code));
+      tools.pick(next);
+    }),
+  );
+  onClick("replace-all", () =>
+    change((grid, codebook) => grid.replace((code) => codebook.neighbour(code))),
+  );
+  onClick("shuffle", () => change((grid) => grid.shuffle()));
+  onClick("undo", undo);
+  onClick("reset", () => {
+    workspace.grid?.reset();
+    workspace.edited();
+  });
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target instanceof HTMLInputElement && event.target.type === "password";
+    const wanted = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z";
+    if (!wanted || typing || !workspace.picture) return;
+    event.preventDefault();
+    undo();
+  });
+}
+
+/** @param {import("./workspace.js").Workspace} workspace */
+function showChanges(workspace) {
+  const { grid } = workspace;
+  if (!grid) return;
+  const changed = grid.changed();
+  const share = ((100 * changed) / grid.codes.length).toFixed(1);
+  byId("play-note").textContent = changed
+    ? `${formatCount(changed)} of ${formatCount(grid.codes.length)} codes changed (${share} %).`
+    : "";
+  byId("right-caption").textContent = changed ? "Painted from your codes" : "Painted from the codes";
+  showUndo(workspace);
+}
+
+/** @param {import("./workspace.js").Workspace} workspace */
+function showUndo({ grid }) {
+  byId("undo").toggleAttribute("disabled", !grid?.past.length);
+  byId("reset").toggleAttribute("disabled", !grid?.changed());
+}

@@ -1,0 +1,80 @@
+// What is known of the open picture, in numbers.
+
+import { byId, formatBytes, showFacts } from "./dom.js";
+import { psnrOf } from "./picture.js";
+import { bitsPerCode } from "./tess.js";
+
+/** What the service calls its stages, and what a person would. @type {Record<string, string>} */
+const STAGES = { decode: "read", queue: "wait", infer: "model", encode: "write" };
+
+/** @typedef {[term: string, value: string, note: string]} Fact */
+
+/** @param {import("./workspace.js").Workspace} workspace */
+export function showNumbers(workspace) {
+  const show = () => {
+    const { picture, grid } = workspace;
+    if (!picture || !grid) return;
+    const bytes = workspace.tessFile().length;
+    byId("tess-bytes").textContent = formatBytes(bytes);
+    showFacts(byId("facts"), [
+      ...sizes(picture, grid.changed()),
+      ...rates(picture, bytes),
+      ...picture.times.map(duration),
+    ]);
+  };
+  workspace.addEventListener("open", show);
+  workspace.addEventListener("decode", show);
+}
+
+/**
+ * @param {import("./picture.js").Picture} picture
+ * @param {number} changed codes
+ * @returns {Fact[]}
+ */
+function sizes(picture, changed) {
+  const { width, height, rows, columns } = picture.codes.grids[picture.index];
+  /** @type {Fact[]} */
+  const facts = [["Size", `${width} × ${height}`, `${columns} × ${rows} codes`]];
+  if (picture.psnr !== null && changed === 0) {
+    facts.push(["PSNR", `${picture.psnr.toFixed(2)} dB`, "of the painted against the original"]);
+  } else if (picture.original) {
+    const psnr = psnrOf(picture.original, picture.painted, width, height);
+    facts.push(["PSNR", `${psnr.toFixed(2)} dB`, "as changed, against the original"]);
+  }
+  return facts;
+}
+
+/**
+ * @param {import("./picture.js").Picture} picture
+ * @param {number} bytes of the packed codes
+ * @returns {Fact[]}
+ */
+function rates(picture, bytes) {
+  const { width, height, codes } = picture.codes.grids[picture.index];
+  const raw = width * height * 3;
+  const bits = bitsPerCode(picture.codes.codebookSize);
+  const perPixel = (bits * codes.length) / (width * height);
+  /** @type {Fact[]} */
+  const facts = [
+    ["Rate", `${perPixel.toFixed(3)} bit/px`, `${bits} bits for each code`],
+    ["Codes", formatBytes(bytes), `1 : ${(raw / bytes).toFixed(0)} of raw RGB, ${formatBytes(raw)}`],
+  ];
+  if (picture.file) {
+    const note = picture.resized ? "before it was made smaller" : "as it was given";
+    facts.push(["Its file", formatBytes(picture.file.size), note]);
+  }
+  return facts;
+}
+
+/**
+ * @param {[string, Map<string, number>]} request its name, and its milliseconds by stage
+ * @returns {Fact}
+ */
+function duration([name, times]) {
+  let sum = 0;
+  for (const time of times.values()) sum += time;
+  const parts = [...times].map(
+    ([stage, ms]) => `${STAGES[stage] ?? stage} ${ms.toFixed(ms < 10 ? 1 : 0)}`,
+  );
+  return [name, `${sum.toFixed(0)} ms`, parts.join(" · ")];
+}

@@ -1,0 +1,90 @@
+// Opening a picture or a file of codes: progress, refusals, and the choices that open it anew.
+
+import { latest, PACKED } from "./api.js";
+import { byId } from "./dom.js";
+import { openCodes, openImage } from "./picture.js";
+import { readTess } from "./tess.js";
+
+/**
+ * @param {import("./service.js").Service} service
+ * @param {import("./workspace.js").Workspace} workspace
+ * @returns {(file: File) => Promise<void>} opens a file
+ */
+export function openFiles(service, workspace) {
+  /** @type {File | null} */
+  let lastFile = null;
+
+  /** @param {File} file @param {number} [index] of the grid, in a file of codes */
+  const open = async (file, index = 0) => {
+    lastFile = file;
+    refuse("");
+    try {
+      const result = await read(service, file, index);
+      if (!result) return; // another was opened meanwhile
+      showProgress(1, "");
+      workspace.open(result.picture, result.codebook, result.model);
+      byId("picture").scrollIntoView({ block: "start" });
+    } catch (error) {
+      showProgress(1, "");
+      refuse(`${file.name || "The picture"} was refused. ${/** @type {Error} */ (error).message}`);
+    }
+  };
+
+  const reopenImage = () => lastFile && workspace.picture?.file && open(lastFile);
+  byId("item-select").addEventListener("change", (event) => {
+    if (lastFile) open(lastFile, Number(/** @type {HTMLSelectElement} */ (event.target).value));
+  });
+  byId("longest-side").addEventListener("change", reopenImage);
+  service.addEventListener("change", reopenImage);
+  workspace.addEventListener("open", () => showTitle(workspace));
+  return open;
+}
+
+const read = latest(
+  async (
+    signal,
+    /** @type {import("./service.js").Service} */ service,
+    /** @type {File} */ file,
+    /** @type {number} */ index,
+  ) => {
+    if (!service.model) await service.loadModels();
+    const isCodes = /\.tess$/i.test(file.name) || file.type === PACKED;
+    let model = /** @type {import("./service.js").Model} */ (service.model);
+    let picture;
+    if (isCodes) {
+      showProgress(0.3, "Painting it from the codes");
+      const codes = readTess(await file.arrayBuffer());
+      // Where no model has their space, the service says so in its own words.
+      picture = await openCodes(file.name, codes, index, signal);
+      model = service.models.find((one) => one.code_space === codes.codeSpace) ?? model;
+    } else {
+      const side = /** @type {HTMLSelectElement} */ (byId("longest-side")).value;
+      picture = await openImage(file, model.id, Number(side), signal, showProgress);
+    }
+    return { picture, codebook: await service.codebook(model), model };
+  },
+);
+
+/** @param {import("./workspace.js").Workspace} workspace */
+function showTitle({ picture }) {
+  if (!picture) return;
+  const { grids } = picture.codes;
+  byId("work").hidden = false;
+  byId("picture-name").textContent = picture.name;
+  byId("item-choice").hidden = grids.length < 2;
+  const select = /** @type {HTMLSelectElement} */ (byId("item-select"));
+  select.replaceChildren(...grids.map((one, i) => new Option(one.name || String(i + 1), String(i))));
+  select.value = String(picture.index);
+}
+
+/** @param {number} share 0…1 @param {string} text */
+function showProgress(share, text) {
+  byId("progress").hidden = share >= 1;
+  /** @type {HTMLProgressElement} */ (byId("progress-bar")).value = share;
+  byId("progress-text").textContent = text;
+}
+
+/** @param {string} text */
+function refuse(text) {
+  byId("message").textContent = text;
+}
