@@ -26,6 +26,10 @@ FIT = (
     "how `size` is filled: `cover` cuts what hangs over, `contain` leaves white bars, "
     "`stretch` ignores the aspect"
 )
+SAMPLE_BITS = (
+    "how many bits samples that are stored in 16 really have, such as 12; larger ones become "
+    "white. Without it the file is believed, and an image that then is nearly black has a warning"
+)
 RECOGNIZER = "which of the bundle's recognizers; the first by name if absent"
 MAP = "add the activation map of the first label, and the box around its main region"
 
@@ -57,6 +61,14 @@ _RETRY_AFTER = {
         "description": "seconds, from the measured drain rate",
         "schema": {"type": "integer", "minimum": 1},
     }
+}
+_WARNING = {
+    "Tessera-Warning": {
+        "description": "codes of what may look wrong about images, and which items they are of; "
+        "absent of most requests",
+        "schema": {"type": "string"},
+        "example": "dark_samples;item=0, profile_ignored;item=2",
+    },
 }
 _NEARNESS = {
     "Tessera-PSNR": {
@@ -229,6 +241,7 @@ ENCODE = _operation(
     answer="the codes of each image",
     answers={JSON: _schema(schemas.Encoded, _ENCODED_EXAMPLE), PACKED: _BINARY, NPY: _BINARY},
     bodies=_IMAGE_BODIES,
+    headers=_WARNING,
     statuses=_SHARED,
     codes=_IMAGE_CODES,
 )
@@ -247,7 +260,7 @@ RECONSTRUCT = _operation(
     answer="what encoding and decoding gives; one image: the picture itself",
     answers={**_PICTURES, JSON: _schema(schemas.Reconstructions)},
     bodies=_IMAGE_BODIES,
-    headers=_NEARNESS,
+    headers=_NEARNESS | _WARNING,
     statuses=_SHARED,
     codes=_IMAGE_CODES,
 )
@@ -257,6 +270,7 @@ EMBED = _operation(
     answer="a vector of length 1 for each",
     answers={JSON: _schema(schemas.Embedded), NPY: _BINARY},
     bodies=_EITHER,
+    headers=_WARNING,
     statuses=(*_SHARED, 409),
     codes=_EITHER_CODES,
 )
@@ -266,6 +280,7 @@ CLASSIFY = _operation(
     answer="the most probable labels of each",
     answers={JSON: _schema(schemas.Classified)},
     bodies=_EITHER,
+    headers=_WARNING,
     statuses=(*_SHARED, 409),
     codes=(*_EITHER_CODES, "recognizer_not_found"),
 )

@@ -76,7 +76,9 @@ class Call:
         # A header may come in several lines, which mean one list.
         self.accept = ", ".join(request.headers.getlist("accept"))
 
-    def preprocessing(self, size: str | None, fit: Fit) -> PreprocessingOptions:
+    def preprocessing(
+        self, size: str | None, fit: Fit, sample_bits: int | None = None
+    ) -> PreprocessingOptions:
         """How this request's images become model input.
 
         Raises:
@@ -84,7 +86,7 @@ class Call:
         """
         most = self._service.limits.pixels
         wanted = None if size is None else parse_size(size, max_pixels=most)
-        return PreprocessingOptions(most, wanted, fit)
+        return PreprocessingOptions(most, wanted, fit, sample_bits)
 
     def body(self) -> Body:
         """The body, to be read by entering it as a context."""

@@ -76,10 +76,14 @@ def head(model: Model) -> dict[str, Any]:
 
 
 def entry_of(item: Item[Any]) -> dict[str, Any]:
-    """What every answer in JSON says of an item: its place, its name, its error if it failed."""
+    """What every answer in JSON says of an item: place, name, warnings, its error if it failed."""
     entry: dict[str, Any] = {"index": item.index}
     if item.name is not None:
         entry["name"] = item.name
+    if item.warnings:
+        entry["warnings"] = [
+            {"code": warning.code, "detail": warning.detail} for warning in item.warnings
+        ]
     if isinstance(item.value, TesseraError):
         entry["error"] = item_problem(item.value)
     return entry
@@ -235,6 +239,7 @@ def reconstructions_reply(
             item.index,
             item.name,
             item.value if isinstance(item.value, TesseraError) else item.value.pixels,
+            item.warnings,
         )
         for item in items
     ]

@@ -44,6 +44,7 @@ _MANY_LABELLED = 16
 ModelName = Annotated[str | None, Query(description=openapi.MODEL, examples=["photo-f8"])]
 Size = Annotated[str | None, Query(description=openapi.SIZE, examples=["256x256"])]
 Fitting = Annotated[Fit, Query(description=openapi.FIT)]
+SampleBits = Annotated[int | None, Query(ge=9, le=16, description=openapi.SAMPLE_BITS)]
 Quality = Annotated[int, Query(ge=1, le=100, description="of WebP and JPEG answers")]
 Encoding = Annotated[
     Literal["float", "base64"],
@@ -55,11 +56,15 @@ router = APIRouter()
 
 @router.post("/v1/encode", **openapi.ENCODE)
 async def encode(
-    request: Request, model: ModelName = None, size: Size = None, fit: Fitting = "cover"
+    request: Request,
+    model: ModelName = None,
+    size: Size = None,
+    fit: Fitting = "cover",
+    sample_bits: SampleBits = None,
 ) -> Response:
     """Images → codes: for each image a grid of integers, one for each patch of pixels."""
     call = Call(request)
-    chosen, options = call.models.get(model), call.preprocessing(size, fit)
+    chosen, options = call.models.get(model), call.preprocessing(size, fit, sample_bits)
     form = choose(call.accept, CODE_FORMS)
     async with call.body() as body, call.slots() as slots:
         images = await call.images(body, slots)
@@ -85,11 +90,12 @@ async def reconstruct(
     model: ModelName = None,
     size: Size = None,
     fit: Fitting = "cover",
+    sample_bits: SampleBits = None,
     quality: Quality = 90,
 ) -> Response:
     """Images → what encoding and decoding makes of them, and how near that is."""
     call = Call(request)
-    chosen, options = call.models.get(model), call.preprocessing(size, fit)
+    chosen, options = call.models.get(model), call.preprocessing(size, fit, sample_bits)
     async with call.body() as body, call.slots() as slots:
         images = await call.images(body, slots)
         picture_form(call.accept, len(images))
@@ -103,12 +109,13 @@ async def embed(
     model: ModelName = None,
     size: Size = None,
     fit: Fitting = "cover",
+    sample_bits: SampleBits = None,
     encoding_format: Encoding = "float",
 ) -> Response:
     """Images or codes → vectors of length 1; an image and its codes have the same one."""
     call = Call(request)
     form = choose(call.accept, VECTOR_FORMS)
-    options = call.preprocessing(size, fit)
+    options = call.preprocessing(size, fit, sample_bits)
     async with call.body() as body, call.slots() as slots:
         given = await call.images_or_codes(body, slots, model)
         runner = call.runner(given.model)
@@ -127,6 +134,7 @@ async def classify(
     model: ModelName = None,
     size: Size = None,
     fit: Fitting = "cover",
+    sample_bits: SampleBits = None,
     recognizer: Annotated[str | None, Query(description=openapi.RECOGNIZER)] = None,
     k: Annotated[int, Query(ge=1, le=1000, description="most labels of each item")] = 5,
     map: Annotated[bool, Query(description=openapi.MAP)] = False,  # noqa: A002 (contract)
@@ -134,7 +142,7 @@ async def classify(
     """Images or codes → labels, by a recognizer that the model's bundle carries."""
     call = Call(request)
     choose(call.accept, (JSON,))
-    options = call.preprocessing(size, fit)
+    options = call.preprocessing(size, fit, sample_bits)
     async with call.body() as body, call.slots() as slots:
         given = await call.images_or_codes(body, slots, model)
         question = Question.to(given.model, recognizer, k, with_map=map)

@@ -6,7 +6,7 @@ way out would cost more than computing them. Tests hold the answers to these sch
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,11 +36,19 @@ class ItemError(Schema):
     detail: str
 
 
+class ItemWarning(Schema):
+    """What may look wrong about an image although it was decoded as its file says."""
+
+    code: Literal["dark_samples", "profile_ignored"]
+    detail: str
+
+
 class ItemBase(Schema):
     """What every item says."""
 
     index: int = Field(ge=0, description="place in the request")
     name: str | None = Field(default=None, description="file name, if the client sent one")
+    warnings: list[ItemWarning] | None = Field(default=None, description="about the image")
     error: ItemError | None = Field(default=None, description="instead of a result")
 
 

@@ -154,7 +154,7 @@ def _picture(
     asked = None if size is None else parse_size(size, max_pixels=_OWN_PIXELS)
     options = PreprocessingOptions(_OWN_PIXELS, asked, fit)
     try:
-        return decode(ImageInput(content).inspect(_OWN_PIXELS), options)
+        return decode(ImageInput(content).inspect(_OWN_PIXELS), options).pixels
     except TesseraError as error:
         raise CommandFailed(f"--map: the picture can't be read here: {error.detail}") from error
 

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Iterable, Mapping, MutableMapping
 
 # The stages of a request, in their order, as `Server-Timing`, metrics and traces name them.
 STAGES = ("decode", "queue", "infer", "encode")
@@ -18,6 +18,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 
 _ID_PREFIX = secrets.token_hex(10)
 _ids = itertools.count()
+
+# So that the header stays short; JSON has the warnings of every item.
+_MAX_WARNINGS = 32
 
 _SCOPE_KEY = "tessera.context"
 
@@ -40,6 +43,7 @@ class RequestContext:
         body_bytes: bytes of its body that have been received.
         traced: whether `spans` are kept.
         spans: start and end of each stage over all items, by `time.perf_counter`.
+        warnings: about images, as the header `Tessera-Warning` lists them.
     """
 
     __slots__ = (
@@ -53,6 +57,7 @@ class RequestContext:
         "started",
         "status",
         "traced",
+        "warnings",
     )
 
     def __init__(self, sent_id: str | None = None) -> None:
@@ -65,6 +70,7 @@ class RequestContext:
         self.codes = 0
         self.body_bytes = 0
         self.traced = False
+        self.warnings: list[str] = []
         self.spans: dict[str, tuple[float, float]] = {}
 
     def add_stage(self, stage: str, start: float, end: float) -> None:
@@ -76,6 +82,11 @@ class RequestContext:
         if self.traced:
             first, last = self.spans.get(stage, (start, end))
             self.spans[stage] = min(first, start), max(last, end)
+
+    def warn(self, item: int, codes: Iterable[str]) -> None:
+        """Have the answer's header say what may look wrong about an image of the request."""
+        if len(self.warnings) < _MAX_WARNINGS:
+            self.warnings += [f"{code};item={item}" for code in codes]
 
     def server_timing(self) -> str:
         """The value of the `Server-Timing` header."""

@@ -144,6 +144,7 @@ def _cors(settings: Settings) -> list[Middleware]:
             expose_headers=[
                 *("X-Request-ID", "Server-Timing", "Retry-After"),
                 *("Tessera-PSNR", "Tessera-Bits-Per-Pixel", "Tessera-Code-Space"),
+                "Tessera-Warning",
             ],
         )
     ]

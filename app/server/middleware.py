@@ -52,7 +52,7 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 class RequestContextMiddleware:
-    """Gives each request its context, and each answer `X-Request-ID` and `Server-Timing`.
+    """Gives each request its context, and each answer the headers that come of it.
 
     Args:
         app: the application inside.
@@ -76,6 +76,9 @@ class RequestContextMiddleware:
                     (b"x-request-id", context.id.encode("latin-1")),
                     (b"server-timing", context.server_timing().encode("latin-1")),
                 ]
+                if context.warnings:
+                    warnings = ", ".join(context.warnings)
+                    made.append((b"tessera-warning", warnings.encode("latin-1")))
                 message = {**message, "headers": [*message["headers"], *made]}
             await send(message)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from app.batching.work import Heavy, Work
 from app.errors import InvalidParameter, MalformedRequest, imaging_errors_translated
-from imaging.decode import decode_image
+from imaging.decode import DecodedImage, decode_image
 from imaging.headers import inspect_image
 from imaging.resize import MAX_SIDE, Fit, pad_to_multiple, resize
 
@@ -85,11 +85,13 @@ class PreprocessingOptions:
         max_pixels: most pixels of an image as it is stored.
         size: `(width, height)` in pixels to resize to; None keeps the image's own size.
         fit: how `size` is filled.
+        sample_bits: bits, 9…16, that samples stored in 16 really have; None for what files say.
     """
 
     max_pixels: int
     size: tuple[int, int] | None = None
     fit: Fit = "cover"
+    sample_bits: int | None = None
 
 
 def parse_size(text: str, *, max_pixels: int) -> tuple[int, int]:
@@ -124,18 +126,17 @@ def is_small_jpeg(image: ImageInput) -> bool:
 
 
 @imaging_errors_translated
-def decode(
-    inspected: ImageFile | NDArray[np.uint8], options: PreprocessingOptions
-) -> NDArray[np.uint8]:
-    """Decode what `ImageInput.inspect` returned: RGB uint8 `[h, w, 3]`, upright, resized.
+def decode(inspected: ImageFile | NDArray[np.uint8], options: PreprocessingOptions) -> DecodedImage:
+    """Decode what `ImageInput.inspect` returned: upright, resized.
 
     Raises:
         ImageCorrupt: the image is truncated or broken.
+        UnsupportedMediaType: `sample_bits` can't be honoured for it.
     """
     size, fit = options.size, options.fit
     if isinstance(inspected, np.ndarray):
-        return inspected if size is None else resize(inspected, size, fit)
-    return decode_image(inspected, size, fit).pixels
+        return DecodedImage(inspected if size is None else resize(inspected, size, fit))
+    return decode_image(inspected, size, fit, sample_bits=options.sample_bits)
 
 
 def preprocess(
@@ -173,10 +174,10 @@ def _decoded_work(
     inspected: ImageFile | NDArray[np.uint8],
     options: PreprocessingOptions,
 ) -> Work:
-    pixels = decode(inspected, options)
-    padded = pad_to_multiple(pixels, model.manifest.stride)
+    decoded = decode(inspected, options)
+    padded = pad_to_multiple(decoded.pixels, model.manifest.stride)
     height, width, _ = padded.shape
-    return Work((model, operation, padded.shape), padded, height * width, original=pixels)
+    return Work((model, operation, padded.shape), padded, height * width, original=decoded)
 
 
 def _from_base64(text: str) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from app.observability.request_context import RequestContext
     from app.runtime.registry import Model
     from app.service.preprocessing import ImageInput, PreprocessingOptions
+    from imaging.convert import ImageWarning
+    from imaging.decode import DecodedImage
 
 _T = TypeVar("_T")
 
@@ -50,11 +52,13 @@ class Item(Generic[_T]):
         index: its place in the request.
         name: the client's name for it.
         value: the result, or why there is none.
+        warnings: what may look wrong about the image although it was decoded as its file says.
     """
 
     index: int
     name: str | None
     value: _T | TesseraError
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +104,16 @@ class Bits:
     height: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Numbered:
+    index: int
+    image: ImageInput
+
+    @property
+    def name(self) -> str | None:
+        return self.image.name
+
+
 class Runner:
     """Runs the items of one request through the queue.
 
@@ -123,12 +137,11 @@ class Runner:
             TesseraError: every item failed; the error of the first.
         """
 
-        async def one(image: ImageInput) -> CodeGrid:
-            original, codes = await self._images(ENCODE, image, options)
+        def made(image: ImageInput, original: NDArray[np.uint8], codes: Any) -> CodeGrid:
             height, width, _ = original.shape
             return CodeGrid(codes, width, height, image.name)
 
-        return await self._each(one, list(enumerate(images)))
+        return await self._each_image(ENCODE, images, options, made)
 
     async def reconstruct(
         self, images: Sequence[ImageInput], options: PreprocessingOptions
@@ -139,12 +152,11 @@ class Runner:
             TesseraError: every item failed; the error of the first.
         """
 
-        async def one(image: ImageInput) -> Reconstruction:
-            original, decoded = await self._images(RECONSTRUCT, image, options)
+        def made(_: ImageInput, original: NDArray[np.uint8], decoded: Any) -> Reconstruction:
             height, width, _ = original.shape
             return Reconstruction(original, crop(decoded, width, height))
 
-        return await self._each(one, list(enumerate(images)))
+        return await self._each_image(RECONSTRUCT, images, options, made)
 
     async def images(
         self, operation: Operation, images: Sequence[ImageInput], options: PreprocessingOptions
@@ -154,11 +166,7 @@ class Runner:
         Raises:
             TesseraError: every item failed; the error of the first.
         """
-
-        async def one(image: ImageInput) -> Any:
-            return (await self._images(operation, image, options))[1]
-
-        return await self._each(one, list(enumerate(images)))
+        return await self._each_image(operation, images, options, lambda _, __, result: result)
 
     async def recognize_images(
         self, graph: str, images: Sequence[ImageInput], options: PreprocessingOptions
@@ -170,13 +178,12 @@ class Runner:
         """
         operation = Operation("pixels", "scores", graph)
 
-        async def one(image: ImageInput) -> Recognition:
-            original, found = await self._images(operation, image, options)
+        def made(_: ImageInput, original: NDArray[np.uint8], found: Any) -> Recognition:
             height, width, _ = original.shape
             logits, maps = found
             return Recognition(logits, maps, width, height)
 
-        return await self._each(one, list(enumerate(images)))
+        return await self._each_image(operation, images, options, made)
 
     async def recognize_codes(
         self, graph: str, grids: Sequence[tuple[int, AnyGrid | TesseraError]]
@@ -267,16 +274,39 @@ class Runner:
 
         return await self._each(one, list(enumerate(latents)))
 
-    async def _images(
+    async def _each_image(
+        self,
+        operation: Operation,
+        images: Sequence[ImageInput],
+        options: PreprocessingOptions,
+        made: Callable[[ImageInput, NDArray[np.uint8], Any], _T],
+    ) -> list[Item[_T]]:
+        """Run each image; `made` turns it, its pixels and the operation's result into a value."""
+        warnings: dict[int, tuple[ImageWarning, ...]] = {}
+
+        async def one(given: _Numbered) -> _T:
+            original, result = await self._image(operation, given.image, options)
+            warnings[given.index] = original.warnings
+            return made(given.image, original.pixels, result)
+
+        numbered = [_Numbered(*pair) for pair in enumerate(images)]
+        items = await self._each(one, [(given.index, given) for given in numbered])
+        for index, found in sorted(warnings.items()):
+            if found:
+                items[index] = replace(items[index], warnings=found)
+                self._context.warn(index, (warning.code for warning in found))
+        return items
+
+    async def _image(
         self, operation: Operation, image: ImageInput, options: PreprocessingOptions
-    ) -> tuple[NDArray[np.uint8], Any]:
+    ) -> tuple[DecodedImage, Any]:
         """The image as it went in, and what the operation made of it."""
         tiny = self._context.images == 1 and is_small_jpeg(image)
         most = TINY_PIXELS if tiny else LIGHT_PIXELS
         prepare = partial(preprocess, self._model, operation, image, options, most)
         done = await self._batcher.submit(prepare, at_once=tiny)
         self._note(done)
-        height, width, _ = done.original.shape
+        height, width, _ = done.original.pixels.shape
         self._context.codes += math.prod(grid_shape(width, height, self._model.manifest.stride))
         return done.original, done.result
 

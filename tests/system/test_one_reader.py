@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from app.api.parsing import Upload
 from app.errors import TesseraError
+from app.service.preprocessing import ImageInput, PreprocessingOptions, decode
 from training.data.dataset import Broken, find_images, read_image
 
 CORPUS = Path(__file__).parents[1] / "data" / "corpus"
@@ -86,7 +87,7 @@ FILES = {
 def served(data: bytes) -> np.ndarray | str:
     """What the service's decoding makes of a file: pixels, or why not."""
     try:
-        return Upload(data).pixels(16_000_000, None, "cover")
+        return decode(ImageInput(data).inspect(16_000_000), PreprocessingOptions(16_000_000)).pixels
     except TesseraError as error:
         return error.detail
 
@@ -94,7 +95,9 @@ def served(data: bytes) -> np.ndarray | str:
 def trained_on(path: Path) -> np.ndarray | str:
     """What training makes of a file: pixels, or why not."""
     try:
-        return read_image(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return read_image(path)
     except OSError as error:
         return str(error)
 
@@ -136,3 +139,11 @@ def test_what_training_skips_is_named_with_its_reason(name, reason, tmp_path):
             broken.append(Broken(path, str(error)))
     assert [one.path.name for one in broken] == ["odd.ppm"]
     assert reason in broken[0].reason
+
+
+def test_training_tells_what_the_service_warns_of(tmp_path):
+    """A picture of 12 bits in 16 is trained on as its file says, with a warning that names it."""
+    path = tmp_path / "dark.png"
+    Image.fromarray((WAVES * 60).astype(np.uint16)).save(path)
+    with pytest.warns(UserWarning, match=r"dark\.png: no sample is above 3720 of 65535"):
+        assert read_image(path).max() == 14

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ def find_images(folders: Sequence[Path]) -> Folder:
 def read_image(path: Path) -> Pixels:
     """Decodes a file with the reader that serves: uint8 RGB `[h, w, 3]`, upright, over white.
 
+    What may look wrong about a picture, though it was decoded as its file says, is a Python warning.
+
     Raises:
         OSError: the file can't be read as an image, whatever the reason; its text says which.
     """
@@ -96,6 +99,8 @@ def read_image(path: Path) -> Pixels:
         image = decode_image(_inspected(path))
     except ImageError as error:
         raise OSError(str(error)) from error
+    for warning in image.warnings:
+        warnings.warn(f"{path}: {warning.detail}", stacklevel=2)
     return np.array(image.pixels)  # a copy: torch wants writable memory
 
 

@@ -40,6 +40,8 @@ _BATCHES_AHEAD = 4
 _LEAST_AHEAD = 16
 _ORDINARY_PIXELS = 65_536
 
+_log = logging.getLogger(__name__)
+
 # What fails by the engine's fault or the queue's.
 _NOT_THE_IMAGES = {Internal.status, NotReady.status, Overloaded.status}
 
@@ -158,8 +160,13 @@ async def encoded(
             if error.status in _NOT_THE_IMAGES:
                 raise  # going on would call the image broken
             return image.name, error
+        for warning in item.warnings:
+            if warning.code not in told:
+                told.add(warning.code)
+                _log.warning("%s and maybe others: %s", image.name, warning.detail)
         return image.name, item.value
 
+    told: set[str] = set()
     tasks: deque[asyncio.Task[tuple[str | None, CodeGrid | TesseraError]]] = deque()
     try:
         for image in itertools.islice(images, ahead):
