@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from PIL import Image
 
 from imaging.errors import CorruptImage
-from imaging.jpeg import Completeness
+from imaging.image_file import Completeness
 
 if TYPE_CHECKING:
     from collections.abc import Callable

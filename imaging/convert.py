@@ -16,7 +16,7 @@ from imaging.profiles import UnusableProfile, to_srgb
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from imaging.headers import ImageFile
+    from imaging.image_file import ImageFile
 
 # A camera's samples of 12 bits that were put into 16 without being scaled.
 _LOW_MAXIMUM = 4095
@@ -65,12 +65,20 @@ def rgb_over_white(
         except UnusableProfile as error:
             detail = f"the colour profile is ignored: {error}; colours are taken as sRGB"
             warnings.append(ImageWarning("profile_ignored", detail))
+    elif file.cicp is not None and not _is_like_srgb(*file.cicp):
+        detail = "its colours or brightness are not those of sRGB (CICP {}/{}), but taken as such"
+        warnings.append(ImageWarning("profile_ignored", detail.format(*file.cicp)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(image, mask=image.getchannel("A"))
         return white, tuple(warnings)
     return image.convert("RGB"), tuple(warnings)
+
+
+def _is_like_srgb(primaries: int, transfer: int) -> bool:
+    """Whether CICP says sRGB, nothing, or what viewers show as sRGB: video of ordinary range."""
+    return primaries in {1, 2, 5, 6, 7} and transfer in {1, 2, 4, 5, 6, 7, 13, 14, 15}
 
 
 def _to_8_bits(

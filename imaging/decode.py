@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, _imaging
+from PIL import AvifImagePlugin, Image, _imaging
 
 from imaging.completeness import load_jpeg
 from imaging.convert import ImageWarning, rgb_over_white
@@ -25,12 +25,15 @@ from imaging.resize import Fit, resize_image, whole_size
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from imaging.headers import ImageFile
+    from imaging.image_file import ImageFile
 
 # Pillow warns above 89 megapixels and fails above 179, whatever limit is configured here, and
 # the warning fails too where warnings are errors. Sizes are judged by `inspect_image` before Pillow
 # sees any byte.
 Image.MAX_IMAGE_PIXELS = None
+
+# One thread for an image: as many images are decoded at once as there are CPUs.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 # libtiff writes what it thinks of a file to standard error, past every logger, and for a fax up
 # to a line a row: a stranger could fill a disk. Pillow gives no way to stop it, so it is told

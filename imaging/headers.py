@@ -1,11 +1,12 @@
 """Image files taken apart before any decoder sees them.
 
 A few hundred hostile bytes can make an image decoder allocate gigabytes or work for minutes, and
-much of that happens while a file is merely being opened. So each of the six formats is walked
+much of that happens while a file is merely being opened. So each of the seven formats is walked
 here first, with time and memory bounded by the length of the upload, to learn what the limits
 are judged by (format, width, height) and the orientation. What the decoder is then given is the
 picture alone: comments, profiles, EXIF, thumbnails and further frames or pages are cut away. Of
 WebP alone the decoder gets the file as it is.
+
 What this keeps from Pillow, each of which has cost it gigabytes or minutes:
 
 - JPEG: millions of 4-byte segments (Pillow keeps ~200 bytes for each), EXIF in thousands of
@@ -14,21 +15,23 @@ What this keeps from Pillow, each of which has cost it gigabytes or minutes:
 - GIF and WebP: a frame or canvas of 4 gigapixels, allocated while *opening*; for GIF, comments
   without end.
 - TIFF: a directory whose thousands of tags all point at the same megabytes; pages in a ring.
+- AVIF: frames larger than the file says, hundreds of frames before the one that is shown, grids
+  of tiles that share their bytes, sequences.
 - Any: metadata so odd that Pillow warns, which would fail where warnings are errors.
 
 ICC profiles are among what is cut, and come back by themselves: see `imaging.profiles`. Other words
-about colour are not heeded, as in most viewers: gamma and primaries of PNG (gAMA, cHRM, cICP) and
-of BMP, and what EXIF says of Adobe RGB.
+about colour are not heeded, as in most viewers: gamma and primaries of PNG (gAMA, cHRM) and of
+BMP, and what EXIF says of Adobe RGB. Code points (CICP) of other colours than sRGB's are told in a
+warning.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from imaging.avif import read_avif
 from imaging.errors import (
     CorruptImage,
     EmptyFile,
@@ -36,16 +39,17 @@ from imaging.errors import (
     TooManyPixels,
     UnsupportedFormat,
 )
-from imaging.jpeg import Completeness, read_jpeg
+from imaging.image_file import ImageFile
+from imaging.jpeg import read_jpeg
+from imaging.png import read_png
 from imaging.profiles import MAX_PROFILE_BYTES
 from imaging.resize import MAX_SIDE
-from imaging.tiff import read_exif_orientation, read_first_page
+from imaging.tiff import read_exif_orientation, read_tiff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Chunks, segments, blocks or frames walked in one file. A 32 MiB PNG in 512-byte chunks has as
-# many; a Python loop over them takes about 50 ms.
+# Blocks or chunks walked in one file.
 _MAX_PARTS = 65_536
 
 # Of a profile that is too large, only so much is kept as shows that it is.
@@ -53,49 +57,6 @@ _ENOUGH = MAX_PROFILE_BYTES + 1
 
 # Pillow decodes run-length BMPs in Python, at about 0.4 s per MiB.
 _MAX_RLE_BMP_BYTES = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFile:
-    """One picture, still compressed, and what its file says of it.
-
-    Attributes:
-        format: Pillow's name for the format: PNG, JPEG, WEBP, GIF, BMP or TIFF.
-        width: pixels per row as stored, before `orientation` is applied.
-        height: rows as stored.
-        data: the file, reduced to what a decoder needs for its first picture.
-        orientation: EXIF orientation, 1…8; 1 is upright.
-        frame: `(left, top, right, bottom)` in pixels of the part of the canvas that the picture
-            covers, or None where it covers all. Only GIF has pictures smaller than the canvas.
-        sample_bits: bits of each sample as stored, 1…16; of other formats than PNG and TIFF, 8.
-        transparent: the colour of a 16-bit RGB PNG that is transparent, three samples.
-        profile: the ICC profile; empty bytes where there is one that can't be read.
-        white_is_zero: whether 16-bit grey counts down from white, which Pillow doesn't honour.
-        cut_short: whether the data can't possibly be that of so many pixels.
-        completeness: how the decoder finds out that data of a JPEG is missing.
-    """
-
-    format: str
-    width: int
-    height: int
-    data: bytes
-    orientation: int = 1
-    frame: tuple[int, int, int, int] | None = None
-    sample_bits: int = 8
-    transparent: tuple[int, ...] | None = None
-    profile: bytes | None = None
-    white_is_zero: bool = False
-    cut_short: bool = False
-    completeness: Completeness = Completeness.KNOWN
-
-    @property
-    def displayed_size(self) -> tuple[int, int]:
-        """`(width, height)` in pixels of the upright picture."""
-        return self.turned((self.width, self.height))
-
-    def turned(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return a size as stored for one as displayed, and the other way round."""
-        return (size[1], size[0]) if self.orientation >= 5 else size
 
 
 def inspect_image(data: bytes, *, max_pixels: int) -> ImageFile:
@@ -107,7 +68,7 @@ def inspect_image(data: bytes, *, max_pixels: int) -> ImageFile:
 
     Raises:
         EmptyFile: `data` is empty.
-        UnsupportedFormat: none of the six formats, or a variant of TIFF that has no definite
+        UnsupportedFormat: none of the seven formats, or a variant of TIFF that has no definite
             8-bit meaning or whose compression is not on the list.
         ImageTooLarge: more than `max_pixels`, or a side above 65,535 pixels.
         CorruptImage: the file ends within its headers, contradicts or exceeds its format, or has
@@ -148,104 +109,11 @@ def _read_header(data: bytes) -> ImageFile:
                 return read(data)
             except (struct.error, IndexError) as error:
                 raise CorruptImage(f"the {name} file ends within its headers") from error
-    raise UnsupportedFormat("not a PNG, JPEG, WebP, GIF, BMP or TIFF image")
+    raise UnsupportedFormat("not a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF image")
 
 
 def _too_many(name: str, parts: str) -> CorruptImage:
     return CorruptImage(f"the {name} file has more than {_MAX_PARTS:,} {parts}")
-
-
-# --- PNG -----------------------------------------------------------------------------------
-
-_PNG_PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
-
-
-def _read_png(data: bytes) -> ImageFile:
-    if data[12:16] != b"IHDR":
-        raise CorruptImage("the PNG file doesn't begin with its header")
-    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
-    orientation = 1
-    transparent = profile = None
-    is_srgb = False
-    view = memoryview(data)
-    kept: list[memoryview | bytes] = [view[:8]]
-    position = 8
-    for _ in range(_MAX_PARTS):
-        if position + 8 > len(data):  # no IEND: whether the picture is whole, the decoder finds
-            kept.append(view[position:])
-            break
-        (length,) = struct.unpack_from(">I", data, position)
-        kind = data[position + 4 : position + 8]
-        end = position + 12 + length
-        if kind == b"eXIf":
-            orientation = read_exif_orientation(data[position + 8 : end - 4])
-        elif kind == b"iCCP":
-            profile = _png_profile(data[position + 8 : end - 4])
-        elif kind == b"sRGB":
-            is_srgb = True
-        elif kind == b"tRNS" and (depth, colour) == (16, 2):
-            # Pillow narrows the samples to 8 bits before it compares.
-            transparent = struct.unpack_from(">3H", data, position + 8)
-        elif kind == b"tRNS":
-            kept.append(_png_transparency(view[position:end], depth, colour))
-        elif kind in _PNG_PICTURE:
-            # Pillow checks the CRC of every chunk but those that hold the picture.
-            if data[end - 4 : end] != struct.pack(">I", zlib.crc32(view[position + 4 : end - 4])):
-                raise CorruptImage("the PNG file is truncated or damaged: a CRC-32 doesn't match")
-            kept.append(view[position:end])
-        if kind == b"IEND":
-            break
-        position = end
-    else:
-        raise _too_many("PNG", "chunks")
-    return ImageFile(
-        "PNG",
-        width,
-        height,
-        b"".join(kept),
-        orientation,
-        sample_bits=depth,
-        transparent=transparent,
-        profile=None if is_srgb else profile,
-    )
-
-
-def _png_transparency(chunk: memoryview, depth: int, colour: int) -> memoryview | bytes:
-    # Pillow widens 2- and 4-bit grey to 8 bits, but compares them with the transparent colour as
-    # it stands in the file, which then matches nothing.
-    if colour != 0 or depth not in {2, 4}:
-        return chunk
-    (value,) = struct.unpack_from(">H", chunk, 8)
-    body = b"tRNS" + struct.pack(">H", value * 255 // (2**depth - 1) & 0xFFFF)
-    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-
-
-def _png_profile(chunk: bytes) -> bytes:
-    _, _, compressed = chunk[:82].partition(b"\0")  # a name of at most 79 bytes
-    start = len(chunk[:82]) - len(compressed)
-    if not compressed or compressed[0] != 0:
-        return b""
-    try:
-        return zlib.decompressobj().decompress(chunk[start + 1 :], _ENOUGH)
-    except zlib.error:
-        return b""
-
-
-# --- JPEG ----------------------------------------------------------------------------------
-
-
-def _read_jpeg(data: bytes) -> ImageFile:
-    jpeg = read_jpeg(data)
-    return ImageFile(
-        "JPEG",
-        jpeg.width,
-        jpeg.height,
-        jpeg.data,
-        jpeg.orientation,
-        cut_short=jpeg.cut_short,
-        completeness=jpeg.completeness,
-        profile=jpeg.profile,
-    )
 
 
 # --- WebP ----------------------------------------------------------------------------------
@@ -341,28 +209,12 @@ def _read_bmp(data: bytes) -> ImageFile:
     return ImageFile("BMP", width, abs(height), data)  # a negative height: rows from the top
 
 
-# --- TIFF ----------------------------------------------------------------------------------
-
-
-def _read_tiff(data: bytes) -> ImageFile:
-    page = read_first_page(data)
-    return ImageFile(
-        "TIFF",
-        page.width,
-        page.height,
-        page.data,
-        page.orientation,
-        sample_bits=page.sample_bits,
-        white_is_zero=page.white_is_zero,
-        profile=page.profile,
-    )
-
-
 _FORMATS: tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], ImageFile]], ...] = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG", _read_png),
-    (re.compile(rb"\xff\xd8\xff"), "JPEG", _read_jpeg),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG", read_png),
+    (re.compile(rb"\xff\xd8\xff"), "JPEG", read_jpeg),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), "WebP", _read_webp),
     (re.compile(rb"GIF8[79]a"), "GIF", _read_gif),
     (re.compile(rb"BM"), "BMP", _read_bmp),
-    (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF", _read_tiff),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF", read_tiff),
+    (re.compile(rb"....ftyp", re.DOTALL), "AVIF", read_avif),
 )

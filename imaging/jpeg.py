@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from imaging.errors import CorruptImage, UnsupportedFormat
+from imaging.image_file import Completeness, ImageFile
 from imaging.profiles import MAX_PROFILE_BYTES
 from imaging.tiff import read_exif_orientation
 
@@ -34,43 +34,6 @@ _TABLES = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}  # DHT, DAC, DQT, DNL, DRI
 _SCAN, _END, _EXIF, _APP2 = 0xDA, 0xD9, 0xE1, 0xE2
 
 
-class Completeness(Enum):
-    """How it is found out, while decoding, that all of a JPEG's pixels are there.
-
-    libjpeg paints what is missing grey, or leaves it blurred, and says nothing.
-    """
-
-    KNOWN = "the headers have shown it"
-    LAST_ROW = "the last row must be written before the end mark is read"
-    TWO_DECODES = "bytes added before the end mark must change no pixel"
-    BOTH = "the last row, and bytes added"
-
-
-@dataclass(frozen=True, slots=True)
-class Jpeg:
-    """The picture of a JPEG file.
-
-    Attributes:
-        width: pixels per row as stored, before `orientation` is applied.
-        height: rows as stored.
-        data: the file without comments, profiles, EXIF, thumbnails and what follows its end; it
-            has its end mark, EOI, also where the file lacks it.
-        orientation: EXIF orientation, 1…8; 1 is upright.
-        cut_short: whether there are fewer bits than so many pixels need, so that 500 bytes can't
-            claim 36 megapixels.
-        completeness: how the decoder is to find out whether data is missing.
-        profile: the ICC profile; empty where pieces are missing or too large.
-    """
-
-    width: int
-    height: int
-    data: bytes
-    orientation: int
-    cut_short: bool
-    completeness: Completeness
-    profile: bytes | None
-
-
 @dataclass(frozen=True, slots=True)
 class _Frame:
     marker: int
@@ -87,7 +50,7 @@ class _Frame:
         return self.marker in {0xC2, 0xCA}
 
 
-def read_jpeg(data: bytes) -> Jpeg:
+def read_jpeg(data: bytes) -> ImageFile:
     """Read what a JPEG file says of its picture. Nothing is decoded.
 
     Args:
@@ -113,14 +76,15 @@ def read_jpeg(data: bytes) -> Jpeg:
             # Huffman coding spends at least one bit on each block of 8 × 8 pixels.
             cut_short = frame.huffman and (stop - start) * 8 * 64 < frame.width * frame.height
             ended = data[stop : stop + 2] == b"\xff\xd9"
-            return Jpeg(
+            return ImageFile(
+                "JPEG",
                 frame.width,
                 frame.height,
                 b"".join((*kept, b"\xff\xd9")),
                 orientation,
-                cut_short,
-                _completeness(frame, scans, ended=ended),
-                _joined(pieces) if pieces else None,
+                cut_short=cut_short,
+                completeness=_completeness(frame, scans, ended=ended),
+                profile=_joined(pieces) if pieces else None,
             )
         if marker in _FRAMES or marker == _JPEG_LS:
             if frame is not None:

@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 
 from imaging.errors import CorruptImage, UnsupportedFormat
+from imaging.image_file import ImageFile
 from imaging.profiles import MAX_PROFILE_BYTES
 
 # Bytes of one value of each type of tag, and how those that are whole numbers are read.
@@ -46,29 +47,6 @@ _MAX_TAGS = 4096
 _ENOUGH = MAX_PROFILE_BYTES + 1  # of a profile that is too large
 _MAX_STRIPS = 65_536  # Pillow makes an object of some 250 bytes of each
 _MAX_TILE_PIXELS = 2**22
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The first page of a TIFF file.
-
-    Attributes:
-        width: pixels per row as stored, before `orientation` is applied.
-        height: rows as stored.
-        data: the file, its directory replaced by one that describes this page's pixels alone.
-        orientation: 1…8; 1 is upright.
-        sample_bits: bits of each sample, 1…16.
-        white_is_zero: whether grey counts down from white.
-        profile: the ICC profile.
-    """
-
-    width: int
-    height: int
-    data: bytes
-    orientation: int
-    sample_bits: int
-    white_is_zero: bool
-    profile: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +112,7 @@ def _orientation(tags: dict[int, _Tag]) -> int:
     return values[0] if len(values) == 1 and 1 <= values[0] <= 8 else 1
 
 
-def read_first_page(data: bytes) -> Page:
+def read_tiff(data: bytes) -> ImageFile:
     """Read what a TIFF file says of its first page. Nothing is decoded.
 
     Args:
@@ -173,12 +151,13 @@ def read_first_page(data: bytes) -> Page:
     tile = numbers(_TILE_WIDTH, 1)[0] * numbers(_TILE_HEIGHT, 1)[0]
     if tile > max(_MAX_TILE_PIXELS, 2 * width * height):
         raise CorruptImage("the TIFF file has tiles far larger than the picture")
-    return Page(
+    return ImageFile(
+        "TIFF",
         width,
         height,
         _with_directory(data, picture),
         _orientation(tags),
-        bits,
+        sample_bits=bits,
         white_is_zero=numbers(_PHOTOMETRIC, 1)[0] == 0,
         profile=bytes(tags[_PROFILE].values[:_ENOUGH]) if _PROFILE in tags else None,
     )

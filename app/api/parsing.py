@@ -37,6 +37,7 @@ RAW_IMAGES = (
     "image/gif",
     "image/bmp",
     "image/tiff",
+    "image/avif",
     "application/octet-stream",
 )
 _NO_IMAGE = "the request holds no image"

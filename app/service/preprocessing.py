@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from app.runtime.operations import Operation
     from app.runtime.registry import Model
-    from imaging.headers import ImageFile
+    from imaging.image_file import ImageFile
 
 # Images up to this many pixels are decoded in the order in which they come: it takes a
 # millisecond or two.

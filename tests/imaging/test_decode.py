@@ -502,7 +502,7 @@ OUTCOMES = {
     "pillow-16-bit-binary.pgm": UnsupportedFormat,
     "pillow-16-bit-noise.tif": (32, 32),
     "pillow-apng-chunk-multi-actl.png": (64, 128),
-    "pillow-avif-hopper.avif": UnsupportedFormat,
+    "pillow-avif-hopper.avif": (128, 128),
     "pillow-bmp-b-reallybig.bmp": ImageTooLarge,
     "pillow-bmp-b-shortfile.bmp": CorruptImage,
     "pillow-bmp-g-pal8topdown.bmp": (64, 127),

@@ -75,6 +75,7 @@ FILES = {
     "TIFF 16-bit WhiteIsZero": tagged(saved("I;16", "TIFF"), 262, 1, 0),
     "TIFF 8-bit WhiteIsZero": tagged(saved("L", "TIFF"), 262, 1, 0),
     "TIFF of 12 bits": tagged(saved("I;16", "TIFF"), 258, 16, 12),
+    **{f"AVIF {mode}": saved(mode, "AVIF", speed=9) for mode in ("L", "RGB", "RGBA")},
     "PPM": saved("RGB", "PPM"),
     "ICO": saved("RGBA", "ICO"),
     "cut PNG": saved("RGB", "PNG")[:-40],

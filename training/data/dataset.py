@@ -20,13 +20,16 @@ from PIL import Image
 
 from imaging.decode import decode_image
 from imaging.errors import ImageError
-from imaging.headers import ImageFile, inspect_image
+from imaging.headers import inspect_image
+from imaging.image_file import ImageFile
 
 Pixels = NDArray[np.uint8]
 
 # What people keep photographs in. Other files in the folder are skipped without a word; a file that
 # is named like an image but can't be read, or whose format the service doesn't read, is reported.
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"})
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm"}
+)
 # Of an image to train on or to evaluate, width × height: 800 MB decoded. Whoever trains trusts the
 # folder more than a service trusts its clients, whose limit is a setting.
 MAX_PIXELS = 2**28
@@ -90,7 +93,7 @@ def find_images(folders: Sequence[Path]) -> Folder:
 def read_image(path: Path) -> Pixels:
     """Decodes a file with the reader that serves: uint8 RGB `[h, w, 3]`, upright, over white.
 
-    What may look wrong about a picture, though it was decoded as its file says, is a Python warning.
+    What may look wrong about a picture that was decoded as its file says is a Python warning.
 
     Raises:
         OSError: the file can't be read as an image, whatever the reason; its text says which.

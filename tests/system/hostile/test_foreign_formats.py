@@ -35,7 +35,7 @@ def zipped() -> bytes:
 
 FOREIGN = {
     **{kind: saved(kind) for kind in ("EPS", "PPM", "ICO", "SGI", "TGA", "PCX", "DDS", "PDF")},
-    **{kind: saved(kind) for kind in ("JPEG2000", "AVIF", "QOI")},
+    **{kind: saved(kind) for kind in ("JPEG2000", "QOI")},
     "EPS with a call for a file": EPS,
     "EPS in a DOS wrapper": b"\xc5\xd0\xd3\xc6" + (30).to_bytes(4, "little") + bytes(22) + EPS,
     "PSD": b"8BPS\0\1" + bytes(6) + b"\0\3\0\0\0\1\0\0\0\1\0\x08\0\3" + bytes(12) + b"\0\0\xff\0\0",
