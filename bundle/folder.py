@@ -65,6 +65,20 @@ class Bundle:
             raise GraphMissing(f"{self.path.name} has no {precision} file of graph {graph!r}")
         return self.read(self.manifest.graphs[graph].files[precision])
 
+    def read_weights(self, graph: str) -> dict[str, bytes]:
+        """The weights that a graph's ONNX files refer to, by the name that they refer to them by.
+
+        Empty where the files hold their weights themselves. A runtime has to be given these
+        bytes (ONNX Runtime: `add_external_initializers_from_files_in_memory`), never a path.
+
+        Raises:
+            GraphMissing: no such graph.
+            BundleError: the file changed since the bundle was opened.
+        """
+        self.precisions(graph)
+        name = self.manifest.graphs[graph].weights
+        return {} if name is None else {name: self.read(name)}
+
     def read(self, name: str) -> bytes:
         """A file of the bundle, its bytes checked as they are read.
 

@@ -17,6 +17,8 @@ from bundle.prior import Prior
 PRECISIONS = ("fp32", "fp16", "int8")
 REQUIRED_GRAPHS = ("encoder", "quantizer", "decoder", "embedder")
 CODEBOOK_FILE = "codebook.npy"
+MAIN_DECODER = "decoder"
+MAX_STAGES = 16
 # Of models and their versions.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -47,12 +49,15 @@ class Graph:
         files: name of the ONNX file of each precision; `fp32` is always among them.
         reach: cells of the code grid beyond which input no longer matters to an output (the
             radius of the receptive field); None if unknown or without bound.
+        weights: name of the file that holds the weights of all precisions; None where each ONNX
+            file holds its own.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     files: Mapping[str, str]
     reach: int | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,19 @@ class Recognizer:
 
 
 @dataclass(frozen=True)
+class Decoder:
+    """A further decoder for the same codes, such as one for texture.
+
+    Attributes:
+        graph: name of the graph in the manifest's `graphs`: `decoder-` and the decoder's name.
+        metrics: measured when it was made.
+    """
+
+    graph: str
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything a reader needs to know before it opens a graph.
 
@@ -90,12 +108,15 @@ class Manifest:
         code_space: SHA-256 of codebook and decoder, lower-case hexadecimal
             (`bundle.code_space_digest`): equal digests mean interchangeable codes.
         stride: pixels along one side of the patch that one code stands for.
-        codebook_size: number of codes K; codes are in [0, K).
+        codebook_size: number of codes K of the first stage; codes are in [0, K).
         codebook_width: dimension d of a code vector.
+        residual_sizes: number of codes of each further stage; empty with one stage.
+        default_stages: how many stages an encoder's answer has where nobody says.
         embedding_size: dimension e of the embedder's vector.
         graphs: by name; `REQUIRED_GRAPHS` at least.
         files: every file but the manifest itself.
         recognizers: by name; may be empty.
+        decoders: further decoders by name, beside the main one; may be empty.
         prior: context model of the codes, if there is one; not part of the code space.
         data: what it was trained on, each with at least `name` and `licence`.
         training: the configuration, the git commit and facts of the run.
@@ -115,15 +136,47 @@ class Manifest:
     files: Mapping[str, File]
     recognizers: Mapping[str, Recognizer] = field(default_factory=dict)
     prior: Prior | None = None
+    residual_sizes: tuple[int, ...] = ()
+    default_stages: int = 1
+    decoders: Mapping[str, Decoder] = field(default_factory=dict)
     data: tuple[Mapping[str, Any], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def format_version(self) -> int:
+        """The lowest version of the format that can say all of this."""
+        shared = any(graph.weights is not None for graph in self.graphs.values())
+        return 2 if self.residual_sizes or self.decoders or shared else 1
+
+    @property
     def bits(self) -> int:
-        """Bits one code takes at a fixed length: ⌈log2 K⌉."""
+        """Bits one code of the first stage takes at a fixed length: ⌈log2 K⌉."""
         return (self.codebook_size - 1).bit_length()
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes of each stage, the first one first."""
+        return (self.codebook_size, *self.residual_sizes)
+
+    @property
+    def stages(self) -> int:
+        """How many codes each patch has at most; any number of them from the first on is valid."""
+        return len(self.codebook_sizes)
+
+    @property
+    def stage_bits(self) -> tuple[int, ...]:
+        """Bits that one code of each stage takes at a fixed length."""
+        return tuple((size - 1).bit_length() for size in self.codebook_sizes)
+
+    def decoder_graph(self, name: str | None = None) -> str:
+        """The graph of a decoder by its name; of the main one for None.
+
+        Raises:
+            KeyError: there is no such decoder.
+        """
+        return MAIN_DECODER if name is None else self.decoders[name].graph
 
     def reason_left_out(self, graph: str, precision: str) -> str | None:
         """Why export left a precision of a graph out; None where it didn't, or doesn't say."""
@@ -131,6 +184,11 @@ class Manifest:
         for key in (graph, precision, "failed"):
             figures = figures.get(key) if isinstance(figures, Mapping) else None
         return figures if isinstance(figures, str) else None
+
+
+def codebook_file(stage: int) -> str:
+    """The file of a stage's code vectors, counted from 0: `codebook.npy`, then `codebook-2.npy`."""
+    return CODEBOOK_FILE if stage == 0 else f"codebook-{stage + 1}.npy"
 
 
 def check_file_name(name: str) -> None:

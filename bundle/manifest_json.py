@@ -7,43 +7,47 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 from bundle.errors import ManifestMalformed, ManifestTooLarge, VersionUnsupported
+from bundle.json_object import JsonObject
 from bundle.manifest import (
-    CODEBOOK_FILE,
+    MAIN_DECODER,
+    MAX_STAGES,
     NAME,
     PRECISIONS,
     REQUIRED_GRAPHS,
+    Decoder,
     File,
     Graph,
     Manifest,
     Recognizer,
     Tensor,
     check_file_name,
+    codebook_file,
 )
 from bundle.prior import MAX_NEIGHBOURS, Neighbour, Prior, PriorStage, is_known_before
 
 FORMAT = "tessera-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)
 MAX_MANIFEST_BYTES = 1 << 20
 
 _DTYPES = ("uint8", "int32", "int64", "float16", "float32")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_T = TypeVar("_T")
 
 
 def format_manifest(manifest: Manifest) -> bytes:
     """The manifest as it is written: UTF-8 JSON, keys in a fixed order, a line feed last."""
     values = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": manifest.format_version,
         "name": manifest.name,
         "version": manifest.version,
         "code_space": manifest.code_space,
         "stride": manifest.stride,
-        "codebook": {"size": manifest.codebook_size, "width": manifest.codebook_width},
+        "codebook": _codebook_json(manifest),
         "embedding": {"size": manifest.embedding_size},
         "graphs": {name: _graph_json(graph) for name, graph in manifest.graphs.items()},
         "recognizers": {
@@ -55,6 +59,7 @@ def format_manifest(manifest: Manifest) -> bytes:
             }
             for name, recognizer in manifest.recognizers.items()
         },
+        **({} if manifest.format_version == 1 else {"decoders": _decoders_json(manifest)}),
         **({} if manifest.prior is None else {"prior": _prior_json(manifest.prior)}),
         "files": {
             name: {"bytes": file.bytes, "sha256": file.sha256}
@@ -84,13 +89,14 @@ def parse_manifest(text: bytes) -> Manifest:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ManifestMalformed("the manifest is not valid JSON") from error
-    top = _Object(values, "manifest")
+    top = JsonObject(values, "manifest")
     if top.get("format", str) != FORMAT:
         raise ManifestMalformed(f"the manifest's format is not {FORMAT!r}")
     version = top.get("format_version", int)
-    if version != FORMAT_VERSION:
+    if version not in FORMAT_VERSIONS:
         raise VersionUnsupported(
-            f"the bundle is of format version {version}; this program reads {FORMAT_VERSION}"
+            f"the bundle is of format version {version}; this program reads "
+            f"{' and '.join(map(str, FORMAT_VERSIONS))}"
         )
     codebook, embedding = top.object("codebook"), top.object("embedding")
     manifest = Manifest(
@@ -101,7 +107,7 @@ def parse_manifest(text: bytes) -> Manifest:
         codebook_size=codebook.positive("size"),
         codebook_width=codebook.positive("width"),
         embedding_size=embedding.positive("size"),
-        graphs=top.mapping("graphs", _parse_graph),
+        graphs=top.mapping("graphs", partial(_parse_graph, version=version)),
         files=top.mapping("files", _parse_file),
         recognizers=top.mapping("recognizers", _parse_recognizer),
         prior=_parse_prior(top.object("prior")) if top.has("prior") else None,
@@ -109,9 +115,27 @@ def parse_manifest(text: bytes) -> Manifest:
         training=top.get("training", dict),
         metrics=top.get("metrics", dict),
         parity=top.get("parity", dict),
+        **({} if version == 1 else _parse_version_2(top, codebook)),
     )
     _check_references(manifest)
     return manifest
+
+
+def _parse_version_2(top: JsonObject, codebook: JsonObject) -> dict[str, Any]:
+    """What version 2 added, as arguments of `Manifest`."""
+    sizes = codebook.get("residual_sizes", list)
+    if not all(type(size) is int and 2 <= size <= 1 << 16 for size in sizes):
+        raise ManifestMalformed("codebook.residual_sizes must be whole numbers in [2, 65536]")
+    if 1 + len(sizes) > MAX_STAGES:
+        raise ManifestMalformed(f"the codebook has more than {MAX_STAGES} stages")
+    default = codebook.positive("default_stages")
+    if default > 1 + len(sizes):
+        raise ManifestMalformed("codebook.default_stages is more than there are stages")
+    return {
+        "residual_sizes": tuple(sizes),
+        "default_stages": default,
+        "decoders": top.mapping("decoders", _parse_decoder),
+    }
 
 
 def _check_references(manifest: Manifest) -> None:
@@ -120,74 +144,35 @@ def _check_references(manifest: Manifest) -> None:
             raise ManifestMalformed(f"the manifest lists no graph {name!r}")
     for name in manifest.files:
         check_file_name(name)
-    if CODEBOOK_FILE not in manifest.files:
-        raise ManifestMalformed(f"the manifest lists no file {CODEBOOK_FILE!r}")
+    for index in range(manifest.stages):
+        if codebook_file(index) not in manifest.files:
+            raise ManifestMalformed(f"the manifest lists no file {codebook_file(index)!r}")
     for name, graph in manifest.graphs.items():
         if "fp32" not in graph.files:
             raise ManifestMalformed(f"graph {name!r} has no fp32 file")
-        for precision, file in graph.files.items():
+        for precision in graph.files:
             if precision not in PRECISIONS:
                 raise ManifestMalformed(f"graph {name!r} has an unknown precision {precision!r}")
+        for file in (*graph.files.values(), *([] if graph.weights is None else [graph.weights])):
             check_file_name(file)
             if file not in manifest.files:
                 raise ManifestMalformed(f"graph {name!r} names {file!r}, which is not in files")
     for name, recognizer in manifest.recognizers.items():
         if recognizer.graph not in manifest.graphs:
             raise ManifestMalformed(f"recognizer {name!r} names a graph that isn't listed")
+    for name, decoder in manifest.decoders.items():
+        if not NAME.fullmatch(name) or decoder.graph != f"{MAIN_DECODER}-{name}":
+            raise ManifestMalformed(f"decoder {name!r} has no graph of its name")
+        if decoder.graph not in manifest.graphs:
+            raise ManifestMalformed(f"decoder {name!r} names a graph that isn't listed")
+    if manifest.prior and len(manifest.prior.stages) != manifest.stages:
+        raise ManifestMalformed("the prior has not as many stages as the codebook")
     for stage in manifest.prior.stages if manifest.prior else ():
         if not {stage.groups, stage.members} <= manifest.graphs.keys():
             raise ManifestMalformed("the prior names a graph that isn't listed")
 
 
-class _Object:
-    """A JSON object whose fields are read with their types checked."""
-
-    def __init__(self, value: Any, place: str) -> None:
-        if not isinstance(value, dict):
-            raise ManifestMalformed(f"{place} is not a JSON object")
-        self._value = value
-        self._place = place
-
-    def get(self, key: str, kind: type[_T]) -> _T:
-        if key not in self._value:
-            raise ManifestMalformed(f"{self._place} has no {key!r}")
-        value = self._value[key]
-        if type(value) is not kind:
-            raise ManifestMalformed(f"{self._place}.{key} is not of type {kind.__name__}")
-        return value
-
-    def has(self, key: str) -> bool:
-        return key in self._value
-
-    def matching(self, key: str, pattern: re.Pattern[str]) -> str:
-        value = self.get(key, str)
-        if not pattern.fullmatch(value):
-            raise ManifestMalformed(f"{self._place}.{key} must match {pattern.pattern}")
-        return value
-
-    def positive(self, key: str) -> int:
-        value = self.get(key, int)
-        if not 1 <= value <= 1 << 40:
-            raise ManifestMalformed(f"{self._place}.{key} is out of range")
-        return value
-
-    def optional(self, key: str, least: int) -> int | None:
-        if key not in self._value:
-            return None
-        value = self.get(key, int)
-        if not least <= value <= 1 << 20:
-            raise ManifestMalformed(f"{self._place}.{key} is out of range")
-        return value
-
-    def object(self, key: str) -> _Object:
-        return _Object(self.get(key, dict), f"{self._place}.{key}")
-
-    def mapping(self, key: str, parse: Callable[[_Object], _T]) -> dict[str, _T]:
-        inner = self.get(key, dict)
-        return {k: parse(_Object(v, f"{self._place}.{key}.{k}")) for k, v in inner.items()}
-
-
-def _parse_graph(value: _Object) -> Graph:
+def _parse_graph(value: JsonObject, version: int) -> Graph:
     files = value.get("files", dict)
     if not all(isinstance(name, str) for name in files.values()):
         raise ManifestMalformed("a graph's files must be names")
@@ -196,11 +181,12 @@ def _parse_graph(value: _Object) -> Graph:
         outputs=tuple(_parse_tensor(v) for v in value.get("outputs", list)),
         files=files,
         reach=value.optional("reach", 0),
+        weights=value.get("weights", str) if version > 1 and value.has("weights") else None,
     )
 
 
 def _parse_tensor(value: Any) -> Tensor:
-    fields = _Object(value, "tensor")
+    fields = JsonObject(value, "tensor")
     dtype = fields.get("dtype", str)
     axes = fields.get("axes", list)
     if dtype not in _DTYPES:
@@ -210,11 +196,11 @@ def _parse_tensor(value: Any) -> Tensor:
     return Tensor(fields.get("name", str), dtype, tuple(axes))
 
 
-def _parse_file(value: _Object) -> File:
+def _parse_file(value: JsonObject) -> File:
     return File(bytes=value.positive("bytes"), sha256=value.matching("sha256", _SHA256))
 
 
-def _parse_recognizer(value: _Object) -> Recognizer:
+def _parse_recognizer(value: JsonObject) -> Recognizer:
     classes = value.get("classes", list)
     if not classes or not all(isinstance(c, str) for c in classes):
         raise ManifestMalformed("a recognizer's classes must be a list of names")
@@ -226,8 +212,12 @@ def _parse_recognizer(value: _Object) -> Recognizer:
     )
 
 
-def _parse_prior(value: _Object) -> Prior:
-    stages = [_Object(v, f"prior.stages[{i}]") for i, v in enumerate(value.get("stages", list))]
+def _parse_decoder(value: JsonObject) -> Decoder:
+    return Decoder(graph=value.get("graph", str), metrics=value.get("metrics", dict))
+
+
+def _parse_prior(value: JsonObject) -> Prior:
+    stages = [JsonObject(v, f"prior.stages[{i}]") for i, v in enumerate(value.get("stages", list))]
     if not stages:
         raise ManifestMalformed("a prior has a stage at least")
     return Prior(
@@ -237,7 +227,7 @@ def _parse_prior(value: _Object) -> Prior:
     )
 
 
-def _parse_prior_stage(value: _Object, index: int) -> PriorStage:
+def _parse_prior_stage(value: JsonObject, index: int) -> PriorStage:
     neighbours: list[Neighbour] = []
     for place in value.get("neighbours", list):
         if not isinstance(place, list) or [type(n) for n in place] != [int] * 3:
@@ -251,7 +241,7 @@ def _parse_prior_stage(value: _Object, index: int) -> PriorStage:
 
 
 def _parse_data(value: Any, index: int) -> Mapping[str, Any]:
-    fields = _Object(value, f"manifest.data[{index}]")
+    fields = JsonObject(value, f"manifest.data[{index}]")
     fields.get("name", str)
     fields.get("licence", str)
     data: Mapping[str, Any] = value
@@ -282,4 +272,20 @@ def _graph_json(graph: Graph) -> dict[str, Any]:
         "outputs": tensors(graph.outputs),
         "files": dict(graph.files),
         **({} if graph.reach is None else {"reach": graph.reach}),
+        **({} if graph.weights is None else {"weights": graph.weights}),
+    }
+
+
+def _codebook_json(manifest: Manifest) -> dict[str, Any]:
+    values: dict[str, Any] = {"size": manifest.codebook_size, "width": manifest.codebook_width}
+    if manifest.format_version > 1:
+        values["residual_sizes"] = list(manifest.residual_sizes)
+        values["default_stages"] = manifest.default_stages
+    return values
+
+
+def _decoders_json(manifest: Manifest) -> dict[str, Any]:
+    return {
+        name: {"graph": decoder.graph, "metrics": dict(decoder.metrics)}
+        for name, decoder in manifest.decoders.items()
     }

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle import Graph, Manifest, Recognizer, Tensor
+from bundle import Decoder, Graph, Manifest, Recognizer, Tensor
 from bundle.errors import ManifestMalformed, ManifestTooLarge, PathEscapes, VersionUnsupported
-from bundle.manifest import PRECISIONS, REQUIRED_GRAPHS, File
+from bundle.manifest import PRECISIONS, REQUIRED_GRAPHS, File, codebook_file
 from bundle.manifest_json import MAX_MANIFEST_BYTES, format_manifest, parse_manifest
 
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True)
@@ -37,14 +37,23 @@ tensors = st.builds(
 def manifests(draw):
     """Any manifest that a writer could make."""
     graphs = {}
-    files = {"codebook.npy": File(draw(lengths), draw(digests))}
+    residual_sizes = draw(st.lists(st.integers(2, 65536), max_size=3).map(tuple))
+    files = {
+        codebook_file(stage): File(draw(lengths), draw(digests))
+        for stage in range(1 + len(residual_sizes))
+    }
+    decoders = draw(st.lists(names, max_size=2, unique=True))
     extra = draw(st.lists(names, max_size=2, unique=True))
-    for name in [*REQUIRED_GRAPHS, *extra]:
+    for name in [*REQUIRED_GRAPHS, *extra, *(f"decoder-{name}" for name in decoders)]:
+        weights = draw(st.sampled_from([None, f"{name}.weights"]))
+        if weights is not None:
+            files[weights] = File(draw(lengths), draw(digests))
         precisions = ["fp32", *draw(st.lists(st.sampled_from(PRECISIONS[1:]), unique=True))]
         graphs[name] = Graph(
             inputs=(draw(tensors),),
             outputs=draw(st.lists(tensors, min_size=1, max_size=2).map(tuple)),
             files={p: f"{name}.{p}.onnx" for p in precisions},
+            weights=weights,
         )
         for p in precisions:
             files[f"{name}.{p}.onnx"] = File(draw(lengths), draw(digests))
@@ -69,6 +78,9 @@ def manifests(draw):
         graphs=graphs,
         files=files,
         recognizers=recognizers,
+        residual_sizes=residual_sizes,
+        default_stages=draw(st.integers(1, 1 + len(residual_sizes))),
+        decoders={name: Decoder(f"decoder-{name}", draw(json_objects)) for name in decoders},
         data=tuple({**entry, "name": "n", "licence": "l"} for entry in data),
         training=draw(json_objects),
         metrics=draw(json_objects),
@@ -148,6 +160,77 @@ def test_impossible_fields_are_refused(valid, path, value):
         parse_manifest(changed(valid, path, value))
 
 
+@pytest.fixture(scope="module")
+def staged(valid):
+    """The fields of a manifest of version 2: two stages, a second decoder, weights in a file."""
+    values = json.loads(json.dumps(valid))
+    del values["prior"]
+    values["format_version"] = 2
+    values["codebook"] |= {"residual_sizes": [16], "default_stages": 2}
+    values["graphs"]["decoder-texture"] = values["graphs"]["decoder"]
+    values["decoders"] = {"texture": {"graph": "decoder-texture", "metrics": {"psnr": 20.0}}}
+    values["files"] |= dict.fromkeys(
+        ["codebook-2.npy", "encoder.weights"], values["files"]["codebook.npy"]
+    )
+    values["graphs"]["encoder"]["weights"] = "encoder.weights"
+    return values
+
+
+def test_a_manifest_of_version_2(staged):
+    """Stages, decoders and files of weights, as the reader gives them."""
+    manifest = parse_manifest(json.dumps(staged).encode())
+    assert manifest.format_version == 2
+    assert manifest.codebook_sizes == (256, 16)
+    assert (manifest.stages, manifest.stage_bits, manifest.default_stages) == (2, (8, 4), 2)
+    assert manifest.decoder_graph() == "decoder"
+    assert manifest.decoder_graph("texture") == "decoder-texture"
+    assert manifest.graphs["encoder"].weights == "encoder.weights"
+
+
+def test_a_manifest_of_version_1_is_written_as_that(valid):
+    """Bundles that need nothing of version 2 can be read by programs that know only version 1."""
+    manifest = parse_manifest(json.dumps(valid).encode())
+    assert json.loads(format_manifest(manifest)) == valid
+    assert valid["format_version"] == 1
+
+
+def test_keys_of_version_2_mean_nothing_in_version_1(valid):
+    """A reader ignores keys that it doesn't know, and so does this one for that version."""
+    text = changed(valid, "codebook", valid["codebook"] | {"residual_sizes": "many"})
+    assert parse_manifest(text).stages == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("codebook/residual_sizes", None),
+        ("codebook/residual_sizes", [1]),
+        ("codebook/residual_sizes", [True]),
+        ("codebook/residual_sizes", [16] * 16),
+        ("codebook/residual_sizes", [16, 16]),
+        ("codebook/default_stages", 0),
+        ("codebook/default_stages", 3),
+        ("decoders", None),
+        ("decoders/texture/graph", "decoder"),
+        ("decoders/texture/graph", 1),
+        ("decoders/texture/metrics", []),
+        ("graphs/decoder-texture", None),
+        ("graphs/encoder/weights", 1),
+        ("graphs/encoder/weights", "absent.weights"),
+    ],
+)
+def test_impossible_fields_of_version_2_are_refused(staged, path, value):
+    """Sizes, stages without a codebook, decoders without a graph, weights without a file."""
+    with pytest.raises(ManifestMalformed):
+        parse_manifest(changed(staged, path, value))
+
+
+def test_weights_stay_inside_the_folder(staged):
+    """Their file's name is held to the same rule as all others."""
+    with pytest.raises(PathEscapes):
+        parse_manifest(changed(staged, "graphs/encoder/weights", "../weights"))
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 5000])
 def test_not_json(text):
     """What is no JSON object is a malformed manifest, nested however deep."""
@@ -157,8 +240,8 @@ def test_not_json(text):
 
 def test_other_versions_are_refused(valid):
     """A manifest of a newer format version is refused as that, not as malformed."""
-    with pytest.raises(VersionUnsupported, match="version 2"):
-        parse_manifest(changed(valid, "format_version", 2))
+    with pytest.raises(VersionUnsupported, match=r"version 3; this program reads 1 and 2"):
+        parse_manifest(changed(valid, "format_version", 3))
 
 
 def test_oversized_manifest():
