@@ -249,6 +249,15 @@ DECODE = _operation(
     statuses=(*_SHARED, 409),
     codes=_DECODE_CODES,
 )
+RECODE = _operation(
+    "Codes to the same codes in another form",
+    "codes",
+    answer="the codes, plain or coded by their context",
+    answers={JSON: _schema(schemas.Encoded), PACKED: _BINARY, CODED: _BINARY, NPY: _BINARY},
+    bodies=_CODE_BODIES,
+    statuses=(*_SHARED, 409),
+    codes=_DECODE_CODES,
+)
 RECONSTRUCT = _operation(
     "Images to their reconstructions",
     "codes",

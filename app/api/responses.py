@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from app.codecs.grids import CodeGrid
-    from app.codecs.tess import CodedGrid
+    from app.codecs.tess import CodedGrid, Precision
     from app.runtime.registry import Model
 
 ZIP = "application/zip"
@@ -91,13 +91,16 @@ def entry_of(item: Item[Any]) -> dict[str, Any]:
 # --- codes ---------------------------------------------------------------------------------
 
 
-def codes_reply(form: str, model: Model, items: Sequence[Item[CodeGrid]]) -> Response:
+def codes_reply(
+    form: str, model: Model, items: Sequence[Item[CodeGrid]], precision: Precision
+) -> Response:
     """Codes as JSON, packed or npy.
 
     Args:
-        form: one of `CODE_FORMS`.
-        model: which made the codes.
+        form: one of `CODE_FORMS`, but coded by context.
+        model: whose codes they are.
         items: one for each image.
+        precision: what they were made in.
 
     Raises:
         NotAcceptable: npy of grids that differ in shape.
@@ -111,7 +114,7 @@ def codes_reply(form: str, model: Model, items: Sequence[Item[CodeGrid]]) -> Res
             manifest.code_space,
             manifest.codebook_size,
             manifest.stride,
-            model.precision,
+            precision,
             whole(items),
         )
         return Response(pack_codes(file), media_type=PACKED)
@@ -127,15 +130,16 @@ def codes_reply(form: str, model: Model, items: Sequence[Item[CodeGrid]]) -> Res
                 "codes": np.ascontiguousarray(grid.codes),
             }
         data.append(entry)
-    return json_response({**head(model), "precision": model.precision, "data": data})
+    return json_response({**head(model), "precision": precision, "data": data})
 
 
-def coded_reply(model: Model, items: Sequence[Item[CodedGrid]]) -> Response:
+def coded_reply(model: Model, items: Sequence[Item[CodedGrid]], precision: Precision) -> Response:
     """Codes packed, each coded by its context.
 
     Args:
-        model: which made the codes, and whose prior coded them.
+        model: whose codes they are, and whose prior coded them.
         items: one for each image.
+        precision: what they were made in.
 
     Raises:
         TesseraError: of a failed item.
@@ -145,7 +149,7 @@ def coded_reply(model: Model, items: Sequence[Item[CodedGrid]]) -> Response:
         manifest.code_space,
         manifest.codebook_size,
         manifest.stride,
-        model.precision,
+        precision,
         whole(items),
     )
     return Response(pack_coded(file), media_type=CODED)

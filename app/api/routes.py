@@ -73,9 +73,11 @@ async def encode(
         items = await runner.encode(images, options)
         if form == CODED:
             coded = await runner.code(items)
-            return await call.reply(coded_reply, chosen, coded, heavy=False)
+            return await call.reply(coded_reply, chosen, coded, chosen.precision, heavy=False)
         numbers = sum(i.value.codes.size for i in items if isinstance(i.value, CodeGrid))
-        return await call.reply(codes_reply, form, chosen, items, heavy=numbers > HEAVY_NUMBERS)
+        return await call.reply(
+            codes_reply, form, chosen, items, chosen.precision, heavy=numbers > HEAVY_NUMBERS
+        )
 
 
 @router.post("/v1/decode", **openapi.DECODE)
@@ -87,6 +89,23 @@ async def decode(request: Request, model: ModelName = None, quality: Quality = 9
         picture_form(call.accept, len(codes))
         items = await call.runner(codes.model).decode(codes.grids)
         return await call.reply(pictures_reply, call.accept, items, quality)
+
+
+@router.post("/v1/recode", **openapi.RECODE)
+async def recode(request: Request, model: ModelName = None) -> Response:
+    """Codes → the same codes in another form: plain or by their context, JSON, packed or npy."""
+    call = Call(request)
+    form = choose(call.accept, CODE_FORMS)
+    async with call.body() as body, call.slots() as slots:
+        given = await call.codes(body, slots, model)
+        if form == CODED:
+            given.model.prior_of()  # before any work is done that couldn't be answered
+        runner = call.runner(given.model)
+        items = await runner.plain(given.grids)
+        if form == CODED:
+            coded = await runner.code(items)
+            return await call.reply(coded_reply, given.model, coded, given.precision, heavy=False)
+        return await call.reply(codes_reply, form, given.model, items, given.precision)
 
 
 @router.post("/v1/reconstruct", **openapi.RECONSTRUCT)

@@ -172,3 +172,18 @@ def test_noise_is_more_surprising_than_a_photograph(client, files):
     photograph, strange = client.post("/v1/bits", files=parts).json()["data"]
     assert photograph["bits_per_code"] < strange["bits_per_code"]
     assert "map" not in photograph
+
+
+def test_recoding_keeps_everything_but_the_form(client, files):
+    """Plain to coded and back, each is byte for byte what encoding answers in that form."""
+    plain, small = encode(client, files, PACKED).content, encode(client, files, CODED).content
+    assert send(client, "/v1/recode", plain, CODED).content == small
+    assert send(client, "/v1/recode", small, PACKED).content == plain
+    assert send(client, "/v1/recode", small).json() == encode(client, files, "*/*").json()
+
+
+def test_recoding_doesn_t_believe_any_precision(client, files):
+    """What JSON says of the precision is passed on where it is one, and is unknown otherwise."""
+    body = encode(client, files[:1], "application/json").json() | {"precision": "fp1"}
+    answer = client.post("/v1/recode", json=body, headers={"accept": PACKED})
+    assert read_tess(answer.content, **LIMITS).precision == "unknown"
