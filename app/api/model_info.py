@@ -39,6 +39,9 @@ def describe_model(model: Model, aliases: list[str]) -> dict[str, Any]:
             }
             for name, recognizer in sorted(manifest.recognizers.items())
         },
+        "prior": None
+        if manifest.prior is None
+        else {"digest": manifest.prior.digest, "metrics": dict(manifest.prior.metrics)},
         "data": [dict(entry) for entry in manifest.data],
         "metrics": dict(manifest.metrics),
     }

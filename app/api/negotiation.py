@@ -21,7 +21,8 @@ def choose(accept: str | None, offers: Sequence[str]) -> str:
 
     Args:
         accept: the header; None or empty accepts everything.
-        offers: media types the answer exists in, the default first.
+        offers: media types the answer exists in, the default first; one with the parameter
+            `coding` is chosen only by a range that names it.
 
     Raises:
         NotAcceptable: none of the offers is acceptable.
@@ -55,9 +56,11 @@ def _ranges(accept: str) -> list[tuple[str, float]]:
         pattern, *parameters = (piece.strip().lower() for piece in part.split(";"))
         quality = 1.0
         for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip() == "q":
-                quality = _quality(value.strip())
+            name, _, value = (piece.strip() for piece in parameter.partition("="))
+            if name == "q":
+                quality = _quality(value)
+            elif name == "coding":
+                pattern += ";coding=" + value.strip('"')
         if pattern:
             ranges.append((pattern, quality))
     return ranges
@@ -74,6 +77,8 @@ def _exactness(pattern: str, offer: str) -> int:
     """3 for the type itself, 2 for `type/*`, 1 for `*/*`, 0 for no match."""
     if pattern == offer:
         return 3
+    if "coding=" in offer:
+        return 0
     if pattern == "*/*":
         return 1
     return 2 if pattern == f"{offer.partition('/')[0]}/*" else 0

@@ -11,7 +11,7 @@ from app.api import schemas
 from app.api.compat import schemas as protocols
 from app.api.parsing import CODE_BODIES, IMAGE_BODIES, JSON, MULTIPART, NPY, RAW_IMAGES
 from app.api.problems import MEDIA_TYPE as PROBLEM
-from app.api.responses import PICTURES, ZIP
+from app.api.responses import CODED, PICTURES, ZIP
 from app.codecs.tess import MEDIA_TYPE as PACKED
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ SAMPLE_BITS = (
 )
 RECOGNIZER = "which of the bundle's recognizers; the first by name if absent"
 MAP = "add the activation map of the first label, and the box around its main region"
+
+BITS_MAP = "add what each code costs, in bits: rows of the code grid"
 
 _DESCRIPTION = """\
 Images to grids of small integers and back. The codes are the truth: pictures, vectors and labels
@@ -232,24 +234,39 @@ _IMAGE_CODES = (
     *("image_corrupt", "invalid_parameter", "overloaded", "internal", "not_ready"),
     "deadline_exceeded",
 )
-_DECODE_CODES = tuple({*_IMAGE_CODES, "codes_invalid", "code_space_mismatch"} - {"image_corrupt"})
-_EITHER_CODES = (*_IMAGE_CODES, "codes_invalid", "code_space_mismatch")
+_CODES_CODES = ("codes_invalid", "code_space_mismatch", "prior_not_found")
+_DECODE_CODES = tuple({*_IMAGE_CODES, *_CODES_CODES} - {"image_corrupt"})
+_EITHER_CODES = (*_IMAGE_CODES, *_CODES_CODES)
 
 ENCODE = _operation(
     "Images to codes",
     "codes",
     answer="the codes of each image",
-    answers={JSON: _schema(schemas.Encoded, _ENCODED_EXAMPLE), PACKED: _BINARY, NPY: _BINARY},
+    answers={
+        JSON: _schema(schemas.Encoded, _ENCODED_EXAMPLE),
+        PACKED: _BINARY,
+        CODED: _BINARY,
+        NPY: _BINARY,
+    },
     bodies=_IMAGE_BODIES,
     headers=_WARNING,
     statuses=_SHARED,
-    codes=_IMAGE_CODES,
+    codes=(*_IMAGE_CODES, "prior_not_found"),
 )
 DECODE = _operation(
     "Codes to images",
     "codes",
     answer="one grid: the picture itself, PNG by default; several: JSON, ZIP or npy",
     answers={**_PICTURES, JSON: _schema(schemas.Pictures)},
+    bodies=_CODE_BODIES,
+    statuses=(*_SHARED, 409),
+    codes=_DECODE_CODES,
+)
+RECODE = _operation(
+    "Codes to the same codes in another form",
+    "codes",
+    answer="the codes, plain or coded by their context",
+    answers={JSON: _schema(schemas.Encoded), PACKED: _BINARY, CODED: _BINARY, NPY: _BINARY},
     bodies=_CODE_BODIES,
     statuses=(*_SHARED, 409),
     codes=_DECODE_CODES,
@@ -283,6 +300,15 @@ CLASSIFY = _operation(
     headers=_WARNING,
     statuses=(*_SHARED, 409),
     codes=(*_EITHER_CODES, "recognizer_not_found"),
+)
+BITS = _operation(
+    "Images or codes to bits",
+    "functions of codes",
+    answer="how many bits the codes of each take, coded by their context",
+    answers={JSON: _schema(schemas.Costs)},
+    bodies=_EITHER,
+    statuses=(*_SHARED, 409),
+    codes=_EITHER_CODES,
 )
 MODELS = _operation(
     "The loaded models",

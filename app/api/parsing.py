@@ -12,7 +12,7 @@ from app.api.multipart import plain_name, read_files
 from app.codecs.grids import CodeGrid, check_count, grid_from_rows, grids_from_npy
 from app.codecs.npy import read_npy, read_npy_images
 from app.codecs.tess import MEDIA_TYPE as PACKED
-from app.codecs.tess import CodedFile, CodedGrid, read_tess
+from app.codecs.tess import CodedFile, CodedGrid, read_tess, stated_precision
 from app.errors import (
     CodesInvalid,
     MalformedRequest,
@@ -25,6 +25,7 @@ from app.service.preprocessing import ImageInput, Limits
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from app.codecs.tess import Precision
     from app.runtime.registry import Model, Models
 
 JSON = "application/json"
@@ -75,7 +76,7 @@ class Codes:
 
     model: Model
     grids: Sequence[tuple[int, CodeGrid | CodedGrid | TesseraError]]
-    precision: str
+    precision: Precision
 
     def __len__(self) -> int:
         """How many grids there are."""
@@ -249,7 +250,7 @@ def _codes_of_json(
     if not grids:
         raise MalformedRequest("the request holds no codes")
     precision = values.get("precision")
-    return Codes(model, grids, precision if isinstance(precision, str) else "unknown")
+    return Codes(model, grids, stated_precision(precision))
 
 
 def _grid_of_item(item: Any, model: Model, limits: Limits) -> CodeGrid | TesseraError:

@@ -22,9 +22,9 @@ from app.api.problems import item_problem
 from app.codecs.grids import grid_shape, grids_to_npy
 from app.codecs.npy import write_npy
 from app.codecs.tess import MEDIA_TYPE as PACKED
-from app.codecs.tess import CodeFile, pack_codes
+from app.codecs.tess import CodedFile, CodeFile, pack_coded, pack_codes
 from app.errors import NotAcceptable, TesseraError, imaging_errors_translated
-from app.service.runner import Item, Reconstruction
+from app.service.runner import Bits, Item, Reconstruction
 from imaging.encode import MediaType, encode_image
 
 if TYPE_CHECKING:
@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from app.codecs.grids import CodeGrid
+    from app.codecs.tess import CodedGrid, Precision
     from app.runtime.registry import Model
 
 ZIP = "application/zip"
 PICTURES: tuple[MediaType, ...] = ("image/png", "image/webp", "image/jpeg")
-CODE_FORMS = (JSON, PACKED, NPY)
+# Packed, each code coded by its context.
+CODED = f"{PACKED};coding=context"
+CODE_FORMS = (JSON, PACKED, CODED, NPY)
 ONE_PICTURE_FORMS = (*PICTURES, NPY, JSON, ZIP)
 MANY_PICTURES_FORMS = (JSON, ZIP, NPY)
 VECTOR_FORMS = (JSON, NPY)
@@ -92,13 +95,16 @@ def entry_of(item: Item[Any]) -> dict[str, Any]:
 # --- codes ---------------------------------------------------------------------------------
 
 
-def codes_reply(form: str, model: Model, items: Sequence[Item[CodeGrid]]) -> Response:
+def codes_reply(
+    form: str, model: Model, items: Sequence[Item[CodeGrid]], precision: Precision
+) -> Response:
     """Codes as JSON, packed or npy.
 
     Args:
-        form: one of `CODE_FORMS`.
-        model: which made the codes.
+        form: one of `CODE_FORMS`, but coded by context.
+        model: whose codes they are.
         items: one for each image.
+        precision: what they were made in.
 
     Raises:
         NotAcceptable: npy of grids that differ in shape.
@@ -112,7 +118,7 @@ def codes_reply(form: str, model: Model, items: Sequence[Item[CodeGrid]]) -> Res
             manifest.code_space,
             manifest.codebook_size,
             manifest.stride,
-            model.precision,
+            precision,
             whole(items),
         )
         return Response(pack_codes(file), media_type=PACKED)
@@ -128,7 +134,56 @@ def codes_reply(form: str, model: Model, items: Sequence[Item[CodeGrid]]) -> Res
                 "codes": np.ascontiguousarray(grid.codes),
             }
         data.append(entry)
-    return json_response({**head(model), "precision": model.precision, "data": data})
+    return json_response({**head(model), "precision": precision, "data": data})
+
+
+def coded_reply(model: Model, items: Sequence[Item[CodedGrid]], precision: Precision) -> Response:
+    """Codes packed, each coded by its context.
+
+    Args:
+        model: whose codes they are, and whose prior coded them.
+        items: one for each image.
+        precision: what they were made in.
+
+    Raises:
+        TesseraError: of a failed item.
+    """
+    manifest = model.manifest
+    file = CodedFile(
+        manifest.code_space,
+        manifest.codebook_size,
+        manifest.stride,
+        precision,
+        whole(items),
+    )
+    return Response(pack_coded(file), media_type=CODED)
+
+
+def bits_reply(model: Model, items: Sequence[Item[Bits]], *, with_map: bool) -> Response:
+    """What codes cost, coded by their context, as JSON.
+
+    Args:
+        model: whose prior says so.
+        items: one for each image or grid.
+        with_map: whether to add what each code costs.
+    """
+    data = []
+    for item in items:
+        entry = entry_of(item)
+        if not isinstance(item.value, TesseraError):
+            found = item.value
+            total = float(found.bits.sum(dtype=np.float64))
+            entry |= {
+                "width": found.width,
+                "height": found.height,
+                "bits": round(total, 2),
+                "bits_per_code": round(total / found.bits.size, 4),
+                "bits_per_pixel": round(total / (found.width * found.height), 6),
+            }
+            if with_map:
+                entry["map"] = np.ascontiguousarray(found.bits.round(2))
+        data.append(entry)
+    return json_response({**head(model), "prior": model.prior_of().digest, "data": data})
 
 
 # --- images --------------------------------------------------------------------------------

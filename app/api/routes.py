@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -15,7 +16,10 @@ from app.api.parsing import JSON, NPY, Codes
 from app.api.request import HEAVY_NUMBERS, Call
 from app.api.responses import (
     CODE_FORMS,
+    CODED,
     VECTOR_FORMS,
+    bits_reply,
+    coded_reply,
     codes_reply,
     json_response,
     picture_form,
@@ -66,11 +70,19 @@ async def encode(
     call = Call(request)
     chosen, options = call.models.get(model), call.preprocessing(size, fit, sample_bits)
     form = choose(call.accept, CODE_FORMS)
+    if form == CODED:
+        chosen.prior_of()  # before any work is done that couldn't be answered
     async with call.body() as body, call.slots() as slots:
         images = await call.images(body, slots)
-        items = await call.runner(chosen).encode(images, options)
+        runner = call.runner(chosen)
+        items = await runner.encode(images, options)
+        if form == CODED:
+            coded = await runner.code(items)
+            return await call.reply(coded_reply, chosen, coded, chosen.precision, heavy=False)
         numbers = sum(i.value.codes.size for i in items if isinstance(i.value, CodeGrid))
-        return await call.reply(codes_reply, form, chosen, items, heavy=numbers > HEAVY_NUMBERS)
+        return await call.reply(
+            codes_reply, form, chosen, items, chosen.precision, heavy=numbers > HEAVY_NUMBERS
+        )
 
 
 @router.post("/v1/decode", **openapi.DECODE)
@@ -82,6 +94,23 @@ async def decode(request: Request, model: ModelName = None, quality: Quality = 9
         picture_form(call.accept, len(codes))
         items = await call.runner(codes.model).decode(codes.grids)
         return await call.reply(pictures_reply, call.accept, items, quality)
+
+
+@router.post("/v1/recode", **openapi.RECODE)
+async def recode(request: Request, model: ModelName = None) -> Response:
+    """Codes → the same codes in another form: plain or by their context, JSON, packed or npy."""
+    call = Call(request)
+    form = choose(call.accept, CODE_FORMS)
+    async with call.body() as body, call.slots() as slots:
+        given = await call.codes(body, slots, model)
+        if form == CODED:
+            given.model.prior_of()  # before any work is done that couldn't be answered
+        runner = call.runner(given.model)
+        items = await runner.plain(given.grids)
+        if form == CODED:
+            coded = await runner.code(items)
+            return await call.reply(coded_reply, given.model, coded, given.precision, heavy=False)
+        return await call.reply(codes_reply, form, given.model, items, given.precision)
 
 
 @router.post("/v1/reconstruct", **openapi.RECONSTRUCT)
@@ -153,6 +182,31 @@ async def classify(
             items = await runner.recognize_images(question.graph, given.inputs, options)
         heavy = map or len(items) > _MANY_LABELLED
         return await call.reply(labels_reply, question, items, heavy=heavy)
+
+
+@router.post("/v1/bits", **openapi.BITS)
+async def bits(
+    request: Request,
+    model: ModelName = None,
+    size: Size = None,
+    fit: Fitting = "cover",
+    map: Annotated[bool, Query(description=openapi.BITS_MAP)] = False,  # noqa: A002 (contract)
+) -> Response:
+    """Images or codes → how many bits their codes take, coded by their context: surprise."""
+    call = Call(request)
+    choose(call.accept, (JSON,))
+    options = call.preprocessing(size, fit)
+    async with call.body() as body, call.slots() as slots:
+        given = await call.images_or_codes(body, slots, model)
+        given.model.prior_of()  # before any work is done that couldn't be answered
+        runner = call.runner(given.model)
+        if isinstance(given, Codes):
+            items = await runner.bits(given.grids)
+        else:
+            encoded = await runner.encode(given.inputs, options)
+            items = await runner.bits([(item.index, item.value) for item in encoded])
+        reply = partial(bits_reply, with_map=map)
+        return await call.reply(reply, given.model, items, heavy=map)
 
 
 @router.get("/v1/models", **openapi.MODELS)

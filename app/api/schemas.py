@@ -183,6 +183,35 @@ class Classified(Schema):
     data: list[ClassifiedItem]
 
 
+class CostItem(ItemBase):
+    """What the codes of one image cost."""
+
+    width: int | None = Field(default=None, ge=1, description="pixels")
+    height: int | None = Field(default=None, ge=1, description="pixels")
+    bits: float | None = Field(default=None, ge=0, description="of all codes")
+    bits_per_code: float | None = Field(default=None, ge=0, examples=[7.6])
+    bits_per_pixel: float | None = Field(default=None, ge=0, examples=[0.119])
+    map: list[list[float]] | None = Field(
+        default=None, description="bits of each code, rows of the code grid; if asked for"
+    )
+
+
+class Costs(Schema):
+    """How many bits codes take, coded by their context."""
+
+    model: str
+    code_space: str
+    prior: str = Field(description="digest of what says so")
+    data: list[CostItem]
+
+
+class PriorFacts(Schema):
+    """The context model of a model's codes."""
+
+    digest: str = Field(description="what names it; files coded with it carry its beginning")
+    metrics: dict[str, Any] = Field(description="bits a code, by what they were measured on")
+
+
 class RecognizerFacts(Schema):
     """A recognizer of a model."""
 
@@ -212,6 +241,7 @@ class ModelFacts(Schema):
     precisions: list[str] = Field(description="that the bundle carries")
     device: str = Field(examples=["cpu"])
     recognizers: dict[str, RecognizerFacts] = Field(description="by name; empty without any")
+    prior: PriorFacts | None = Field(description="null without: then there is no coding=context")
     data: list[dict[str, Any]] = Field(description="what it was trained on, with licences")
     metrics: dict[str, Any] = Field(description="measured at export")
 
@@ -265,6 +295,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     Reconstructions,
     Embedded,
     Classified,
+    Costs,
     ModelFacts,
     ModelList,
     Reloaded,

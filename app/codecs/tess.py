@@ -39,6 +39,11 @@ _MAX_CODEBOOK_SIZE = 2**24
 _MAX_NAME_BYTES = 255
 
 
+def stated_precision(value: object) -> Precision:
+    """What somebody says that codes were made in; `unknown` where it is none of those."""
+    return next((known for known in _PRECISIONS if known == value), "unknown")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CodeFile:
     """Grids of one code space: what a packed file holds.

@@ -240,6 +240,16 @@ class Runner:
 
         return await self._each(one, [(item.index, item.value) for item in items])
 
+    async def plain(
+        self, grids: Sequence[tuple[int, AnyGrid | TesseraError]]
+    ) -> list[Item[CodeGrid]]:
+        """Codes as they came → the same, those decoded that are coded by their context.
+
+        Raises:
+            TesseraError: every item failed; the error of the first.
+        """
+        return await self._each(self._decoded, grids)
+
     async def bits(self, grids: Sequence[tuple[int, AnyGrid | TesseraError]]) -> list[Item[Bits]]:
         """Codes → what each of them costs, coded by its context.
 

@@ -29,9 +29,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 # Of an input; longer seeds are cut. A quarter of the seed images are whole at this length.
-_MAX_BYTES = {"packed": 4096, "npy": 4096, "image": 16_384}
+_MAX_BYTES = {"packed": 4096, "coded": 4096, "npy": 4096, "image": 16_384}
 _MODULES = {
     "packed": ("app/codecs/tess.py", "app/codecs/grids.py"),
+    "coded": (
+        "app/codecs/tess.py",
+        "app/codecs/context_coder.py",
+        "app/codecs/range_coder.py",
+        "app/codecs/wavefront.py",
+    ),
     "npy": ("app/codecs/npy.py", "app/codecs/grids.py"),
     "image": ("imaging/decode.py", "imaging/headers.py", "imaging/jpeg.py", "imaging/tiff.py"),
 }
@@ -43,6 +49,8 @@ def seeds(target: str, folder: Path | None) -> list[Path]:
     found = [*(HERE / "regressions" / target).glob("*")]
     if target == "packed":
         found += data.glob("codes/*.tess")
+    if target == "coded":
+        found += data.glob("context_codes/*.tess")
     if target == "image":
         found += [*data.glob("corpus/*"), *data.glob("photos/*.webp")]
         found += folder.iterdir() if folder else []
@@ -221,7 +229,7 @@ def run_all(names: list[str], minutes: float, corpus: Path, folder: Path | None)
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Fuzz the readers of untrusted bytes.")
-    parser.add_argument("target", nargs="*", help="packed, npy or image; all by default")
+    parser.add_argument("target", nargs="*", help="packed, coded, npy or image; all by default")
     parser.add_argument("--minutes", type=float, default=1, help="of CPU time for each target")
     parser.add_argument("--seeds", type=Path, help="folder of image files to begin with")
     parser.add_argument("--corpus", type=Path, default=ROOT / "build" / "fuzz")

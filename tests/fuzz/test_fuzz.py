@@ -32,6 +32,7 @@ def npy(array: np.ndarray) -> bytes:
 
 SEEDS = {
     "packed": [path.read_bytes() for path in guided["seeds"]("packed", None)],
+    "coded": [path.read_bytes() for path in guided["seeds"]("coded", None)],
     "npy": [npy(np.ones((2, 4, 4, 3), np.uint8)), npy(np.ones((2, 3), ">i4"))],
     "image": [
         data for path in guided["seeds"]("image", None) if len(data := path.read_bytes()) < 10_000

@@ -395,7 +395,12 @@ def test_codes_of_an_older_version_are_labelled_under_the_bare_name(
     old = open_bundle(recognizing_bundle)
     graphs = {name: old.manifest.graphs[name] for name in REQUIRED_GRAPHS}
     manifest = dataclasses.replace(
-        old.manifest, version="3", code_space="ab" * 32, recognizers={}, graphs=graphs
+        old.manifest,
+        version="3",
+        code_space="ab" * 32,
+        recognizers={},
+        graphs=graphs,
+        prior=None,
     )
     theirs = {file for graph in graphs.values() for file in graph.files.values()}
     files = {name: old.read(name) for name in theirs | {CODEBOOK_FILE}}
