@@ -25,7 +25,8 @@ from app.service.preprocessing import ImageInput, Limits
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.runtime.registry import Model, Models
+    from app.runtime.model import Model
+    from app.runtime.registry import Models
 
 JSON = "application/json"
 NPY = "application/x-npy"
