@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from app.server.app import create_app
-from app.server.process import Protocol
+from app.server.http_protocol import HttpProtocol
 from app.settings import read_settings
 
 # Shared machines stall for moments: a slow draw or a late deadline says nothing about the code.
@@ -77,7 +77,9 @@ def running(**environment: object):
     )
     app = create_app(settings)
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, http=Protocol, log_config=None, access_log=False, lifespan="on")
+        uvicorn.Config(
+            app, port=0, http=HttpProtocol, log_config=None, access_log=False, lifespan="on"
+        )
     )
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()

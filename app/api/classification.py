@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from starlette.responses import Response
 
-    from app.runtime.registry import Model
-    from app.service.runner import Item, Recognition
+    from app.runtime.model import Model
+    from app.service.results import Item, Recognition
 
 # What a map must reach, of its highest value, to belong to the main region.
 _REGION_THRESHOLD = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from app.runtime.registry import Model
+    from app.runtime.model import Model
 
 
 def describe_model(model: Model, aliases: list[str]) -> dict[str, Any]:

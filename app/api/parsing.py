@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from app.codecs.tess import Precision
-    from app.runtime.registry import Model, Models
+    from app.runtime.model import Model
+    from app.runtime.registry import Models
 
 JSON = "application/json"
 NPY = "application/x-npy"

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from app.api.parsing import Codes, Images
     from app.batching.admission import Slots
     from app.batching.batcher import Batcher
-    from app.runtime.registry import Model, Models
+    from app.runtime.model import Model
+    from app.runtime.registry import Models
     from app.service.body_memory import BodyMemory
     from app.service.lifecycle import Service
     from app.service.preprocessing import ImageInput

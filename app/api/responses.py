@@ -24,7 +24,7 @@ from app.codecs.npy import write_npy
 from app.codecs.tess import MEDIA_TYPE as PACKED
 from app.codecs.tess import CodedFile, CodeFile, pack_coded, pack_codes
 from app.errors import NotAcceptable, TesseraError, imaging_errors_translated
-from app.service.runner import Bits, Item, Reconstruction
+from app.service.results import Bits, Item, Reconstruction
 from imaging.encode import MediaType, encode_image
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from app.codecs.grids import CodeGrid
     from app.codecs.tess import CodedGrid, Precision
-    from app.runtime.registry import Model
+    from app.runtime.model import Model
 
 ZIP = "application/zip"
 PICTURES: tuple[MediaType, ...] = ("image/png", "image/webp", "image/jpeg")

@@ -14,8 +14,9 @@ import onnxruntime
 
 from app.runtime.device import Device, DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import Graphs
+from app.runtime.model import Model
 from app.runtime.operations import DECODE, EMBED, ENCODE, Operation
-from app.runtime.registry import Model, ModelsRefused, load_models
+from app.runtime.registry import ModelsRefused, load_models
 from app.runtime.sessions import GraphRefused, choose_precision
 from bundle import BundleError, open_bundle
 from imaging.decode import decode_image

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from app.errors import CodeSpaceMismatch, ModelNotFound, PriorNotFound, RecognizerNotFound
-from app.runtime.engine import TILE_PIXELS, Graphs
-from app.runtime.prior import Prior
-from app.runtime.sessions import GraphRefused, Precision, choose_precision
-from bundle import Bundle, BundleError, Manifest, Recognizer, open_bundle, read_manifest
+from app.errors import CodeSpaceMismatch, ModelNotFound
+from app.runtime.engine import TILE_PIXELS
+from app.runtime.model import Model, load_model
+from app.runtime.sessions import GraphRefused
+from bundle import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from app.runtime.device import Device
-    from app.runtime.operations import Operation
 
 # The model that the project ships: the default wherever it is among several.
 _SHIPPED = "photo-f8"
@@ -32,128 +26,6 @@ _PARTS = re.compile(r"\d+|[^\d._]+").findall
 
 class ModelsRefused(Exception):
     """The models folder can't be served; one line that names the bundle and says why."""
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """One bundle, ready to run.
-
-    Attributes:
-        bundle: the folder that it was loaded from.
-        graphs: its graphs on their device, for exclusive runs.
-        concurrent_graphs: the same on one core, for runs at the same time; `graphs` itself where
-            only one runs at a time.
-        codebook: float32 `[K, d]`.
-        prior: context model of its codes, if the bundle has one.
-    """
-
-    bundle: Bundle
-    graphs: Graphs
-    concurrent_graphs: Graphs
-    codebook: NDArray[np.float32]
-    prior: Prior | None = None
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
-        return self.bundle.manifest
-
-    @property
-    def name(self) -> str:
-        """The model's name, as requests say it."""
-        return self.bundle.manifest.name
-
-    @property
-    def id(self) -> str:
-        """Name and version: `photo-f8@1`, what means this model and never another."""
-        return f"{self.name}@{self.manifest.version}"
-
-    @property
-    def precision(self) -> Precision:
-        """What encoder and decoder run in."""
-        return self.graphs.precision
-
-    def recognizer(self, name: str | None) -> tuple[str, Recognizer]:
-        """A recognizer and its name; the only one, or the first by name, where none is named.
-
-        Raises:
-            RecognizerNotFound: the bundle has none, or none of that name.
-        """
-        there = self.manifest.recognizers
-        if not there:
-            raise RecognizerNotFound(
-                f"the model {self.name} carries no recognizer; "
-                f"{self._not_loaded(name) or 'train one with `python -m training.recognize`'}"
-            )
-        chosen = min(there) if name is None else name
-        if chosen not in there:
-            hint = self._not_loaded(name)
-            raise RecognizerNotFound(
-                f"the model {self.name} carries no such recognizer; it has: "
-                f"{', '.join(sorted(there))}{'; ' if hint else ''}{hint}"
-            )
-        return chosen, there[chosen]
-
-    def prior_of(self, beginning: str = "") -> Prior:
-        """The prior, which is what codes are coded by their context with.
-
-        Args:
-            beginning: of its digest, where codes were coded with one already.
-
-        Raises:
-            PriorNotFound: the bundle has none, or another.
-        """
-        if self.prior is None:
-            raise PriorNotFound(
-                f"the model {self.name} carries no prior{f' {beginning}…' if beginning else ''}; "
-                "ask for codes without coding=context, or train one with `python -m training.prior`"
-            )
-        if not self.prior.digest.startswith(beginning):
-            raise PriorNotFound(
-                f"these codes were coded with the prior {beginning}…; the model {self.name} "
-                f"carries {self.prior.digest[:16]}…: load the bundle that they were coded with"
-            )
-        return self.prior
-
-    def _not_loaded(self, name: str | None) -> str:
-        """What to do where the folder has got the wanted recognizer since it was loaded."""
-        try:
-            there = read_manifest(self.bundle.path).recognizers
-        except (BundleError, OSError):
-            return ""
-        if not there if name is None else name not in there:
-            return ""
-        return (
-            "its folder has one since it was loaded: reload, with SIGHUP or POST /v1/models:reload"
-        )
-
-    def run(self, operation: Operation, batch: list[Any], *, exclusive: bool = True) -> list[Any]:
-        """Run one operation on payloads of one shape.
-
-        Args:
-            operation: what to compute; it says what payloads and results are.
-            batch: the payloads.
-            exclusive: whether nothing else runs meanwhile, so that all cores are free for this.
-
-        Returns:
-            A result for each payload, in order.
-        """
-        graphs = self.graphs if exclusive else self.concurrent_graphs
-        values = np.stack(batch) if len(batch) > 1 else batch[0][None]
-        if operation.gives == "latents":
-            return list(graphs.latents(values))
-        if operation.takes == "latents":
-            return list(graphs.quantize(values))
-        codes = graphs.encode(values) if operation.takes == "pixels" else values
-        match operation.gives:
-            case "pixels":
-                return list(graphs.decode(codes))
-            case "vector":
-                return list(graphs.embed(codes))
-            case "scores":
-                return list(graphs.recognize(operation.graph, codes))
-            case "codes":
-                return list(codes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,7 +144,7 @@ def load_models(
         if path.name.startswith(".") or not path.is_dir():
             continue
         try:
-            model = _load_model(path, device, precision, tile_pixels, concurrent)
+            model = load_model(path, device, precision, tile_pixels, concurrent)
         except (BundleError, GraphRefused) as error:
             text = str(error).removeprefix(f"{path.name}: ")
             raise ModelsRefused(f"bundle {path.name}: {text}") from error
@@ -324,24 +196,3 @@ def _choose_default(by_name: Mapping[str, Model], named: str | None) -> Model:
             f"several models are loaded, set TESSERA_DEFAULT_MODEL to one of: {loaded}"
         )
     return next(iter(by_name.values()))
-
-
-def _load_model(
-    path: Path, device: Device, precision: str, tile_pixels: int, concurrent: bool
-) -> Model:
-    bundle = open_bundle(path)
-    manifest = bundle.manifest
-    chosen = choose_precision(precision, device, bundle)
-    graphs = single = Graphs(bundle, device, chosen, tile_pixels)
-    graphs.warm_up()
-    if concurrent and device.kind == "cpu" and device.threads > 1:
-        # The same files, so what has been proven of them needn't be proven again.
-        single = Graphs(bundle, replace(device, threads=1), chosen, tile_pixels)
-    try:
-        codebook = np.load(io.BytesIO(bundle.read("codebook.npy")), allow_pickle=False)
-    except ValueError as error:
-        raise GraphRefused("codebook.npy can't be read as an array of numbers") from error
-    if codebook.shape != (manifest.codebook_size, manifest.codebook_width):
-        raise GraphRefused("codebook.npy isn't of the size that the manifest says")
-    prior = None if manifest.prior is None else Prior(bundle, manifest.prior)
-    return Model(bundle, graphs, single, codebook.astype(np.float32, copy=False), prior)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
-import socket
-import struct
 import sys
-import termios
-from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +17,7 @@ from app.observability.logging import configure_logging
 from app.observability.timeout import call_with_timeout
 from app.observability.tracing import tracing_from
 from app.server.app import create_app, create_metrics_app
-from app.server.http_protocol import BoundedFraming
+from app.server.http_protocol import HttpProtocol
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -32,17 +27,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S = 30
-# A client that takes less of its answer than this, over TESSERA_CLIENT_TIMEOUT_S, is cut off.
-_LEAST_BYTES_PER_S = 16 * 1024
-# A refused upload may go on for this long, so that its sender gets to read the refusal.
-_LINGER_S = 5
-# Between being told to stop and closing the door: answers meanwhile say `Connection: close`, so
-# that clients go elsewhere instead of finding their connection cut.
-_LAME_DUCK_S = 0.5
-# For what is written at the end, to a pipe that may be full and that nobody reads any more.
-_LAST_WORDS_S = 1.0
+# Shutdown grace: from the signal to the end of listening. Answers meanwhile say
+# `Connection: close`, so that clients go elsewhere instead of finding their connection cut.
+_SHUTDOWN_GRACE_S = 0.5
+# For the last lines of the log, whose pipe may be full and read by nobody any more.
+_LOG_FLUSH_TIMEOUT_S = 1.0
 _BACKLOG = 2048
-_MAX_CONNECTIONS = 4096
 
 
 def serve(settings: Settings) -> int:
@@ -64,7 +54,7 @@ def serve(settings: Settings) -> int:
         # uvicorn has logged why; it exits so where it can't listen.
         _say(f"can't listen on {server.listening_on}")
         server.exit_code = 1
-    log.drain(_LAST_WORDS_S)
+    log.drain(_LOG_FLUSH_TIMEOUT_S)
     return server.exit_code
 
 
@@ -75,7 +65,7 @@ def _say(line: str) -> None:
         with suppress(OSError, ValueError):  # there may be no reader
             print(f"tessera: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
-    call_with_timeout(_LAST_WORDS_S, write)
+    call_with_timeout(_LOG_FLUSH_TIMEOUT_S, write)
 
 
 def _fill_standard_streams() -> None:
@@ -98,7 +88,7 @@ class _Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 loop="uvloop",
-                http=Protocol,
+                http=HttpProtocol,
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -122,7 +112,7 @@ class _Server(uvicorn.Server):
         """Open the second port. It closes with the loop, so that the drain can be watched."""
         config = uvicorn.Config(
             create_metrics_app(self._app.state.service),
-            http=Protocol,
+            http=HttpProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -135,7 +125,7 @@ class _Server(uvicorn.Server):
         host = self._settings.metrics_host or self._settings.host
         self.listening_on = f"{host}:{port}"
         try:
-            await loop.create_server(lambda: Protocol(config, state, {}, loop), host, port)
+            await loop.create_server(lambda: HttpProtocol(config, state, {}, loop), host, port)
         except OSError as error:
             _log.error("%s", error)
             sys.exit(1)
@@ -158,7 +148,7 @@ class _Server(uvicorn.Server):
         if self._app.state.service.draining:
             os._exit(128 + sig)  # lines of the log not yet written are lost
         self._app.state.service.drain()
-        asyncio.get_running_loop().call_later(_LAME_DUCK_S, self._stop)
+        asyncio.get_running_loop().call_later(_SHUTDOWN_GRACE_S, self._stop)
 
     def _stop(self) -> None:
         self.should_exit = True
@@ -167,138 +157,5 @@ class _Server(uvicorn.Server):
         _log.critical("stopping: %s", reason)
         _say(reason)
         self.exit_code = 1
-        # Long enough for those who wait to be told.
-        asyncio.get_running_loop().call_later(_LAME_DUCK_S, self._stop)
-
-
-class Protocol(BoundedFraming):
-    """uvicorn's HTTP protocol with bounds on how long a client may take.
-
-    uvicorn bounds the pause between two requests, and nothing else: a client that sends a byte a
-    minute, or reads none of its answer, would hold its connection and our memory for good. The
-    time of a request's body is part of the request's own (`app.server.middleware`).
-    """
-
-    _timer: asyncio.TimerHandle | None = None
-    _reader_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        """Bound the wait for the first request."""
-        super().connection_made(transport)
-        # The application, not what uvicorn wraps around it.
-        app: Any = self.config.app
-        self._patience_s: float = app.state.service.settings.client_timeout_s
-        if len(self.connections) > _MAX_CONNECTIONS:
-            transport.abort()
-            return
-        self._start_timer(self._patience_s, self._close_unless_answering)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Leave no timer behind."""
-        self._stop_timer()
-        self._stop_watching()
-        super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        """Bound the time its headers take."""
-        super().on_message_begin()
-        self._start_timer(self._patience_s, self._close_unless_answering)
-
-    def on_headers_complete(self) -> None:
-        """From here on the request's own deadline holds."""
-        self._stop_timer()
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """Of a refused upload: all of it has come, and the connection may be used again."""
-        self._stop_timer()
-        super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        """Bound what is left: an answer to be read, or an upload to be thrown away."""
-        super().on_response_complete()
-        if self.transport.is_closing():
-            self._watch_reader()
-        elif self.cycle.response_complete and self.cycle.more_body:
-            self._start_timer(_LINGER_S, self._close)
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what isn't HTTP, and bound how long that takes to be read."""
-        super().send_400_response(msg)
-        self._watch_reader()
-
-    def pause_writing(self) -> None:
-        """More waits to be read than is good: from now on it must be read at a least rate."""
-        super().pause_writing()
-        self._watch_reader()
-
-    def resume_writing(self) -> None:
-        """Enough has been read."""
-        super().resume_writing()
-        if not self.transport.is_closing():
-            self._stop_watching()
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection; one whose answer is still being read isn't idle."""
-        if not self.transport.get_write_buffer_size():
-            super().timeout_keep_alive_handler()
-            return
-        self._watch_reader()
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
-
-    def _close_unless_answering(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self._close()
-
-    def _close(self) -> None:
-        self.transport.close()  # once what is written has been read
-        self._watch_reader()
-
-    def _watch_reader(self) -> None:
-        """Cut the client off if it reads too slowly; only while nothing more is written."""
-        if self._reader_timer is None and self.transport.get_write_buffer_size():
-            self._reader_timer = self.loop.call_later(
-                self._patience_s, self._judge_reader, self._unread()
-            )
-
-    def _judge_reader(self, before: int) -> None:
-        self._reader_timer = None
-        taken = before - self._unread()
-        if not self.transport.get_write_buffer_size():
-            return
-        if taken >= _LEAST_BYTES_PER_S * self._patience_s:
-            self._watch_reader()
-            return
-        # close() would wait for our buffer to be read; and the kernel, for minutes, for its own,
-        # unless it is to reset the connection.
-        reset = struct.pack("ii", 1, 0)
-        connection = self.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
-        self.transport.abort()
-
-    def _unread(self) -> int:
-        """Bytes that the client's side hasn't taken: in our buffer and in the kernel's.
-
-        The kernel takes more from us only when a good part of its buffer is free, megabytes of a
-        fast connection: by our buffer alone a slow reader would seem to stand still.
-        """
-        in_kernel = array("i", [0])
-        with suppress(OSError):
-            fcntl.ioctl(self.transport.get_extra_info("socket"), termios.TIOCOUTQ, in_kernel)
-        return int(self.transport.get_write_buffer_size()) + in_kernel[0]
-
-    def _start_timer(self, seconds: float, then: Any) -> None:
-        self._stop_timer()
-        self._timer = self.loop.call_later(seconds, then)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _stop_watching(self) -> None:
-        if self._reader_timer is not None:
-            self._reader_timer.cancel()
-            self._reader_timer = None
+        # Long enough for the answers to those who wait.
+        asyncio.get_running_loop().call_later(_SHUTDOWN_GRACE_S, self._stop)

@@ -12,18 +12,17 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from app.batching.batcher import Batcher
-from app.batching.work import Work
 from app.errors import NotReady
 from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
-from app.runtime.operations import ENCODE, RECONSTRUCT
-from app.runtime.registry import Model, Models, ModelsRefused, load_models
+from app.runtime.model import Model
+from app.runtime.operations import ENCODE
+from app.runtime.registry import Models, ModelsRefused, load_models
 from app.service.api_keys import ApiKeys
 from app.service.body_memory import BodyMemory
 from app.service.context_coding import ContextCoding, run_context_coding
+from app.service.model_health import ModelHealth
 from app.service.preprocessing import Limits
 
 if TYPE_CHECKING:
@@ -35,13 +34,6 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 _log = logging.getLogger(__name__)
-
-# A model that served nothing for this long runs a canary: 64 × 64 pixels through all of it, a
-# millisecond or two, under 0.1 % of a core.
-_CANARY_AFTER_S = 10.0
-# And one that hasn't run for this long, canary included, isn't ready.
-_UNREADY_AFTER_S = 30.0
-_CANARY_SIDE = 64
 
 # Bodies in memory at once, in units of the largest one allowed.
 _HELD_BODIES = 8
@@ -65,6 +57,7 @@ class Service:
         limits: limits of one request.
         keys: the keys that requests may carry; reloading reads them anew.
         body_memory: the bytes of request bodies in memory.
+        health: when each loaded model last ran.
         draining: True from the first signal to stop.
     """
 
@@ -80,8 +73,7 @@ class Service:
         self._models: Models | None = None
         self._batcher: Batcher | None = None
         self._failed: str | None = None
-        self._ran: dict[Model, float] = {}
-        self._canaries: set[Model] = set()
+        self.health = ModelHealth()
         self.body_memory = BodyMemory(_HELD_BODIES * settings.max_body_bytes)
         self.keys = ApiKeys(settings)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -151,6 +143,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.health.stop()
         if self._batcher is not None:
             await asyncio.to_thread(self._batcher.close)
 
@@ -234,10 +227,9 @@ class Service:
         )
 
     def _adopt(self, models: Models) -> None:
-        if self._ran:
-            self._spawn(self._free([weakref.ref(model) for model in self._ran]))
-        # Warming up has just run every graph of them.
-        self._ran = dict.fromkeys(models.by_name.values(), time.monotonic())
+        replaced = self.health.replace_models(models.by_name.values())
+        if replaced:
+            self._spawn(self._free([weakref.ref(model) for model in replaced]))
         self._models = models
 
     async def _free(self, replaced: list[weakref.ref[Model]]) -> None:
@@ -267,9 +259,7 @@ class Service:
             results = run_context_coding(operation, model.prior_of(), payloads)
         else:
             results = model.run(operation, payloads, exclusive=exclusive)
-        ran = self._ran
-        if model in ran:
-            ran[model] = time.monotonic()
+        self.health.note_run(model)
         if operation == ENCODE:
             self.metrics.code_usage.add(model.id, model.manifest.codebook_size, results)
         return results
@@ -283,27 +273,8 @@ class Service:
                 # Nothing in this process can end a native call: the supervisor must.
                 self._fail(f"a run has hung for {running:.0f} s")
                 return
-            now = time.monotonic()
-            for model, ran in self._ran.items():
-                # Also while others run: a busy model must not make an idle one unready.
-                if now - ran > _CANARY_AFTER_S and model not in self._canaries:
-                    self._canaries.add(model)
-                    canary = self._spawn(self._canary(model))
-                    canary.add_done_callback(partial(self._canary_ended, model))
+            self.health.start_canaries(self.batcher)
             self.metrics.ready.set(self._reason() is None)
-
-    async def _canary(self, model: Model) -> None:
-        side = -(-_CANARY_SIDE // model.manifest.stride) * model.manifest.stride
-        pixels = np.zeros((side, side, 3), np.uint8)
-        work = Work((model, RECONSTRUCT, pixels.shape), pixels, side * side)
-        try:
-            async with asyncio.timeout(_CANARY_AFTER_S):
-                await self.batcher.submit_prepared(work)
-        except Exception as error:  # noqa: BLE001  (whatever it is, readiness will show it)
-            _log.warning("the canary of %s failed: %s", model.id, type(error).__name__)
-
-    def _canary_ended(self, model: Model, _: asyncio.Task[None]) -> None:
-        self._canaries.discard(model)
 
     def _depth(self) -> int:
         return self._batcher.depth if self._batcher is not None else 0
@@ -326,14 +297,7 @@ class Service:
 
     def _reason(self) -> str | None:
         """Why the service is not ready, though it may still serve; None if it is."""
-        reason = self._reason_to_refuse()
-        if reason is not None:
-            return reason
-        now = time.monotonic()
-        for model, ran in self._ran.items():
-            if now - ran > _UNREADY_AFTER_S:
-                return f"the model {model.name} has not run for {now - ran:.0f} s"
-        return None
+        return self._reason_to_refuse() or self.health.problem()
 
     def _fail(self, reason: str) -> None:
         self._failed = reason

@@ -21,8 +21,8 @@ from imaging.resize import MAX_SIDE, Fit, pad_to_multiple, resize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from app.runtime.model import Model
     from app.runtime.operations import Operation
-    from app.runtime.registry import Model
     from imaging.image_file import ImageFile
 
 # Images up to this many pixels are decoded in the order in which they come: it takes a

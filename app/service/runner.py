@@ -11,7 +11,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from app.errors import Internal, TesseraError, without_traceback
 from app.runtime.operations import DECODE, ENCODE, QUANTIZE, RECONSTRUCT, Operation
 from app.service.context_coding import ContextCoding
 from app.service.preprocessing import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, preprocess
+from app.service.results import Bits, Item, Recognition, Reconstruction
 from imaging.resize import crop
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from app.batching.batcher import Batcher
     from app.batching.work import Done
     from app.observability.request_context import RequestContext
-    from app.runtime.registry import Model
+    from app.runtime.model import Model
     from app.service.preprocessing import ImageInput, PreprocessingOptions
     from imaging.convert import ImageWarning
     from imaging.decode import DecodedImage
@@ -42,66 +43,6 @@ _T = TypeVar("_T")
 
 # Codes as they come in: plain, or coded by their context.
 AnyGrid: TypeAlias = CodeGrid | CodedGrid
-
-
-@dataclass(frozen=True, slots=True)
-class Item(Generic[_T]):
-    """What became of one image or grid of a request.
-
-    Attributes:
-        index: its place in the request.
-        name: the client's name for it.
-        value: the result, or why there is none.
-        warnings: what may look wrong about the image although it was decoded as its file says.
-    """
-
-    index: int
-    name: str | None
-    value: _T | TesseraError
-    warnings: tuple[ImageWarning, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Reconstruction:
-    """An image through encoder and decoder.
-
-    Attributes:
-        original, pixels: RGB uint8 `[h, w, 3]`.
-    """
-
-    original: NDArray[np.uint8]
-    pixels: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Recognition:
-    """What a recognizer says of one image or grid.
-
-    Attributes:
-        logits: float32 `[classes]`.
-        maps: float32 `[classes, rows, columns]` over the code grid; None where the recognizer
-            gives none.
-        width, height: of the image in pixels; the grid may reach beyond it.
-    """
-
-    logits: NDArray[np.float32]
-    maps: NDArray[np.float32] | None
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Bits:
-    """What the codes of one image or grid cost, coded by their context.
-
-    Attributes:
-        bits: float32 of the codes' shape.
-        width, height: of the image in pixels.
-    """
-
-    bits: NDArray[np.float32]
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.observability import tracing
 from app.observability.metrics import Metrics
-from app.server import process as server
+from app.server import process
 from app.service.lifecycle import Service
 from app.settings import Settings, read_settings
 
@@ -130,7 +130,7 @@ def test_a_pod_lives_long_enough_to_drain():
     env = {entry["name"]: entry.get("value", "key") for entry in own["env"]}
     needed = (
         own["lifecycle"]["preStop"]["sleep"]["seconds"]
-        + server._LAME_DUCK_S
+        + process._SHUTDOWN_GRACE_S
         + read_settings(env).drain_timeout_s
         + tracing._FLUSH_S
     )

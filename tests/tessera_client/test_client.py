@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from tessera_client import AsyncClient, Client, Codes, CodesError, ServerError, Unreachable
 
 ROOT = Path(__file__).parents[2]

@@ -7,6 +7,7 @@ from email.utils import formatdate
 
 import httpx
 import pytest
+
 from tessera_client import Unreachable
 from tessera_client.flows import Pause, Policy, Send, exchange
 

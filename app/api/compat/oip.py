@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from app.batching.admission import Slots
-    from app.service.runner import Recognition
+    from app.service.results import Recognition
 
 
 PROTOCOL = "Open Inference Protocol"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from app.runtime.registry import Model, Models
+    from app.runtime.model import Model
+    from app.runtime.registry import Models
     from app.service.preprocessing import Limits
     from bundle import Recognizer
 

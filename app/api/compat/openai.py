@@ -24,8 +24,8 @@ from app.service.preprocessing import ImageInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.runtime.registry import Model
-    from app.service.runner import Item
+    from app.runtime.model import Model
+    from app.service.results import Item
 
 _DESCRIBED = described(
     "OpenAI",

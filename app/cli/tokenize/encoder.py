@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from app.cli.tokenize.formats import Form
     from app.cli.tokenize.sources import Stored
     from app.codecs.grids import CodeGrid
-    from app.runtime.registry import Model
+    from app.runtime.model import Model
     from app.service.preprocessing import PreprocessingOptions
     from app.settings import Settings
 

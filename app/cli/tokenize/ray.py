@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from app.cli.tokenize.encoder import Task
     from app.cli.tokenize.formats import Broken, Grids
-    from app.runtime.registry import Model
+    from app.runtime.model import Model
 
 # Units of a thousand million images would otherwise be as many tasks for Ray to keep.
 _MOST_BLOCKS = 10_000

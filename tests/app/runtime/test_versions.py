@@ -69,9 +69,9 @@ def test_a_busy_model_does_not_keep_an_idle_one_from_its_canary(versions, run_ap
         service = client.app.state.service
         idle = service.models.get("tiny@1")
         service.batcher.running_for_s = lambda: 1.0  # as under load that never pauses
-        service._ran[idle] = ran = time.monotonic() - 20
+        service.health.last_run[idle] = ran = time.monotonic() - 20
         deadline = time.monotonic() + 20
-        while service._ran[idle] == ran:
+        while service.health.last_run[idle] == ran:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 

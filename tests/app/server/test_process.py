@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.server import process as server
+from app.server import http_protocol
 
 ROOT = Path(__file__).parents[3]
 
@@ -316,7 +316,7 @@ def test_equal_answers_in_a_row_are_read_to_their_ends(client):
 
 def test_a_refused_upload_may_linger_but_not_for_long(client, monkeypatch):
     """Its sender gets to read the refusal; what it still sends is thrown away."""
-    monkeypatch.setattr(server, "_LINGER_S", 0.3)
+    monkeypatch.setattr(http_protocol, "_LINGER_S", 0.3)
     with connected(client) as sender:
         sender.sendall(
             b"POST /v1/encode HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\n"
@@ -330,7 +330,7 @@ def test_a_refused_upload_may_linger_but_not_for_long(client, monkeypatch):
 
 def test_a_refused_upload_that_ends_leaves_its_connection_open(client, monkeypatch):
     """Closing it later might cross with the next request, which would then get no answer."""
-    monkeypatch.setattr(server, "_LINGER_S", 4)
+    monkeypatch.setattr(http_protocol, "_LINGER_S", 4)
     with connected(client) as sender:
         sender.sendall(
             b"POST /v1/encode?model=absent HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\n"

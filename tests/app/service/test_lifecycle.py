@@ -188,12 +188,12 @@ def test_a_hung_run_makes_the_service_unready_and_ends_it(tiny_bundle, run_app):
 
 def test_a_model_that_has_not_run_lately_is_canaried(client, monkeypatch):
     """An idle service still knows that its device works."""
-    service = client.app.state.service
-    (model,) = service._ran
-    service._ran[model] = ran = time.monotonic() - 20
-    wait_for(lambda: service._ran[model] > ran)
-    service._ran[model] = time.monotonic() - 40
-    monkeypatch.setattr(service, "_canary", lambda _model: asyncio.sleep(0))
+    health = client.app.state.service.health
+    (model,) = health.last_run
+    health.last_run[model] = ran = time.monotonic() - 20
+    wait_for(lambda: health.last_run[model] > ran)
+    health.last_run[model] = time.monotonic() - 40
+    monkeypatch.setattr(health, "run_canary", lambda _model, _batcher: asyncio.sleep(0))
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert "has not run" in answer.json()["detail"]
