@@ -106,7 +106,7 @@ test: $(VENV)/.stamp-dev ## the test suite; ARGS="-k codes" picks
 	$(PY) -m pytest $(ARGS)
 
 # What one package promises, without servers that are started, trained models and long runs.
-FAST := tests/bundle tests/imaging tests/client tests/app/api tests/app/batching tests/app/codecs \
+FAST := tests/bundle tests/imaging tests/tessera_client tests/app/api tests/app/batching tests/app/codecs \
 	tests/app/observability tests/app/runtime tests/app/service tests/training/data
 test-fast: $(VENV)/.stamp-dev ## the tests that take under a minute
 	$(PY) -m pytest -q $(FAST) $(ARGS)

@@ -12,6 +12,7 @@ from app.cli.classify import classify
 from app.cli.doctor import doctor
 from app.cli.failures import CommandFailed
 from app.cli.info import info, models
+from app.cli.options import with_option_blocks
 from app.cli.pictures import decode, embed, encode
 from app.cli.serve import serve, with_setting_flags
 from app.cli.tokenize.command import tokenize
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 app.command()(with_setting_flags(serve))
 for command in (encode, decode, embed, classify, info, models, tokenize, doctor):
-    app.command()(command)
+    app.command()(with_option_blocks(command))
 
 
 @app.command()

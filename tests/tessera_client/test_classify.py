@@ -6,6 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
+
 from tessera_client import AsyncClient, Classification, Client, Codes, Grid, Label, ServerError
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tessera_client import Codes, CodesError, Grid
 
 FILES = Path(__file__).parents[1] / "data" / "codes"

@@ -19,16 +19,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from app.cli.client import local_settings
 from app.cli.failures import MISUSED, REFUSED, CommandFailed
-from app.cli.options import AsJson, Device, Fit, ModelName, ModelsDir, Precision, Size
+from app.cli.options import AsJson, LocalOptions, ModelName, ResizeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.cli.tokenize.encoder import Outcome, Task
     from app.cli.tokenize.formats import Broken, Form, Grids
-    from imaging.resize import Fit as FitName
 
 _ON_RAY = "On a Ray cluster"
 
@@ -47,17 +45,15 @@ def tokenize(
         Path, typer.Argument(help="folder of images, folder of WebDataset tars, or one tar")
     ],
     out: Annotated[Path, typer.Argument(help="folder for the shards; an unfinished one goes on")],
-    size: Size = None,
-    fit: Fit = "cover",
+    *,
+    resize: ResizeOptions,
     shard_size: Annotated[int, typer.Option(min=1, help="images of the source per shard")] = 4096,
     form: Annotated[
         str, typer.Option("--format", help="of the shards: npy, with JSON beside it, or parquet")
     ] = "npy",
     model: ModelName = None,
     as_json: AsJson = False,
-    models_dir: ModelsDir = None,
-    device: Device = None,
-    precision: Precision = None,
+    local: LocalOptions,
     engine: Engine = "local",
     ray_address: RayAddress = "auto",
     ray_cpus: RayCpus = 1,
@@ -71,18 +67,14 @@ def tokenize(
     """
     from app.cli.tokenize.encoder import Task
     from app.cli.tokenize.shards import locked
-    from app.errors import TesseraError
-    from app.service.preprocessing import PreprocessingOptions, parse_size
+    from app.service.preprocessing import PreprocessingOptions
 
-    settings = local_settings(models_dir=models_dir, device=device, precision=precision)
-    _check_choice("--fit", fit, ("cover", "contain", "stretch"))
+    settings = local.settings()
     _check_choice("--format", form, ("npy", "parquet"))
     _check_choice("--engine", engine, ("local", "ray"))
-    try:
-        wanted = None if size is None else parse_size(size, max_pixels=settings.max_pixels)
-    except TesseraError as error:
-        raise CommandFailed(f"--size: {error.detail}", MISUSED) from error
-    preprocessing = PreprocessingOptions(settings.max_pixels, wanted, cast("FitName", fit))
+    preprocessing = PreprocessingOptions(
+        settings.max_pixels, resize.wanted(settings.max_pixels), resize.fit
+    )
     task = Task(source, out, preprocessing, model, shard_size, cast("Form", form), settings)
     if engine == "ray":
         from app.cli.tokenize.ray import tokenize_on_ray
