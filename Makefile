@@ -237,6 +237,10 @@ image-gpu: ## build tessera:gpu
 image-check: $(VENV)/.stamp-dev ## build both images and prove them by running them
 	BUILD_FLAGS="$(BUILD_FLAGS)" $(PY) -m pytest tests/container/check_image.py -s --timeout=3600 $(ARGS)
 
+.PHONY: wheel-check
+wheel-check: $(VENV)/.stamp-dev ## build the wheels and try them in fresh environments
+	$(PY) -m pytest tests/deploy/check_wheel.py --timeout=1200 $(ARGS)
+
 ## Cluster
 .PHONY: deploy-check cluster-check ray-check tokenize-check
 $(VENV)/.stamp-deploy: pyproject.toml $(VENV)/.stamp-dev

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ import httpx
 from anyio.from_thread import start_blocking_portal
 
 from app.cli.failures import MISUSED, UNAVAILABLE, CommandFailed, refusal
+from app.cli.models_folder import with_shipped_models
 from app.errors import NotReady
 from app.settings import PREFIX, Settings, SettingsError, read_settings
 from tessera_client import Client, ServerError, TesseraError, Unreachable
@@ -45,8 +45,6 @@ _REMOTE_TIMEOUT_S = 600.0
 _RETRY_FOR_S = 60.0
 # What URLs of the service in this process begin with; they are in no message.
 _HERE = "http://in-process"
-
-_SHIPPED_MODELS = Path(__file__).parents[2] / "models"
 
 
 def connect(url: str, key: str | None, model: str | None = None) -> Client:
@@ -186,9 +184,8 @@ def local_settings(**flags: object) -> Settings:
     except SettingsError as error:
         raise CommandFailed(str(error), MISUSED) from error
     free = {name: v for name, v in _OWN_LIMITS.items() if name not in settings.model_fields_set}
-    if "models_dir" not in settings.model_fields_set and not settings.models_dir.is_dir():
-        # In a checkout, a command should work in whatever folder the pictures are.
-        free["models_dir"] = _SHIPPED_MODELS if _SHIPPED_MODELS.is_dir() else settings.models_dir
     # A command is its own client: it needs no key.
     keyless = {"api_keys": (), "api_keys_file": None}
-    return settings.model_copy(update={**free, **keyless, "log_level": "error"})
+    return with_shipped_models(settings).model_copy(
+        update={**free, **keyless, "log_level": "error"}
+    )
