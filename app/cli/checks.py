@@ -15,7 +15,7 @@ import onnxruntime
 from app.runtime.device import Device, DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import Graphs
 from app.runtime.operations import DECODE, EMBED, ENCODE, Operation
-from app.runtime.registry import Model, ModelsRefused, load_models
+from app.runtime.registry import Model, ModelsRefused, is_stray, load_models
 from app.runtime.sessions import GraphRefused, choose_precision
 from bundle import BundleError, open_bundle
 from imaging.decode import decode_image
@@ -139,6 +139,10 @@ def _bundles(settings: Settings) -> Iterator[Finding]:
         return
     for path in sorted(settings.models_dir.iterdir()):
         if path.name.startswith(".") or not path.is_dir():
+            continue
+        if is_stray(path):
+            text = f"the folder {path.name} holds no model, and is skipped"
+            yield Finding("bundle", "note", text, "take it out of the models folder")
             continue
         try:
             bundle = open_bundle(path)

@@ -13,6 +13,7 @@ code meaning
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ class CommandFailed(Exception):
     def __init__(self, text: str, exit_code: int = REFUSED) -> None:
         super().__init__(text)
         self.exit_code = exit_code
+
+
+def install_hint(*packages: str) -> str:
+    """What to type to install packages where this command runs, whichever environment that is."""
+    quoted = " ".join(f"'{package}'" if "[" in package else package for package in packages)
+    return f"{sys.executable} -m pip install {quoted}"
 
 
 def said(error: ServerError) -> str:

@@ -101,9 +101,13 @@ def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
 def _say(out: Path, outcome: Outcome) -> None:
     images, broken, shards, new, seconds = outcome
     rate = f", {new / seconds:.1f} images/s" if new and seconds else ""
-    typer.echo(f"{out}: {images:,} images in {shards:,} shards ({new:,} now{rate})")
+    typer.echo(f"{out}: {_count(images, 'image')} in {_count(shards, 'shard')} ({new:,} now{rate})")
     if broken:
         typer.echo(f"{broken:,} could not be read: {out / 'broken.jsonl'}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> Outcome:
@@ -145,7 +149,10 @@ def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> Outco
 
 
 class _Bar:
-    """A bar with rate and time left, on standard error; nothing where that is no terminal."""
+    """A bar with rate and time left, on standard error; nothing where that is no terminal.
+
+    It appears with the first call of `show`: until then the work may yet be refused.
+    """
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -153,10 +160,11 @@ class _Bar:
             TextColumn("tokenizing"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("images  {task.fields[rate]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("so far "),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console,
             disable=not console.is_terminal,
             refresh_per_second=4,
@@ -166,7 +174,6 @@ class _Bar:
         self._shown = 0.0
 
     def __enter__(self) -> _Bar:
-        self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -177,9 +184,10 @@ class _Bar:
         now = time.monotonic()
         if self._began is None:
             self._began = now, done
+            self._progress.start()
         elif now - self._shown < 0.1 and done != total:
             return
         self._shown = now
         since, first = self._began
-        rate = f"{(done - first) / (now - since):.1f}/s" if now > since else ""
+        rate = f"{(done - first) / (now - since):.1f} images/s " if now > since else ""
         self._progress.update(self._bar, completed=done, total=total, rate=rate)

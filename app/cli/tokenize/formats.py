@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 import orjson
 
-from app.cli.failures import MISUSED, CommandFailed
+from app.cli.failures import MISUSED, CommandFailed, install_hint
 from app.cli.files import write_durably
 from app.codecs.npy import write_npy
 
@@ -80,7 +80,7 @@ def shard_files(form: Form, folder: Path, job: Mapping[str, Any]) -> ShardFiles:
     if form == "npy":
         return _NpyFiles(folder, job)
     if importlib.util.find_spec("pyarrow") is None:
-        raise CommandFailed("--format parquet needs pyarrow: pip install pyarrow", MISUSED)
+        raise CommandFailed(f"--format parquet needs pyarrow: {install_hint('pyarrow')}", MISUSED)
     return _ParquetFiles(folder, job)
 
 

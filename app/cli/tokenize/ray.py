@@ -22,7 +22,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from app.cli.failures import MISUSED, UNAVAILABLE, CommandFailed
+from app.cli.failures import MISUSED, UNAVAILABLE, CommandFailed, install_hint
 from app.cli.tokenize.encoder import Outcome, encoded, job_of, load_model
 from app.cli.tokenize.formats import Tally, shard_files
 from app.cli.tokenize.partition import cut, images_of_part
@@ -57,7 +57,8 @@ def tokenize_on_ray(
         CommandFailed: Ray isn't installed or not there, or a worker can't go on.
     """
     if importlib.util.find_spec("ray") is None:
-        raise CommandFailed("--engine ray needs Ray: pip install 'ray[client,data]'", MISUSED)
+        hint = install_hint("ray[client,data]")
+        raise CommandFailed(f"--engine ray needs Ray: {hint}", MISUSED)
     _check_reachable(address)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray

@@ -43,6 +43,17 @@ _FORMAT = "tessera-shards"
 _FORMAT_VERSION = 1
 _PARTS = ".parts"
 
+# What the command line calls what a job has.
+_OPTIONS = {
+    "model": "--model",
+    "precision": "--precision",
+    "device": "--device",
+    "size": "--size",
+    "fit": "--fit",
+    "shard_size": "--shard-size",
+    "format": "--format",
+}
+
 
 class Shards:
     """A folder of shards that is being written.
@@ -120,9 +131,15 @@ class Shards:
         except (ValueError, KeyError, TypeError) as error:
             raise CommandFailed(f"{self._manifest}: is not of shards") from error
         other = [key for key in self._job if job.get(key) != self._job[key]]
-        if other:
+        if "source" in other:
             raise CommandFailed(
-                f"{self._folder}: was begun with another {', '.join(other)}; "
+                f"{self._folder}: was begun with another source, or with the same before files "
+                "in it were added, taken away or changed; name another folder"
+            )
+        if other:
+            told = ", ".join(_setting(key, job.get(key), self._job[key]) for key in other)
+            raise CommandFailed(
+                f"{self._folder}: was begun with other settings: {told}; "
                 "go on as it was begun, or name another folder"
             )
 
@@ -141,6 +158,18 @@ class Shards:
         }
         text = orjson.dumps(values, option=orjson.OPT_INDENT_2) + b"\n"
         write_durably(self._manifest, [text])
+
+
+def _setting(key: str, before: Any, now: Any) -> str:
+    """A setting that differs, as the command line names it, with both values."""
+    name = _OPTIONS.get(key, key.replace("_", " "))
+    return f"{name} {_value(before)} then, {_value(now)} now"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return "x".join(map(str, value))
+    return "none" if value is None else str(value)
 
 
 @contextmanager

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 from app.cli import main as cli
 from tessera_client import Codes, Grid
 
+ROOT = Path(__file__).parents[3]
 TINY_SPACE = "fec4b342b8304ba9cd0ebb27329f71e66b789d9cf07905aeb3d2a4b98cd9ea04"
 
 
@@ -320,6 +323,37 @@ def test_serve_has_a_flag_for_each_setting(tessera):
     assert code == 0
     for name in Settings.model_fields:
         assert (f"--{name.replace('_', '-')} " in out) == (name != "api_keys")
+
+
+def test_the_version_is_printed(tessera):
+    """That of the package."""
+    from app import __version__
+
+    assert tessera("--version") == (0, f"tessera {__version__}\n", "")
+
+
+def test_flags_are_shown_as_flags(tessera):
+    """Not as options that take a value."""
+    for arguments in (["--help"], ["encode", "--help"], ["tokenize", "--help"]):
+        code, out, _ = tessera(*arguments)
+        assert code == 0
+        assert "--help" in out
+        assert "bool" not in out.lower()
+
+
+def test_a_missing_runtime_is_a_line(photos):
+    """It names the extras that bring one, and what to type in this environment."""
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None; from app.cli.main import main;"
+        f"main(['encode', {str(photos / 'lake.webp')!r}])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+    assert "one of the extras cpu and gpu" in done.stderr
+    assert f"{sys.executable} -m pip install onnxruntime" in done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

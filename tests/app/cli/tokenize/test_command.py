@@ -178,9 +178,9 @@ def test_half_written_files_are_cleared_away(tokenize, many, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--size", "16x16"], "another size, fit"),
-        (["--shard-size", "7"], "another shard_size"),
-        (["--shard-size", "50", "--format", "parquet"], "another format"),
+        (["--size", "16x16"], "--size none then, 16x16 now, --fit none then, cover now"),
+        (["--shard-size", "7"], "--shard-size 50 then, 7 now"),
+        (["--shard-size", "50", "--format", "parquet"], "--format npy then, parquet now"),
     ],
 )
 def test_it_does_not_go_on_with_another_job(tokenize, many, tmp_path, arguments, says):
@@ -250,8 +250,8 @@ def test_nothing_readable_is_a_failure(tokenize, tmp_path):
 @pytest.mark.parametrize(
     ("options", "missing", "says"),
     [
-        (["--engine", "ray"], "ray", "pip install 'ray[client,data]'"),
-        (["--format", "parquet"], "pyarrow", "pip install pyarrow"),
+        (["--engine", "ray"], "ray", "-m pip install 'ray[client,data]'"),
+        (["--format", "parquet"], "pyarrow", "-m pip install pyarrow"),
         (["--engine", "spark"], None, "--engine: must be local or ray"),
         (["--format", "csv"], None, "--format: must be npy or parquet"),
     ],
