@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -52,6 +53,12 @@ def tokenize(
         str, typer.Option("--format", help="of the shards: npy, with JSON beside it, or parquet")
     ] = "npy",
     model: ModelName = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="refuse a source that is damaged, and fail if an image is broken"
+        ),
+    ] = False,
     as_json: AsJson = False,
     local: LocalOptions,
     engine: Engine = "local",
@@ -75,7 +82,7 @@ def tokenize(
     preprocessing = PreprocessingOptions(
         settings.max_pixels, resize.wanted(settings.max_pixels), resize.fit
     )
-    task = Task(source, out, preprocessing, model, shard_size, cast("Form", form), settings)
+    task = Task(source, out, preprocessing, model, shard_size, cast("Form", form), settings, strict)
     if engine == "ray":
         from app.cli.tokenize.ray import tokenize_on_ray
 
@@ -91,6 +98,8 @@ def tokenize(
         _say(out, outcome)
     if outcome.images == 0:
         raise CommandFailed("not one image could be read", REFUSED)
+    if strict and outcome.broken:
+        raise CommandFailed(f"--strict: {outcome.broken:,} could not be read", REFUSED)
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
@@ -99,11 +108,15 @@ def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _say(out: Path, outcome: Outcome) -> None:
-    images, broken, shards, new, seconds = outcome
+    from app.cli.tokenize.entries import in_words
+
+    images, broken, shards, new, seconds, skipped = outcome
     rate = f", {new / seconds:.1f} images/s" if new and seconds else ""
     typer.echo(f"{out}: {_count(images, 'image')} in {_count(shards, 'shard')} ({new:,} now{rate})")
     if broken:
         typer.echo(f"{broken:,} could not be read: {out / 'broken.jsonl'}")
+    if skipped:
+        typer.echo(f"not encoded: {in_words(skipped.items())}: {out / 'skipped.jsonl'}")
 
 
 def _count(number: int, noun: str) -> str:
@@ -111,41 +124,54 @@ def _count(number: int, noun: str) -> str:
 
 
 def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> Outcome:
-    """Fill shards from the first that isn't complete to the end of the source."""
+    """Make the shards that aren't there, or not of what the source holds now."""
     from app.cli.tokenize.encoder import Outcome, encoded, job_of, load_model
+    from app.cli.tokenize.partition import contents_of, count_of_part, cut, images_of_part
     from app.cli.tokenize.shards import Shards
-    from app.cli.tokenize.sources import open_source
 
-    images = open_source(task.source)
     model = load_model(task)
-    shards = Shards(task.out, job_of(task, model) | {"source": images.fingerprint})
-    shards.resume()
-    before, place = shards.images, shards.done * task.shard_size
-
-    async def fill(place: int) -> None:
-        grids: Grids = []
-        broken: Broken = []
-        async for name, result in encoded(images.images(place), model, task):
-            if isinstance(result, Exception):
-                broken.append((place, name, result))
-            else:
-                grids.append((place, result))
-            place += 1
-            if len(grids) + len(broken) == task.shard_size:
-                # Not in a thread: it takes milliseconds, and what is ahead goes on meanwhile.
-                shards.write(grids, broken)
-                grids, broken = [], []
-            show(place, images.count)
-        if grids or broken:
-            shards.write(grids, broken)
-
+    shards = Shards(task.out, job_of(task, model), task.source)
+    source = cut(
+        *(task.source, shards.parts, task.shard_size),
+        lambda root, tars: (contents_of(root, tar) for tar in tars),
+    )
+    before = 0
     started = time.monotonic()
-    if not shards.complete:
-        show(place, images.count)
-        asyncio.run(fill(place))
-        shards.finish()
-    seconds = time.monotonic() - started
-    return Outcome(shards.images, shards.broken, shards.done, shards.images - before, seconds)
+
+    async def make(wanted: list[int]) -> None:
+        images = chain.from_iterable(images_of_part(shards.parts, index) for index in wanted)
+        results = encoded(images, model, task)
+        for index in wanted:
+            grids: Grids = []
+            broken: Broken = []
+            first = index * task.shard_size
+            for place in range(first, first + count_of_part(shards.parts, index)):
+                name, result = await anext(results)
+                if isinstance(result, Exception):
+                    broken.append((place, name, result))
+                else:
+                    grids.append((place, result))
+                show(shards.images + shards.broken + len(grids) + len(broken), source.images)
+            # Not in a thread: it takes milliseconds, and what is ahead goes on meanwhile.
+            shards.write(index, grids, broken)
+
+    if shards.begin(source, strict=task.strict):
+        wanted = []
+        for index in range(source.parts):
+            if shards.is_current(index):
+                shards.count(index, shards.files.tally(index))
+            else:
+                wanted.append(index)
+        before = shards.images
+        show(shards.images + shards.broken, source.images)
+        asyncio.run(make(wanted))
+        shards.finish(source)
+    else:
+        before = shards.images
+    return Outcome(
+        *(shards.images, shards.broken, shards.done, shards.images - before),
+        *(time.monotonic() - started, dict(source.skipped)),
+    )
 
 
 class _Bar:
