@@ -204,7 +204,7 @@ def _members(file: _Headers, path: Path, tar: str) -> Iterator[tarfile.TarInfo |
         except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
             break
         except tarfile.TruncatedHeaderError:  # type: ignore[attr-defined]
-            if not ended:
+            if not ended and not damaged:
                 yield Skipped(tar, CUT_TAR, f"it ends in the header at byte {position:,}")
             return
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
