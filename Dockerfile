@@ -55,7 +55,8 @@ WORKDIR /srv/tessera
 COPY bundle bundle
 COPY app app
 COPY imaging imaging
-RUN python -m compileall -q --invalidation-mode unchecked-hash app bundle imaging
+COPY tessera_client tessera_client
+RUN python -m compileall -q --invalidation-mode unchecked-hash app bundle imaging tessera_client
 
 # ------------------------------------------------------------------ the images
 FROM service AS gpu

@@ -106,7 +106,7 @@ test: $(VENV)/.stamp-dev ## the test suite; ARGS="-k codes" picks
 	$(PY) -m pytest $(ARGS)
 
 # What one package promises, without servers that are started, trained models and long runs.
-FAST := tests/bundle tests/imaging tests/client tests/app/api tests/app/batching tests/app/codecs \
+FAST := tests/bundle tests/imaging tests/tessera_client tests/app/api tests/app/batching tests/app/codecs \
 	tests/app/observability tests/app/runtime tests/app/service tests/training/data
 test-fast: $(VENV)/.stamp-dev ## the tests that take under a minute
 	$(PY) -m pytest -q $(FAST) $(ARGS)
@@ -236,6 +236,10 @@ image-gpu: ## build tessera:gpu
 
 image-check: $(VENV)/.stamp-dev ## build both images and prove them by running them
 	BUILD_FLAGS="$(BUILD_FLAGS)" $(PY) -m pytest tests/container/check_image.py -s --timeout=3600 $(ARGS)
+
+.PHONY: wheel-check
+wheel-check: $(VENV)/.stamp-dev ## build the wheels and try them in fresh environments
+	$(PY) -m pytest tests/deploy/check_wheel.py --timeout=1200 $(ARGS)
 
 ## Cluster
 .PHONY: deploy-check cluster-check ray-check tokenize-check

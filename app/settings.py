@@ -130,6 +130,10 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="warning and error leave out the line per request"
     )
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto",
+        description="json for programs, text for people; auto is text on a terminal, else json",
+    )
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
         default=(),
         description="comma-separated origins that browsers may call from; none by default",

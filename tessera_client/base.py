@@ -34,13 +34,13 @@ class Base:
         api_key: str | None = None,
         model: str | None = None,
         timeout_s: float = 60.0,
-        patience_s: float = 120.0,
+        retry_for_s: float = 120.0,
         batch_images: int = 16,
         batch_bytes: int = 8 * 2**20,
         concurrency: int = 4,
         transport: Any = None,
     ) -> None:
-        self._policy = flows.Policy(batch_images, batch_bytes, patience_s)
+        self._policy = flows.Policy(batch_images, batch_bytes, retry_for_s)
         self._model = model
         self._concurrency = concurrency
         options: dict[str, Any] = {
@@ -57,6 +57,15 @@ class Base:
     def _open(self, options: dict[str, Any]) -> None:
         raise NotImplementedError
 
+    def _policy_of(self, retry_for_s: float | None) -> flows.Policy:
+        if retry_for_s is None:
+            return self._policy
+        return replace(self._policy, retry_for_s=retry_for_s)
+
+    def _with_model(self, params: Mapping[str, str] | None) -> dict[str, str]:
+        named = {} if self._model is None else {"model": self._model}
+        return {**named, **(params or {})}
+
     def _images(
         self,
         path: str,
@@ -66,16 +75,14 @@ class Base:
         fit: Fit,
         failed: MutableMapping[int, ServerError] | None,
         *,
-        alone: bool = False,
+        one_per_request: bool = False,
         params: Mapping[str, str] | None = None,
     ) -> list[Flow[Answers]]:
-        params = dict(params or {})
-        if self._model is not None:
-            params["model"] = self._model
+        params = self._with_model(params)
         if size is not None:
             params |= {"size": f"{size[0]}x{size[1]}", "fit": fit}
         call = flows.Call(path, accept, params, failed)
-        policy = replace(self._policy, batch_images=1) if alone else self._policy
+        policy = replace(self._policy, batch_images=1) if one_per_request else self._policy
         return [
             flows.run_images(call, batch, policy)
             for batch in flows.batches(sources(images), policy)
@@ -91,7 +98,7 @@ class Base:
         accept: str = flows.NPY,
         params: Mapping[str, str] | None = None,
     ) -> list[Flow[Answers]]:
-        call = flows.Call(path, accept, dict(params or {}), failed)
+        call = flows.Call(path, accept, self._with_model(params), failed)
         return [
             flows.run_codes(call, codes, batch, self._policy)
             for batch in flows.grid_batches(codes, self._policy, same_size=same_size)

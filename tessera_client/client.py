@@ -32,13 +32,15 @@ class Client(Base):
     """A client of the service; close it, or use it in a `with` statement.
 
     Args:
-        base_url: of the service.
-        api_key: sent as `Authorization: Bearer`.
-        model: for images; None takes the server's default. Codes find theirs by code space.
-        timeout_s: of one attempt.
-        patience_s: for a request, all its attempts and pauses together.
-        batch_images, batch_bytes: most of one request.
-        concurrency: requests at once.
+        base_url: the address of the service.
+        api_key: the key, sent as `Authorization: Bearer`.
+        model: the model that every request names; None takes the server's default for images,
+            and for codes the one that has their code space.
+        timeout_s: most seconds that one attempt waits for the server.
+        retry_for_s: most seconds for a request, with all its attempts and pauses.
+        batch_images: most images or code grids of one request.
+        batch_bytes: most bytes of one request, but for a single larger image.
+        concurrency: most requests at once.
         transport: an httpx transport of your own.
     """
 
@@ -72,8 +74,8 @@ class Client(Base):
             failed: where failures go, by index of the image; the result then leaves them out.
 
         Raises:
-            ServerError: refused; its `index` says which image.
-            Unreachable: no answer.
+            ServerError: the server refused; its `index` says which image.
+            Unreachable: the server didn't answer.
             CodesError: no image could be encoded, or the model was replaced meanwhile.
         """
         return flows.codes_of(
@@ -86,8 +88,8 @@ class Client(Base):
         """Codes → images, uint8 `[h, w, 3]` each, by whichever model has their code space.
 
         Raises:
-            ServerError: refused; `code_space_mismatch` if no model has it.
-            Unreachable: no answer.
+            ServerError: the server refused; `code_space_mismatch` if no model has it.
+            Unreachable: the server didn't answer.
         """
         return in_order(self._all(self._codes("/v1/decode", codes, failed, same_size=True)))
 
@@ -121,16 +123,16 @@ class Client(Base):
 
         Args:
             given: images, as `encode` takes them, or codes.
-            recognizer: of the model; None takes the first by name.
-            k: most labels of each.
+            recognizer: the name of one of the model's recognizers; None takes the first by name.
+            k: most labels of each item.
             with_map: whether to say where the first label is seen.
             size: as for `encode`.
             fit: as for `encode`.
             failed: as for `encode`.
 
         Raises:
-            ServerError: refused; `recognizer_not_found` if the model has none.
-            Unreachable: no answer.
+            ServerError: the server refused; `recognizer_not_found` if the model has none.
+            Unreachable: the server didn't answer.
         """
         made = self._classifications(given, recognizer, k, with_map, size, fit, failed)
         return classifications_of(self._all(made), failed)
@@ -148,14 +150,14 @@ class Client(Base):
         Raises:
             ServerError, Unreachable: as `encode`.
         """
-        made = self._images("/v1/reconstruct", flows.NPY, images, size, fit, failed, alone=True)
+        made = self._images(
+            "/v1/reconstruct", flows.NPY, images, size, fit, failed, one_per_request=True
+        )
         return flows.reconstructions_of(self._all(made))
 
     def models(self) -> list[dict[str, Any]]:
         """What the loaded models' manifests say."""
-        found: list[dict[str, Any]] = self._run(
-            flows.get("/v1/models", self._policy), threading.Event()
-        )["data"]
+        found: list[dict[str, Any]] = self.request("GET", "/v1/models").json()["data"]
         return found
 
     def is_ready(self) -> bool:
@@ -165,27 +167,45 @@ class Client(Base):
         except httpx.TransportError:
             return False
 
+    def request(
+        self, method: str, path: str, *, retry_for_s: float | None = None, **options: Any
+    ) -> httpx.Response:
+        """Send a request to any path of the API, and return its answer.
+
+        Args:
+            method: the HTTP method.
+            path: the path, such as `/v1/reconstruct`.
+            retry_for_s: as in the constructor, for this request alone.
+            options: what `httpx.Client.request` takes: `params`, `headers`, `content`, `json` …
+
+        Raises:
+            ServerError: the server refused: its status is 400 or above.
+            Unreachable: the server didn't answer.
+        """
+        flow = flows.accepted(flows.Send(method, path, options), self._policy_of(retry_for_s))
+        return self._run(flow, threading.Event())
+
     def _all(self, made: list[Flow[_T]]) -> list[_T]:
-        given_up = threading.Event()
+        cancelled = threading.Event()
         if len(made) == 1:
-            return [self._run(made[0], given_up)]
+            return [self._run(made[0], cancelled)]
         # Not as a context manager, which would wait for all of them after the first has failed.
         pool = ThreadPoolExecutor(self._concurrency)
         try:
-            waiting = [pool.submit(self._run, flow, given_up) for flow in made]
+            waiting = [pool.submit(self._run, flow, cancelled) for flow in made]
             ended, _ = wait(waiting, return_when=FIRST_EXCEPTION)
             for one in waiting:
                 if one in ended:
                     one.result()  # raises what has failed
             return [one.result() for one in waiting]
         finally:
-            given_up.set()
+            cancelled.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, flow: Flow[_T], given_up: threading.Event) -> _T:
+    def _run(self, flow: Flow[_T], cancelled: threading.Event) -> _T:
         answer: Any = None
         while True:
-            if given_up.is_set():
+            if cancelled.is_set():
                 raise CancelledError
             try:
                 step = flow.send(answer)
@@ -195,7 +215,7 @@ class Client(Base):
             if isinstance(step, flows.Read):
                 answer = read(step)
             elif isinstance(step, flows.Pause):
-                given_up.wait(step.seconds)
+                cancelled.wait(step.seconds)
                 answer = None
             else:
                 try:
@@ -273,13 +293,14 @@ class AsyncClient(Base):
         failed: MutableMapping[int, ServerError] | None = None,
     ) -> list[Reconstruction]:
         """As `Client.reconstruct`."""
-        made = self._images("/v1/reconstruct", flows.NPY, images, size, fit, failed, alone=True)
+        made = self._images(
+            "/v1/reconstruct", flows.NPY, images, size, fit, failed, one_per_request=True
+        )
         return flows.reconstructions_of(await self._all(made))
 
     async def models(self) -> list[dict[str, Any]]:
         """As `Client.models`."""
-        answer = await self._run(flows.get("/v1/models", self._policy))
-        found: list[dict[str, Any]] = answer["data"]
+        found: list[dict[str, Any]] = (await self.request("GET", "/v1/models")).json()["data"]
         return found
 
     async def is_ready(self) -> bool:
@@ -289,11 +310,19 @@ class AsyncClient(Base):
         except httpx.TransportError:
             return False
 
+    async def request(
+        self, method: str, path: str, *, retry_for_s: float | None = None, **options: Any
+    ) -> httpx.Response:
+        """As `Client.request`."""
+        return await self._run(
+            flows.accepted(flows.Send(method, path, options), self._policy_of(retry_for_s))
+        )
+
     async def _all(self, made: list[Flow[_T]]) -> list[_T]:
-        places = asyncio.Semaphore(self._concurrency)
+        slots = asyncio.Semaphore(self._concurrency)
 
         async def one(flow: Flow[_T]) -> _T:
-            async with places:
+            async with slots:
                 return await self._run(flow)
 
         tasks = [asyncio.ensure_future(one(flow)) for flow in made]

@@ -30,7 +30,7 @@ _LONGEST_SIDE = 65_535
 _CONTROLS = {*map(chr, range(32)), "\x7f"}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Grid:
     """The codes of one image.
 
@@ -45,8 +45,14 @@ class Grid:
     height: int
     name: str | None = None
 
+    def __repr__(self) -> str:
+        """What it is in a line, without its codes."""
+        name = "" if self.name is None else f"{self.name!r}: "
+        rows, columns = self.codes.shape
+        return f"<Grid {name}{self.width} × {self.height} pixels, {rows} × {columns} codes>"
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Codes:
     """Codes of images, all of one code space: a sequence of `Grid`.
 
@@ -63,6 +69,14 @@ class Codes:
     stride: int
     precision: str
     grids: tuple[Grid, ...]
+
+    def __repr__(self) -> str:
+        """What they are in a line, without the codes."""
+        images = "1 image" if len(self) == 1 else f"{len(self):,} images"
+        return (
+            f"<Codes of {images}, of {self.codebook_size:,} codes for {self.stride} × "
+            f"{self.stride} pixels, {self.precision}, code space {self.code_space[:16]}…>"
+        )
 
     def __len__(self) -> int:
         return len(self.grids)

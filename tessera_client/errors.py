@@ -4,7 +4,7 @@
 
     TesseraError
     ├── ServerError    the server refused; has its code
-    ├── Unreachable    no answer, however often it was asked
+    ├── Unreachable    the server didn't answer, however often it was asked
     └── CodesError     not a good .tess file, or codes that don't belong together
 """
 
@@ -34,10 +34,10 @@ class ServerError(TesseraError):
 
     Attributes:
         code: stable name of the reason, such as `image_corrupt`.
-        status: HTTP status.
+        status: HTTP status of the answer, or of the item in it.
         detail: what happened and what to do.
-        request_id: finds the request in the server's log.
-        index: of the image or grid that it is about, if it is about one.
+        request_id: what finds the request in the server's log.
+        index: the index of the image or grid that it is about; None if it is about all.
     """
 
     def __init__(self, code: str, status: int, detail: str, request_id: str | None) -> None:

@@ -62,16 +62,17 @@ Flow: TypeAlias = "Generator[Read | Send | Pause, Any, _T]"
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How to split and how long to insist.
+    """How to split items into requests, and how long to repeat a request.
 
     Attributes:
-        batch_images, batch_bytes: most of one request.
-        patience_s: from the first attempt of a request to the last.
+        batch_images: most images or code grids of one request.
+        batch_bytes: most bytes of one request, but for a single larger image.
+        retry_for_s: most seconds from the first attempt of a request to the last.
     """
 
     batch_images: int
     batch_bytes: int
-    patience_s: float
+    retry_for_s: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +81,8 @@ class Reconstruction:
 
     Attributes:
         pixels: uint8 `[h, w, 3]`.
-        psnr: in dB; infinite if equal.
-        bits_per_pixel: of its codes.
+        psnr: PSNR in dB; infinite if the two are equal.
+        bits_per_pixel: bits of the image's codes per pixel.
     """
 
     pixels: NDArray[np.uint8]
@@ -94,7 +95,7 @@ class Call:
     """One operation on many items.
 
     Attributes:
-        path, accept, params: of its requests.
+        path, accept, params: what each of its requests has in common.
         failed: where failures go by index; None raises the first.
     """
 
@@ -137,11 +138,13 @@ def grid_batches(
 def run_images(call: Call, batch: list[tuple[int, Source]], policy: Policy) -> Flow[Answers]:
     """Send images; a batch that is refused for one of them, or is too large, is halved."""
     contents = yield Read([source for _, source in batch])
+    # A type of its own makes a part a file, also where there is no name; but without a name and
+    # content the server would take it for a field that was left blank.
     files = [
-        ("image", (source.name or "image", content))
+        ("images", (source.name or ("" if content else "empty"), content, "image/*"))
         for (_, source), content in zip(batch, contents, strict=True)
     ]
-    response = yield from exchange(_send(call, {"files": files}), policy)
+    response = yield from answered(_post(call, {"files": files}), policy)
     if response.status_code == 200:
         return [([index for index, _ in batch], response)]
     del contents, files
@@ -164,7 +167,7 @@ def run_codes(
         tuple(grid for _, grid in batch),
     )
     body = {"content": part.to_bytes(), "headers": {"content-type": MEDIA_TYPE}}
-    response = yield from exchange(_send(call, body), policy)
+    response = yield from answered(_post(call, body), policy)
     if response.status_code == 200:
         return [([index for index, _ in batch], response)]
     halves = _halves(call, response, batch)
@@ -174,7 +177,7 @@ def run_codes(
     return answers
 
 
-def _send(call: Call, body: dict[str, Any]) -> Send:
+def _post(call: Call, body: dict[str, Any]) -> Send:
     headers = {"accept": call.accept, **body.pop("headers", {})}
     return Send("POST", call.path, {"params": call.params, "headers": headers, **body})
 
@@ -197,11 +200,11 @@ def _halves(call: Call, response: httpx.Response, batch: list[Any]) -> list[list
     raise error
 
 
-def exchange(send: Send, policy: Policy) -> Flow[httpx.Response]:
+def answered(send: Send, policy: Policy) -> Flow[httpx.Response]:
     """Send a request until it is answered, waiting as long as the server asks.
 
     Raises:
-        Unreachable: there was no answer within the policy's patience.
+        Unreachable: there was no answer within the policy's time for retries.
     """
     began = time.monotonic()
     attempt = 0
@@ -215,7 +218,7 @@ def exchange(send: Send, policy: Policy) -> Flow[httpx.Response]:
         pause = random.uniform(longest / 2, longest)  # noqa: S311  (no secret)
         if isinstance(answer, httpx.Response):
             pause = max(pause, _retry_after_s(answer))
-        if time.monotonic() - began + pause > policy.patience_s:
+        if time.monotonic() - began + pause > policy.retry_for_s:
             if isinstance(answer, httpx.Response):
                 return answer
             raise Unreachable(f"no answer from the server: {answer!r}") from answer
@@ -232,16 +235,17 @@ def _retry_after_s(response: httpx.Response) -> float:
         return 0.0
 
 
-def get(path: str, policy: Policy) -> Flow[Any]:
-    """Ask for JSON.
+def accepted(send: Send, policy: Policy) -> Flow[httpx.Response]:
+    """Send a request until it is answered, and return the answer if it is below 400.
 
     Raises:
-        ServerError: refused.
+        ServerError: the server refused.
+        Unreachable: as `answered`.
     """
-    response = yield from exchange(Send("GET", path), policy)
-    if response.status_code != 200:
+    response = yield from answered(send, policy)
+    if response.status_code >= 400:
         raise ServerError.of(response)
-    return response.json()
+    return response
 
 
 # --- answers -------------------------------------------------------------------------------

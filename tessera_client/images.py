@@ -25,8 +25,8 @@ class Source:
 
     Attributes:
         given: as the caller passed it.
-        name: its file's name, or none.
-        size: about how many bytes it will be.
+        name: the name of its file; empty where it has none.
+        size: about how many bytes will be sent.
     """
 
     given: Image
@@ -43,7 +43,9 @@ class Source:
         """
         if isinstance(given, str | os.PathLike):
             path = Path(given)
-            return cls(path, path.name, path.stat().st_size)
+            # A name that isn't UTF-8 can't be sent as it is.
+            name = path.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            return cls(path, name, path.stat().st_size)
         if isinstance(given, bytes | bytearray | memoryview):
             return cls(bytes(given), "", len(given))
         if isinstance(given, np.ndarray):

@@ -16,7 +16,7 @@ from app.runtime.device import Device, DeviceUnavailable, choose_device, usable_
 from app.runtime.engine import Graphs
 from app.runtime.model import Model
 from app.runtime.operations import DECODE, EMBED, ENCODE, Operation
-from app.runtime.registry import ModelsRefused, load_models
+from app.runtime.registry import ModelsRefused, is_stray, load_models
 from app.runtime.sessions import GraphRefused, choose_precision
 from bundle import BundleError, open_bundle
 from imaging.decode import decode_image
@@ -140,6 +140,10 @@ def _bundles(settings: Settings) -> Iterator[Finding]:
         return
     for path in sorted(settings.models_dir.iterdir()):
         if path.name.startswith(".") or not path.is_dir():
+            continue
+        if is_stray(path):
+            text = f"the folder {path.name} holds no model, and is skipped"
+            yield Finding("bundle", "note", text, "take it out of the models folder")
             continue
         try:
             bundle = open_bundle(path)

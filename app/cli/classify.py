@@ -3,47 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import orjson
 import typer
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from app.api.parsing import JSON, NPY
+from app.cli.code_files import model_facts
 from app.cli.failures import MISUSED, CommandFailed
 from app.cli.files import PIPE, write_file
-from app.cli.options import (
-    AsJson,
-    Device,
-    Fit,
-    Key,
-    ModelName,
-    ModelsDir,
-    Precision,
-    Size,
-    Url,
-    client_for,
-)
-from app.cli.sending import (
-    check_items,
-    code_type_of,
-    model_for,
-    name_of,
-    read_all,
-    send_pictures_or_codes,
-)
-from app.codecs.npy import read_npy
+from app.cli.inputs import InputsArgument, read_inputs
+from app.cli.options import AsJson, ModelName, ResizeOptions, ServiceOptions
+from app.cli.results import labels_json
 from app.errors import TesseraError
-from app.service.preprocessing import ImageInput, PreprocessingOptions, decode, parse_size
+from app.service.preprocessing import ImageInput, PreprocessingOptions, decode
 from imaging.encode import MediaType, encode_image
+from tessera_client import Codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from app.cli.client import Client
+    from imaging.resize import Fit
+    from tessera_client import Classification, Client, ServerError
 
 _MAP_TYPES: dict[str, MediaType] = {
     ".png": "image/png",
@@ -58,13 +41,12 @@ _OPACITY = 0.6
 
 
 def classify(
-    inputs: Annotated[
-        list[Path], typer.Argument(help="pictures, or one file of codes; - is standard input")
-    ],
+    inputs: InputsArgument,
     recognizer: Annotated[
-        str | None, typer.Option(help="of the model; the first by name where it isn't named")
+        str | None,
+        typer.Option(help="name of one of the model's recognizers; else the first by name"),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="most labels of each")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="most labels of each picture")] = 5,
     map_file: Annotated[
         Path | None,
         typer.Option(
@@ -73,53 +55,47 @@ def classify(
             "and a box around the main region (.png, .webp, .jpg)",
         ),
     ] = None,
-    size: Size = None,
-    fit: Fit = "cover",
+    *,
+    resize: ResizeOptions,
     model: ModelName = None,
     as_json: AsJson = False,
-    models_dir: ModelsDir = None,
-    device: Device = None,
-    precision: Precision = None,
-    url: Url = None,
-    api_key: Key = None,
+    service: ServiceOptions,
 ) -> None:
-    """Pictures or codes to labels, by a recognizer that the model carries.
+    """Label pictures or codes, by a recognizer that the model carries.
 
     tessera classify photo.jpg --map where.png
     """
     if map_file is not None:
         _check_map(map_file, inputs)
-    files = read_all(inputs)
-    with client_for(url, api_key, models_dir, device, precision) as client:
-        body = send_pictures_or_codes(
-            client,
-            "/v1/classify",
-            files,
-            JSON,
-            model=model,
-            size=size,
-            fit=fit,
+    size = resize.wanted()
+    failed: dict[int, ServerError] = {}
+    with service.client(model) as client:
+        given = read_inputs(inputs, client, model)
+        if map_file is not None and len(given.contents) != 1:
+            raise CommandFailed(
+                f"--map is for one picture; there are {len(given.contents)}", MISUSED
+            )
+        found = client.classify(
+            given.contents,
             recognizer=recognizer,
             k=k,
-            map=None if map_file is None else "true",
+            with_map=map_file is not None,
+            size=size,
+            fit=resize.fit,
+            failed=failed,
         )
-        answer = orjson.loads(body)
-        data = answer["data"]
-        if map_file is not None:
-            if len(data) != 1:
-                raise CommandFailed(
-                    f"--map is for one picture; the file holds {len(data)}", MISUSED
-                )
-            pixels = _picture(client, files[0][1], model, size, fit)
-            stride = client.send(f"/v1/models/{model or answer['model']}").json()["stride"]
-            activation = np.array(data[0]["map"], np.float32)
-            painted = _painted(pixels, activation, stride, data[0]["box"])
+        facts = model_facts(client, model, given.contents)
+        if map_file is not None and found:
+            pixels = _picture(client, given.contents, size, resize.fit)
+            painted = _painted(pixels, found[0], facts["stride"])
             write_file(map_file, encode_image(painted, _MAP_TYPES[map_file.suffix.lower()], 90))
     if as_json:
-        write_file(PIPE, body + b"\n")
+        write_file(PIPE, labels_json(facts, found, given.names, failed))
     else:
-        _print(data)
-    check_items(data)
+        pairs = enumerate(zip(given.names, given.shown, strict=True))
+        good = [name or shown for index, (name, shown) in pairs if index not in failed]
+        _print(good, found, named=len(given.contents) > 1)
+    given.report(failed)
 
 
 def _check_map(map_file: Path, inputs: list[Path]) -> None:
@@ -129,50 +105,45 @@ def _check_map(map_file: Path, inputs: list[Path]) -> None:
         raise CommandFailed(f"--map: {map_file.name}: is none of {', '.join(_MAP_TYPES)}", MISUSED)
 
 
-def _print(data: list[dict[str, Any]]) -> None:
+def _print(shown: list[str], found: list[Classification], *, named: bool) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
-    named = len(data) > 1
     for column in ("image", "label", "probability") if named else ("label", "probability"):
         table.add_column(column, justify="right" if column == "probability" else "left")
-    for item in data:
-        for place, label in enumerate(item.get("labels", ())):
-            row = (label["label"], f"{100 * label['probability']:.1f} %")
-            table.add_row(*((name_of(item) if place == 0 else "",) if named else ()), *row)
+    for name, one in zip(shown, found, strict=True):
+        for place, label in enumerate(one.labels):
+            row = (label.label, f"{100 * label.probability:.1f} %")
+            table.add_row(*((name if place == 0 else "",) if named else ()), *row)
     Console(markup=False, highlight=False).print(table)
 
 
 def _picture(
-    client: Client, content: bytes, model: str | None, size: str | None, fit: Any
+    client: Client, contents: Codes | list[Path | bytes], size: tuple[int, int] | None, fit: Fit
 ) -> NDArray[np.uint8]:
-    """The picture as it was classified: as it went in, or as its codes decode."""
-    code_type = code_type_of(content)
-    if code_type is not None:
-        headers = {"Content-Type": code_type, "Accept": NPY}
-        model = model_for(client, model, code_type)
-        (decoded,) = read_npy(client.send("/v1/decode", content, headers, model=model).body)
-        return np.asarray(decoded)
-    asked = None if size is None else parse_size(size, max_pixels=_OWN_PIXELS)
-    options = PreprocessingOptions(_OWN_PIXELS, asked, fit)
+    """The one picture as it was classified: as it went in, or as its codes decode."""
+    if isinstance(contents, Codes):
+        return client.decode(contents)[0]
+    content = contents[0] if isinstance(contents[0], bytes) else contents[0].read_bytes()
+    options = PreprocessingOptions(_OWN_PIXELS, size, fit)
     try:
         return decode(ImageInput(content).inspect(_OWN_PIXELS), options).pixels
     except TesseraError as error:
         raise CommandFailed(f"--map: the picture can't be read here: {error.detail}") from error
 
 
-def _painted(
-    pixels: NDArray[np.uint8], activation: NDArray[np.float32], stride: int, box: list[int]
-) -> NDArray[np.uint8]:
-    """A picture `[h, w, 3]` with a map over its code grid and a box laid over it."""
+def _painted(pixels: NDArray[np.uint8], found: Classification, stride: int) -> NDArray[np.uint8]:
+    """A picture `[h, w, 3]` with the map of its first label and the box laid over it."""
+    assert found.map is not None  # noqa: S101
+    assert found.box is not None  # noqa: S101
     height, width, _ = pixels.shape
-    rows, columns = activation.shape
+    rows, columns = found.map.shape
     # The grid's last codes may reach beyond the picture.
-    grown = Image.fromarray(activation).resize(
+    grown = Image.fromarray(found.map).resize(
         (columns * stride, rows * stride), Image.Resampling.BILINEAR
     )
     weight = _OPACITY * np.asarray(grown)[:height, :width, None]
     mixed = Image.fromarray((pixels * (1 - weight) + weight * _TINT).round().astype(np.uint8))
     draw = ImageDraw.Draw(mixed)
-    left, top, right, bottom = box
+    left, top, right, bottom = found.box
     line = max(1, min(width, height) // 150)
     edge = (left, top, right - 1, bottom - 1)
     draw.rectangle(edge, outline=(0, 0, 0), width=2 * line)

@@ -6,15 +6,95 @@ import os
 import secrets
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli.failures import MISUSED, CommandFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
 PIPE = Path("-")
+
+# Endings that mean the same.
+_ALIASES = {"jpeg": "jpg"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a command writes.
+
+    Attributes:
+        path: of a file or folder; `-` is standard output.
+        folder: whether it is a folder, for a file of each item.
+    """
+
+    path: Path
+    folder: bool
+
+    @classmethod
+    def of(cls, output: str) -> Target:
+        """What `--output` names: a folder is there, or is meant by a slash at the end."""
+        path = Path(output)
+        return cls(path, path != PIPE and (output.endswith(os.sep) or path.is_dir()))
+
+    def form(
+        self, asked: str | None, forms: Sequence[str], otherwise: str, *, as_json: bool = False
+    ) -> str:
+        """The form to write.
+
+        Args:
+            asked: the form named by `--format`, if it was given.
+            forms: those that there are, each the ending of its files.
+            otherwise: the form where neither an option nor the file's ending names one.
+            as_json: whether `--json` was given.
+
+        Raises:
+            CommandFailed: the options or the file's ending contradict each other.
+        """
+        option = f"--format {asked}"
+        if as_json:
+            if asked not in {None, "json"}:
+                raise CommandFailed(f"--json and {option} contradict each other", MISUSED)
+            asked, option = "json", "--json"
+        ending = self.path.suffix.removeprefix(".").lower()
+        ending = _ALIASES.get(ending, ending)
+        if self.path == PIPE or self.folder or not ending:
+            return asked or otherwise
+        if asked is None and ending not in forms:
+            raise CommandFailed(
+                f"{self.path.name}: .{ending} is none of {', '.join(forms)}; or say --format",
+                MISUSED,
+            )
+        if asked is not None and ending in forms and ending != asked:
+            raise CommandFailed(f"{option} and the file's name {self.path.name} differ", MISUSED)
+        return asked or ending
+
+    def paths(self, stems: Sequence[str], ending: str, *, keep: bool = False) -> Iterator[Path]:
+        """Files in the folder, which is made if it isn't there: no two have one name.
+
+        Args:
+            stems: their names relative to the folder, without the ending.
+            ending: of their names.
+            keep: whether files that are there already are left as they are.
+        """
+        taken: set[Path] = set()
+        for index, stem in enumerate(stems):
+            path = self.path / f"{stem}.{ending}"
+            if path in taken or (keep and path.exists()):
+                path = self.path / f"{stem}-{index:05}.{ending}"
+            taken.add(path)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CommandFailed(f"{path.parent}: {error.strerror}") from error
+            yield path
+
+
+def shown(path: Path) -> str:
+    """A path as messages have it."""
+    return "standard input" if path == PIPE else str(path)
 
 
 def read_file(path: Path) -> bytes:
@@ -28,7 +108,7 @@ def read_file(path: Path) -> bytes:
     except OSError as error:
         raise CommandFailed(f"{path}: {error.strerror}") from error
     if not content:
-        raise CommandFailed(f"{'standard input' if path == PIPE else path}: is empty")
+        raise CommandFailed(f"{shown(path)}: is empty")
     return content
 
 
@@ -88,24 +168,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def multipart(files: list[tuple[str, bytes]]) -> tuple[bytes, str]:
-    """A `multipart/form-data` body of files, and its content type.
-
-    Args:
-        files: name and content of each.
-    """
-    boundary = secrets.token_hex(24)
-    parts = []
-    for name, content in files:
-        # As browsers write names in a header: RFC 7578, section 4.2, and the HTML standard.
-        quoted = name.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
-        head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="images"; filename="{quoted}"'
-            "\r\nContent-Type: application/octet-stream\r\n\r\n"
-        )
-        parts += [head.encode("utf-8", "surrogateescape"), content, b"\r\n"]
-    return b"".join([*parts, f"--{boundary}--\r\n".encode()]), (
-        f"multipart/form-data; boundary={boundary}"
-    )

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.failures import CommandFailed
-from app.cli.files import read_file
-from app.cli.options import AsJson, Device, Key, ModelsDir, Precision, Url, client_for
+from app.cli.files import read_file, shown
+from app.cli.options import AsJson, ServiceOptions
 from app.codecs.tess import unpack_codes
 from app.errors import TesseraError
 
@@ -24,7 +24,7 @@ def info(
     codes: Annotated[Path, typer.Argument(help="a .tess file; - is standard input")],
     as_json: AsJson = False,
 ) -> None:
-    """What a .tess file holds. Needs no model.
+    """Say what a .tess file holds; no model is needed.
 
     tessera info photo.tess
     """
@@ -32,7 +32,7 @@ def info(
     try:
         file = unpack_codes(content, max_images=_ANY, max_pixels=_ANY)
     except TesseraError as error:
-        raise CommandFailed(f"{codes}: {error.detail}") from error
+        raise CommandFailed(f"{shown(codes)}: {error.detail}") from error
     images: list[dict[str, Any]] = [
         {
             "name": grid.name,
@@ -78,17 +78,10 @@ def info(
     Console(markup=False, highlight=False).print(table)
 
 
-def models(
-    as_json: AsJson = False,
-    models_dir: ModelsDir = None,
-    device: Device = None,
-    precision: Precision = None,
-    url: Url = None,
-    api_key: Key = None,
-) -> None:
-    """The models that there are, and how they run."""
-    with client_for(url, api_key, models_dir, device, precision) as client:
-        answer = client.send("/v1/models").json()
+def models(as_json: AsJson = False, *, service: ServiceOptions) -> None:
+    """List the models that there are, and how they run."""
+    with service.client() as client:
+        answer = client.request("GET", "/v1/models").json()
     if as_json:
         _print_json(answer)
         return

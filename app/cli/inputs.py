@@ -1,133 +1,171 @@
-"""What commands send: the files they were given, as requests, and failures by the files' names."""
+"""What commands are given: pictures and folders of them, or files of codes."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.api.parsing import JSON, NPY
-from app.cli.failures import MISUSED, REFUSED, CommandFailed
-from app.cli.files import PIPE, multipart, read_file
-from app.codecs.tess import MEDIA_TYPE as PACKED
+from app.cli.code_files import form_of_codes, read_codes
+from app.cli.failures import MISUSED, CommandFailed, said
+from app.cli.files import PIPE, read_file, shown
+from tessera_client import Codes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from app.cli.client import Client
+    from tessera_client import Client, ServerError
 
-_ITEM = re.compile(r"item (\d+): ")
+PicturesArgument = Annotated[
+    list[Path], typer.Argument(help="pictures and folders of them; - reads one from standard input")
+]
+InputsArgument = Annotated[
+    list[Path],
+    typer.Argument(help="pictures and folders of them, or files of codes; - is standard input"),
+]
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
-def read_all(paths: Sequence[Path]) -> list[tuple[str, bytes]]:
-    """Names and contents of files; that from standard input has no name.
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The pictures or codes that a command was given, in the order of the command line.
+
+    Attributes:
+        contents: codes; or, of each picture, where its file is, or, from standard input, the file
+            itself.
+        shown: what messages call each.
+        names: the name of each one's file, relative to the folder that was given; None from
+            standard input.
+        stems: what a file that is made of each is called, without its ending; relative to the
+            folder that was given.
+        unreadable: a line for each file that can't be read, and so isn't among the contents.
+    """
+
+    contents: Codes | list[Path | bytes]
+    shown: list[str] = field(default_factory=list)
+    names: list[str | None] = field(default_factory=list)
+    stems: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+    def report(self, failed: Mapping[int, ServerError]) -> None:
+        """Say on standard error what failed.
+
+        Args:
+            failed: what was refused, by its index.
+
+        Raises:
+            CommandFailed: something failed.
+        """
+        lines = [f"{self.shown[index]}: {said(failed[index])}" for index in sorted(failed)]
+        lines += self.unreadable
+        total = len(self.contents) + len(self.unreadable)
+        if len(lines) == 1 == total:
+            raise CommandFailed(lines[0])
+        for line in lines:
+            typer.echo(f"tessera: {line}", err=True)
+        if lines:
+            raise CommandFailed(f"{len(lines)} of {total} could not be read")
+
+
+def read_pictures(paths: Sequence[Path]) -> Inputs:
+    """The pictures that a command was given.
+
+    Args:
+        paths: files, folders, `-` for standard input.
 
     Raises:
-        CommandFailed: one can't be read, or standard input is named twice.
+        CommandFailed: no picture can be read, or standard input is named twice.
     """
     if list(paths).count(PIPE) > 1:
         raise CommandFailed("standard input can be read once", MISUSED)
-    return [("" if path == PIPE else path.name, read_file(path)) for path in paths]
+    return _pictures(paths, read_file(PIPE) if PIPE in paths else b"")
 
 
-def send_pictures(
-    client: Client,
-    path: str,
-    files: list[tuple[str, bytes]],
-    kind: str,
-    **query: str | int | None,
-) -> bytes:
-    """Send pictures as a form, and return the answer's body.
+def read_inputs(paths: Sequence[Path], client: Client, model: str | None) -> Inputs:
+    """The pictures, or the codes, that a command was given.
 
     Args:
-        client: who answers.
-        path: such as `/v1/encode`.
-        files: names and contents.
-        kind: media type of the answer.
-        query: `size` among it.
+        paths: files, folders, `-` for standard input: all of pictures, or all of codes.
+        client: who knows the model of codes that don't name their code space.
+        model: the model that was named, if one was.
 
     Raises:
-        CommandFailed: refused; the text says which file it was about.
+        CommandFailed: nothing can be read, or pictures and codes are mixed.
     """
-    if query["size"] is None:
-        query["fit"] = None
-    body, content_type = multipart(files)
+    if list(paths).count(PIPE) > 1:
+        raise CommandFailed("standard input can be read once", MISUSED)
+    piped = read_file(PIPE) if PIPE in paths else b""
+    of_codes = [path for path in paths if form_of_codes(_start(path, piped)) is not None]
+    if not of_codes:
+        return _pictures(paths, piped)
+    if len(of_codes) < len(paths):
+        raise CommandFailed("these are pictures and codes: give one kind at a time", MISUSED)
+    codes = Codes.joined(
+        read_codes(piped if path == PIPE else read_file(path), shown(path), client, model)
+        for path in paths
+    )
+    items = [grid.name or f"item {index}" for index, grid in enumerate(codes)]
+    return Inputs(codes, items, [grid.name for grid in codes])
+
+
+def _start(path: Path, piped: bytes) -> bytes:
+    if path == PIPE:
+        return piped
     try:
-        answer = client.send(path, body, {"Content-Type": content_type, "Accept": kind}, **query)
-    except CommandFailed as error:
-        if error.exit_code != REFUSED:
-            raise
-        raise CommandFailed(_with_name(str(error), files)) from error
-    return answer.body
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError:
+        return b""
 
 
-def send_pictures_or_codes(
-    client: Client,
-    path: str,
-    files: list[tuple[str, bytes]],
-    kind: str,
-    *,
-    model: str | None,
-    size: str | None,
-    fit: str,
-    **query: str | int | None,
-) -> bytes:
-    """Send pictures, or the codes in the one file that there is, as `send_pictures` does."""
-    code_type = code_type_of(files[0][1]) if len(files) == 1 else None
-    if code_type is None:
-        return send_pictures(client, path, files, kind, model=model, size=size, fit=fit, **query)
-    headers = {"Content-Type": code_type, "Accept": kind}
-    model = model_for(client, model, code_type)
-    return client.send(path, files[0][1], headers, model=model, **query).body
+def _pictures(paths: Sequence[Path], piped: bytes) -> Inputs:
+    pictures = Inputs([])
+    for path in paths:
+        if path == PIPE:
+            _add(pictures, piped, shown(path), None, "stdin")
+        elif path.is_dir():
+            names = list(_images_below(path))
+            for name in names:
+                _add_file(pictures, path / name, name)
+            if not names:
+                pictures.unreadable.append(f"{path}: holds no picture")
+        else:
+            _add_file(pictures, path, path.name)
+    if not pictures.contents:
+        pictures.report({})
+    return pictures
 
 
-def name_of(item: Mapping[str, Any]) -> str:
-    """What an answer's item is called to a person."""
-    return item.get("name") or f"item {item['index']}"
+def _images_below(folder: Path) -> Iterator[str]:
+    """Names relative to the folder, in order; hidden files and folders are left out."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and name.lower().endswith(IMAGE_ENDINGS):
+                yield os.path.relpath(os.path.join(place, name), folder)  # noqa: PTH118
 
 
-def check_items(data: Sequence[Mapping[str, Any]]) -> None:
-    """Say on standard error which items of an answer failed.
-
-    Raises:
-        CommandFailed: some did.
-    """
-    failed = [item for item in data if "error" in item]
-    for item in failed:
-        typer.echo(f"tessera: {name_of(item)}: {item['error']['detail']}", err=True)
-    if failed:
-        raise CommandFailed(f"{len(failed)} of {len(data)} could not be read")
-
-
-def _with_name(text: str, files: list[tuple[str, bytes]]) -> str:
-    """Say which file it was, where the service can only say which item."""
-    if len(files) == 1:
-        return f"{files[0][0] or 'standard input'}: {text}"
-    found = _ITEM.search(text)
-    if found is None:
-        return text
-    return f"{files[int(found[1])][0]}: {text.replace(found[0], '')}"
+def _add_file(pictures: Inputs, path: Path, name: str) -> None:
+    """Take up a file if it can be read now; it is read when it is sent."""
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        pictures.unreadable.append(f"{path}: {error.strerror}")
+        return
+    if empty:
+        pictures.unreadable.append(f"{path}: is empty")
+    else:
+        _add(pictures, path, str(path), name, name.removesuffix(path.suffix) or name)
 
 
-def code_type_of(content: bytes) -> str | None:
-    """What form codes have, judged by content; None if they are no codes."""
-    if content.startswith(b"\x89TESS"):
-        return PACKED
-    if content.startswith(b"\x93NUMPY"):
-        return NPY
-    return JSON if content.lstrip()[:1] == b"{" else None
-
-
-def model_for(client: Client, model: str | None, code_type: str) -> str | None:
-    """The model for codes; an npy array doesn't say whose it holds, so the default is named."""
-    if model is not None or code_type != NPY:
-        return model
-    default: str = client.send("/v1/models").json()["default"]
-    return default
-
-
-def shown(path: Path) -> str:
-    """A path as messages have it."""
-    return "standard input" if path == PIPE else str(path)
+def _add(pictures: Inputs, content: Path | bytes, shown: str, name: str | None, stem: str) -> None:
+    assert isinstance(pictures.contents, list)  # noqa: S101
+    pictures.contents.append(content)
+    pictures.shown.append(shown)
+    pictures.names.append(name)
+    pictures.stems.append(stem)

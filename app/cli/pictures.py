@@ -2,204 +2,205 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import orjson
+import numpy as np
 import typer
 
-from app.api.parsing import JSON, NPY
+from app.cli.code_files import CodeForm, model_facts, read_codes, stacked
 from app.cli.failures import MISUSED, CommandFailed
-from app.cli.files import PIPE, read_file, write_file
-from app.cli.options import (
-    AsJson,
-    Device,
-    Fit,
-    Key,
-    ModelName,
-    ModelsDir,
-    Precision,
-    Size,
-    Url,
-    client_for,
-)
-from app.cli.sending import (
-    check_items,
-    code_type_of,
-    model_for,
-    read_all,
-    send_pictures,
-    send_pictures_or_codes,
-    shown,
-)
-from app.codecs.tess import MEDIA_TYPE as PACKED
+from app.cli.files import Target, read_file, shown, write_file
+from app.cli.inputs import InputsArgument, PicturesArgument, read_inputs, read_pictures
+from app.cli.options import AsJson, ModelName, ResizeOptions, ServiceOptions
+from app.cli.results import codes_json, vectors_json
+from app.codecs.npy import write_npy
+from imaging.encode import MediaType, encode_image
+from imaging.errors import ImageError
+from tessera_client import CodesError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_CODE_TYPES = {"tess": PACKED, "npy": NPY, "json": JSON}
-_PICTURE_TYPES = {
+    from numpy.typing import NDArray
+
+    from app.cli.inputs import Inputs
+    from app.cli.results import Names
+    from tessera_client import Codes, ServerError
+
+_PICTURE_TYPES: dict[str, MediaType] = {
     "png": "image/png",
     "webp": "image/webp",
     "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "npy": NPY,
 }
-_VECTOR_TYPES = {"json": JSON, "npy": NPY}
-_SUFFIXES = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg"}
-
-Pictures = Annotated[list[Path], typer.Argument(help="pictures; - reads one from standard input")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="file; - is standard output")]
 
 
 def encode(
-    pictures: Pictures,
-    output: Output = PIPE,
+    pictures: PicturesArgument,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help="file for all codes; a folder, with / at its end, for a file of each picture; "
+            "- is standard output",
+        ),
+    ] = "-",
     format: Annotated[  # noqa: A002  (the option's name)
-        Literal["tess", "npy", "json"] | None,
-        typer.Option(help="of the codes; else by the output's name, else tess"),
+        CodeForm | None,
+        typer.Option(help="form of the codes; else as the output's name says, else tess"),
     ] = None,
-    size: Size = None,
-    fit: Fit = "cover",
+    *,
+    resize: ResizeOptions,
     model: ModelName = None,
     as_json: AsJson = False,
-    models_dir: ModelsDir = None,
-    device: Device = None,
-    precision: Precision = None,
-    url: Url = None,
-    api_key: Key = None,
+    service: ServiceOptions,
 ) -> None:
-    """Pictures to codes.
+    """Encode pictures to codes.
 
     tessera encode photo.jpg -o photo.tess
     """
-    kind = _media_type("json" if as_json else format, output, _CODE_TYPES, "tess")
-    files = read_all(pictures)
-    with client_for(url, api_key, models_dir, device, precision) as client:
-        body = send_pictures(client, "/v1/encode", files, kind, model=model, size=size, fit=fit)
-    _write_answer(output, body, kind)
+    target = Target.of(output)
+    form = target.form(format, ("tess", "npy", "json"), "tess", as_json=as_json)
+    size = resize.wanted()
+    given = read_pictures(pictures)
+    failed: dict[int, ServerError] = {}
+    with service.client(model) as client:
+        try:
+            codes = client.encode(given.contents, size=size, fit=resize.fit, failed=failed)
+        except CodesError:
+            if len(failed) < len(given.contents):
+                raise
+            codes = None  # each picture has an error of its own
+        name = model_facts(client, model)["name"] if form == "json" else ""
+    if codes is not None:
+        _write_codes(target, form, name, given, codes, failed)
+    given.report(failed)
+
+
+def _write_codes(
+    target: Target,
+    form: str,
+    model: str,
+    given: Inputs,
+    codes: Codes,
+    failed: Mapping[int, ServerError],
+) -> None:
+    if not target.folder:
+        write_file(target.path, _code_file(form, model, codes, given.names, failed))
+        return
+    good = [index for index in range(len(given.stems)) if index not in failed]
+    paths = target.paths([given.stems[index] for index in good], form)
+    for place, (index, path) in enumerate(zip(good, paths, strict=True)):
+        one = codes[place : place + 1]
+        write_file(path, _code_file(form, model, one, [given.names[index]], {}))
+
+
+def _code_file(
+    form: str, model: str, codes: Codes, names: Names, failed: Mapping[int, ServerError]
+) -> bytes:
+    if form == "tess":
+        return codes.to_bytes()
+    return stacked(codes) if form == "npy" else codes_json(model, codes, names, failed)
 
 
 def decode(
-    codes: Annotated[Path, typer.Argument(help=".tess, .npy or .json; - is standard input")],
+    codes: Annotated[
+        Path, typer.Argument(help="file of codes: .tess, .npy or .json; - is standard input")
+    ],
     output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="file; a folder for several pictures; - is the output"),
-    ] = PIPE,
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help="file; a folder, with / at its end, for several pictures; - is standard output",
+        ),
+    ] = "-",
     format: Annotated[  # noqa: A002  (the option's name)
         Literal["png", "webp", "jpg", "npy"] | None,
-        typer.Option(help="of the pictures; else by the output's name, else png"),
+        typer.Option(help="form of the pictures; else as the output's name says, else png"),
     ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="of webp and jpg")] = 90,
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, help="quality of webp and jpg, 100 is best")
+    ] = 90,
     model: ModelName = None,
-    models_dir: ModelsDir = None,
-    device: Device = None,
-    precision: Precision = None,
-    url: Url = None,
-    api_key: Key = None,
+    *,
+    service: ServiceOptions,
 ) -> None:
-    """Codes to pictures.
+    """Decode codes to pictures.
 
     tessera decode photo.tess -o photo.png
     """
-    kind = _media_type(format, output, _PICTURE_TYPES, "png")
+    target = Target.of(output)
+    form = target.form(format, (*_PICTURE_TYPES, "npy"), "png")
+    if target.folder and form == "npy":
+        raise CommandFailed("one .npy holds all pictures: name a file, not a folder", MISUSED)
     content = read_file(codes)
-    code_type = code_type_of(content)
-    if code_type is None:
-        raise CommandFailed(f"{shown(codes)}: is none of .tess, .npy and .json")
-    several = output != PIPE and output.is_dir()
-    accept = f"{JSON}, {kind};q=0.9" if several else kind
-    if several and kind == NPY:
-        raise CommandFailed("npy is one file, not a folder of them", MISUSED)
-    with client_for(url, api_key, models_dir, device, precision) as client:
-        answer = client.send(
-            "/v1/decode",
-            content,
-            {"Content-Type": code_type, "Accept": accept},
-            model=model_for(client, model, code_type),
-            quality=quality,
+    with service.client(model) as client:
+        grids = read_codes(content, shown(codes), client, model)
+        if len(grids) > 1 and not target.folder and form != "npy":
+            raise CommandFailed(
+                f"{shown(codes)}: holds the codes of {len(grids)} pictures: "
+                "name a folder for them, such as -o pictures/",
+                MISUSED,
+            )
+        pictures = client.decode(grids)
+    if form == "npy":
+        write_file(target.path, _stacked_pictures(pictures))
+    elif not target.folder:
+        write_file(target.path, _picture_file(pictures[0], form, quality))
+    else:
+        # A name in a file is somebody's: only its last part is used, and never over another file.
+        stems = [Path(grid.name or "").stem or f"{index:05}" for index, grid in enumerate(grids)]
+        paths = target.paths(stems, form, keep=True)
+        for picture, path in zip(pictures, paths, strict=True):
+            write_file(path, _picture_file(picture, form, quality))
+
+
+def _picture_file(picture: NDArray[np.uint8], form: str, quality: int) -> bytes:
+    try:
+        return encode_image(picture, _PICTURE_TYPES[form], quality)
+    except ImageError as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _stacked_pictures(pictures: list[NDArray[np.uint8]]) -> bytes:
+    if len({picture.shape for picture in pictures}) != 1:
+        raise CommandFailed(
+            "one .npy holds only pictures of one size: name a folder for pictures, such as -o a/"
         )
-    if not several:
-        write_file(output, answer.body)
-        return
-    names = _names_in(content, code_type)
-    for item in answer.json()["data"]:
-        index = item["index"]
-        if "error" in item:
-            raise CommandFailed(f"{shown(codes)}: item {index}: {item['error']['detail']}")
-        # A name from a file is somebody's: only its last part is used, and never over another.
-        stem = Path(names.get(index) or "").name.rpartition(".")[0] or f"{index:05}"
-        target = output / f"{stem}.{_SUFFIXES[item['media_type']]}"
-        if target.exists():
-            target = output / f"{stem}-{index:05}{target.suffix}"
-        write_file(target, base64.b64decode(item["image"]))
+    return write_npy(np.stack(pictures))
 
 
 def embed(
-    inputs: Annotated[
-        list[Path], typer.Argument(help="pictures, or one file of codes; - is standard input")
-    ],
-    output: Output = PIPE,
+    inputs: InputsArgument,
+    output: Annotated[str, typer.Option("--output", "-o", help="file; - is standard output")] = "-",
     format: Annotated[  # noqa: A002  (the option's name)
         Literal["json", "npy"] | None,
-        typer.Option(help="of the vectors; else by the output's name, else json"),
+        typer.Option(help="form of the vectors; else as the output's name says, else json"),
     ] = None,
-    size: Size = None,
-    fit: Fit = "cover",
+    *,
+    resize: ResizeOptions,
     model: ModelName = None,
     as_json: AsJson = False,
-    models_dir: ModelsDir = None,
-    device: Device = None,
-    precision: Precision = None,
-    url: Url = None,
-    api_key: Key = None,
+    service: ServiceOptions,
 ) -> None:
-    """Pictures or codes to vectors of length 1.
+    """Embed pictures or codes as vectors of length 1.
 
     tessera embed a.jpg b.jpg -o vectors.npy
     """
-    kind = _media_type("json" if as_json else format, output, _VECTOR_TYPES, "json")
-    files = read_all(inputs)
-    with client_for(url, api_key, models_dir, device, precision) as client:
-        body = send_pictures_or_codes(
-            client, "/v1/embed", files, kind, model=model, size=size, fit=fit
-        )
-    _write_answer(output, body, kind)
-
-
-def _write_answer(output: Path, body: bytes, kind: str) -> None:
-    """Write an answer; JSON says of single items that they failed, and so does this.
-
-    Raises:
-        CommandFailed: some did.
-    """
-    write_file(output, body + b"\n" if kind == JSON else body)
-    if kind == JSON:
-        check_items(orjson.loads(body)["data"])
-
-
-def _media_type(asked: str | None, output: Path, types: Mapping[str, str], otherwise: str) -> str:
-    """The media type of a format asked for, or told by a file's name."""
-    if asked is not None:
-        return types[asked]
-    suffix = output.suffix.removeprefix(".").lower()
-    if output == PIPE or output.is_dir() or not suffix:
-        return types[otherwise]
-    if suffix not in types:
-        raise CommandFailed(
-            f"{output.name}: .{suffix} is none of {', '.join(types)}; or say --format", MISUSED
-        )
-    return types[suffix]
-
-
-def _names_in(content: bytes, code_type: str) -> dict[int, str | None]:
-    from app.codecs.tess import unpack_codes
-
-    if code_type == PACKED:
-        file = unpack_codes(content, max_images=2**32, max_pixels=2**32)
-        return {index: grid.name for index, grid in enumerate(file.grids)}
-    if code_type == JSON:
-        items: list[Any] = orjson.loads(content)["data"]
-        return {index: item.get("name") for index, item in enumerate(items)}
-    return {}
+    target = Target.of(output)
+    form = target.form(format, ("json", "npy"), "json", as_json=as_json)
+    if target.folder:
+        raise CommandFailed("vectors are one file: name it, not a folder", MISUSED)
+    size = resize.wanted()
+    failed: dict[int, ServerError] = {}
+    with service.client(model) as client:
+        given = read_inputs(inputs, client, model)
+        vectors = client.embed(given.contents, size=size, fit=resize.fit, failed=failed)
+        facts = model_facts(client, model, given.contents)
+    if form == "json":
+        write_file(target.path, vectors_json(facts, vectors, given.names, failed))
+    elif len(vectors):
+        write_file(target.path, write_npy(vectors.astype("<f4")))
+    given.report(failed)

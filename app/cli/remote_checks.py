@@ -9,22 +9,24 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import httpx
 import numpy as np
 from PIL import Image
 
 from app.cli.checks import Finding
-from app.cli.client import Refused
-from app.cli.failures import CommandFailed
+from app.cli.failures import said
+from app.cli.service import unreachable
 from imaging.decode import decode_image
 from imaging.encode import encode_image
 from imaging.headers import inspect_image
+from tessera_client import ServerError, TesseraError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from app.cli.client import Answer, Client
+    from tessera_client import Client
 
 _SAMPLE = Path(__file__).parents[1] / "playground" / "static" / "samples" / "otter.webp"
 _SIZE = 256, 192
@@ -40,24 +42,25 @@ _MUCH_ON_THE_WAY = 3.0  # times the service's own time
 def examine_service(client: Client) -> Iterator[Finding]:
     """Look at a service, one thing after the other; stops where nothing further can work."""
     try:
-        client.send("/livez")
-    except Refused as refused:
+        _send(client, "/livez")
+    except ServerError as error:
         advice = "is this address Tessera's, and does a proxy before it pass /livez on?"
-        yield Finding("service", "bad", f"answers, but not as Tessera does: {refused}", advice)
+        text = f"answers, but not as Tessera does: {_told(error)}"
+        yield Finding("service", "bad", text, advice)
         return
-    except CommandFailed as error:
+    except Unreachable as error:
         advice = (
             "is it running (`tessera serve`), and address, port and firewall as they should be?"
         )
-        yield Finding("service", "bad", str(error), advice)
+        yield Finding("service", "bad", _told(error), advice)
         return
     yield Finding("service", "ok", "it answers")
     yield from _ready(client)
     try:
         yield _version(client)
-        models = client.send("/v1/models").json()
-    except CommandFailed as error:
-        yield Finding("access", "bad", str(error), _advice(error))
+        models = _send(client, "/v1/models").json()
+    except TesseraError as error:
+        yield Finding("access", "bad", _told(error), _advice(error))
         return
     picture = decode_image(inspect_image(_SAMPLE.read_bytes(), max_pixels=2**24), _SIZE).pixels
     for model in models["data"]:
@@ -65,8 +68,8 @@ def examine_service(client: Client) -> Iterator[Finding]:
         try:
             yield from _round_trip(client, model, picture)
             yield from _latency(client, model, picture)
-        except CommandFailed as error:
-            yield Finding(model["id"], "bad", str(error), _advice(error))
+        except TesseraError as error:
+            yield Finding(model["id"], "bad", _told(error), _advice(error))
         except (ValueError, KeyError, TypeError, OSError) as error:
             yield Finding(
                 model["id"],
@@ -78,12 +81,12 @@ def examine_service(client: Client) -> Iterator[Finding]:
 
 def _ready(client: Client) -> Iterator[Finding]:
     try:
-        client.send("/readyz")
-    except CommandFailed as error:
+        _send(client, "/readyz")
+    except TesseraError as error:
         yield Finding(
             "ready",
             "bad",
-            str(error),
+            _told(error),
             "wait if it is starting; else its log says what hangs, and a restart mends it",
         )
     else:
@@ -91,7 +94,7 @@ def _ready(client: Client) -> Iterator[Finding]:
 
 
 def _version(client: Client) -> Finding:
-    there = client.send("/v2").json()["version"]
+    there = _send(client, "/v2").json()["version"]
     try:
         here = importlib.metadata.version("tessera")
     except importlib.metadata.PackageNotFoundError:
@@ -124,7 +127,7 @@ def _round_trip(
     """Encode, decode, and what the service itself says of the two in one."""
     subject = f"{model['id']} round trip"
     body = encode_image(picture, _PNG)
-    answer = client.send("/v1/encode", body, _sent(_JSON), model=model["id"])
+    answer = _send(client, "/v1/encode", body, _PNG, _JSON, model["id"])
     encoded = answer.json()
     item = encoded["data"][0]
     codes = np.array(item["codes"])
@@ -144,17 +147,16 @@ def _round_trip(
             "do several replicas with different models share this address?",
         )
         return
-    decoded = client.send("/v1/decode", answer.body, {"content-type": _JSON, "accept": _PNG})
+    decoded = _send(client, "/v1/decode", answer.content, _JSON, _PNG)
     ours = _psnr(_pixels(decoded), picture)
-    said = float(
-        client.send("/v1/reconstruct", body, _sent(_PNG), model=model["id"]).headers["tessera-psnr"]
-    )
+    near = _send(client, "/v1/reconstruct", body, _PNG, _PNG, model["id"])
+    theirs = float(near.headers["tessera-psnr"])
     text = f"{codes.size} codes, all in range; decoded {ours:.2f} dB near the picture"
-    if abs(ours - said) > _PSNR_SLACK_DB:
+    if abs(ours - theirs) > _PSNR_SLACK_DB:
         yield Finding(
             subject,
             "bad",
-            f"{text}, but /v1/reconstruct says {said:.2f}",
+            f"{text}, but /v1/reconstruct says {theirs:.2f}",
             "replicas of different precision or version behind one address? make them alike",
         )
         return
@@ -168,7 +170,7 @@ def _latency(
     whole, stages = [], []
     for _ in range(_REQUESTS):
         started = time.perf_counter()
-        answer = client.send("/v1/encode", body, _sent(_JSON), model=model["id"])
+        answer = _send(client, "/v1/encode", body, _PNG, _JSON, model["id"])
         whole.append((time.perf_counter() - started) * 1000)
         stages.append(_stages(answer))
     inside = statistics.median(sum(one.values()) for one in stages)
@@ -189,11 +191,36 @@ def _latency(
         yield Finding(subject, "ok", text)
 
 
-def _sent(accept: str) -> dict[str, str]:
-    return {"content-type": _PNG, "accept": accept}
+def _send(
+    client: Client,
+    path: str,
+    body: bytes | None = None,
+    content_type: str = "",
+    accept: str = _JSON,
+    model: str | None = None,
+) -> httpx.Response:
+    """Ask once: what the service says now is what is to be found."""
+    if body is None:
+        return client.request("GET", path, retry_for_s=0)
+    return client.request(
+        "POST",
+        path,
+        retry_for_s=0,
+        content=body,
+        headers={"content-type": content_type, "accept": accept},
+        params={} if model is None else {"model": model},
+    )
 
 
-def _stages(answer: Answer) -> dict[str, float]:
+def _told(error: TesseraError) -> str:
+    if isinstance(error, ServerError):
+        return said(error)
+    if isinstance(error, Unreachable):
+        return unreachable("the service", error)
+    return str(error)
+
+
+def _stages(answer: httpx.Response) -> dict[str, float]:
     """Milliseconds by stage, as `Server-Timing` has them."""
     found = {}
     for part in answer.headers.get("server-timing", "").split(","):
@@ -203,8 +230,8 @@ def _stages(answer: Answer) -> dict[str, float]:
     return found
 
 
-def _pixels(answer: Answer) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(answer.body)) as image:
+def _pixels(answer: httpx.Response) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(answer.content)) as image:
         return np.asarray(image.convert("RGB"))
 
 
@@ -213,8 +240,8 @@ def _psnr(made: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> float:
     return float(10 * np.log10(255**2 / max(float(error), 1e-9)))
 
 
-def _advice(error: CommandFailed) -> str:
-    status = error.status if isinstance(error, Refused) else None
+def _advice(error: TesseraError) -> str:
+    status = error.status if isinstance(error, ServerError) else None
     return {
         None: "is it still running?",
         401: "give its key: TESSERA_API_KEY in the environment, or --api-key",

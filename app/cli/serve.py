@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.failures import MISUSED, CommandFailed
+from app.cli.models_folder import with_shipped_models
 from app.settings import PREFIX, Settings, SettingsError, read_settings
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def serve(**flags: str | None) -> None:
 
     given = {PREFIX + name.upper(): value for name, value in flags.items() if value is not None}
     try:
-        code = run(read_settings({**os.environ, **given}))
+        code = run(with_shipped_models(read_settings({**os.environ, **given})))
     except SettingsError as error:
         raise CommandFailed(str(error), MISUSED) from error
     # Not sys.exit: the interpreter would wait for threads, and one of them may hang.

@@ -1,4 +1,4 @@
-"""Logs of the whole process: one JSON object a line on standard error, times in UTC."""
+"""Logs of the whole process on standard error: JSON lines for programs, or text for people."""
 
 from __future__ import annotations
 
@@ -34,6 +34,29 @@ class JsonLines(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
+class TextLines(logging.Formatter):
+    """Formats a record as a line for a person: local time, level, message, then its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        words = [time.strftime("%H:%M:%S", time.localtime(record.created))]
+        if record.levelno != logging.INFO:
+            words.append(record.levelname.lower())
+        fields: dict[str, Any] = dict(getattr(record, "fields", {}))
+        if {"method", "route", "status", "ms"} <= fields.keys():
+            words += [str(fields.pop(name)) for name in ("method", "route", "status")]
+            words.append(f"{fields.pop('ms'):.1f} ms")
+        else:
+            words.append(record.getMessage().replace("\n", "\\n"))
+        words += [f"{name}={_value(value)}" for name, value in fields.items()]
+        line = " ".join(words)
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+
+
 class BatchingHandler(logging.Handler):
     """Writes to a stream from a thread of its own, all lines that wait in one system call.
 
@@ -51,6 +74,7 @@ class BatchingHandler(logging.Handler):
 
     def __init__(self, stream: TextIO, max_waiting: int = 10_000) -> None:
         super().__init__()
+        self.setFormatter(JsonLines())
         self._stream = stream
         self._max_waiting = max_waiting
         self._lines: list[str] = []
@@ -91,7 +115,7 @@ class BatchingHandler(logging.Handler):
             finally:
                 self.release()
             if dropped:
-                lines.append(orjson.dumps({"message": "lines dropped", "lines": dropped}).decode())
+                lines.append(self.format(_record("lines dropped", {"lines": dropped})))
             if lines:
                 try:
                     self._stream.write("\n".join(lines) + "\n")
@@ -101,17 +125,30 @@ class BatchingHandler(logging.Handler):
                     return
 
 
-def configure_logging(level: str) -> BatchingHandler:
-    """Send the logs of the whole process to standard error as JSON lines, times in UTC.
+def _record(message: str, fields: dict[str, Any]) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message}
+        | {"fields": fields}
+    )
+
+
+def configure_logging(level: str, form: str = "json") -> BatchingHandler:
+    """Send the logs of the whole process to standard error.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
+        form: `json`, one object a line with times in UTC; `text`, lines for people; `auto` is
+            text where standard error is a terminal.
 
     Returns:
         The handler that writes them, to be drained when the process ends.
     """
     handler = BatchingHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    if text:
+        handler.setFormatter(TextLines())
+        # uvicorn says that it runs before any model is loaded; the service says when it is ready.
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,15 @@ from app.runtime.engine import TILE_PIXELS
 from app.runtime.model import Model, load_model
 from app.runtime.sessions import GraphRefused
 from bundle import BundleError
+from bundle.folder import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from app.runtime.device import Device
+
+_log = logging.getLogger(__name__)
 
 # The model that the project ships: the default wherever it is among several.
 _SHIPPED = "photo-f8"
@@ -124,7 +128,8 @@ def load_models(
     """Open every bundle in a folder, load its graphs and run them once.
 
     Args:
-        folder: every folder in it that doesn't begin with a dot must be a bundle.
+        folder: every folder in it must be a good bundle; those that hold nothing of a model are
+            named in the log and skipped.
         default: name of the default model, or name@version; None takes the only one, or the
             shipped one.
         device: where all run.
@@ -142,6 +147,9 @@ def load_models(
     loaded: dict[tuple[str, str], Model] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not path.is_dir():
+            continue
+        if is_stray(path) and path.name != str(default).partition("@")[0]:
+            _log.warning("skipped the folder %s: it holds no model", path.name)
             continue
         try:
             model = load_model(path, device, precision, tile_pixels, concurrent)
@@ -164,6 +172,11 @@ def load_models(
     for (name, version), model in sorted(newest_first, key=lambda item: item[0][0]):
         by_name[f"{name}@{version}" if name in by_name else name] = model
     return Models(by_name, _choose_default(by_name, default))
+
+
+def is_stray(path: Path) -> bool:
+    """Whether a folder among the bundles holds nothing of a model, not even of half of one."""
+    return not (path / MANIFEST_FILE).exists() and not any(path.glob("*.onnx"))
 
 
 def _age(version: str) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,14 @@ def serve(settings: Settings) -> int:
         The exit code.
     """
     _fill_standard_streams()
-    log = configure_logging(settings.log_level)
+    log = configure_logging(settings.log_level, settings.log_format)
+    try:
+        _check_ports(settings)
+    except OSError as error:
+        _log.error("%s", error)
+        _say(str(error))
+        log.drain(_LOG_FLUSH_TIMEOUT_S)
+        return 1
     server = _Server(settings)
     try:
         server.run()
@@ -56,6 +64,31 @@ def serve(settings: Settings) -> int:
         server.exit_code = 1
     log.drain(_LOG_FLUSH_TIMEOUT_S)
     return server.exit_code
+
+
+def _check_ports(settings: Settings) -> None:
+    """Try whether the service can listen, before anything says that it is starting.
+
+    Raises:
+        OSError: it can't; the text is one line.
+    """
+    places = [(settings.host, settings.port)]
+    if settings.metrics_port is not None:
+        places.append((settings.metrics_host or settings.host, settings.metrics_port))
+    for host, port in places:
+        try:
+            found = socket.getaddrinfo(
+                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            for family, kind, protocol, _, address in found:
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    if family == socket.AF_INET6:
+                        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    probe.bind(address)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise OSError(f"can't listen on {host}:{port}: {reason}") from error
 
 
 def _say(line: str) -> None:
@@ -107,6 +140,7 @@ class _Server(uvicorn.Server):
             await self._listen_for_metrics(self._settings.metrics_port)
         self.listening_on = f"{self._settings.host}:{self._settings.port}"
         await super().startup(sockets)
+        _log.info("listening on http://%s, loading models", self.listening_on)
 
     async def _listen_for_metrics(self, port: int) -> None:
         """Open the second port. It closes with the loop, so that the drain can be watched."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -60,6 +61,38 @@ def test_paths_bytes_arrays_and_pil_images_give_the_same_codes(client, pictures,
     assert equal(codes, client.encode(Image.fromarray(pixels) for pixels in pictures[:3]))
     assert equal(codes[:1], client.encode(pictures[0]))
     assert equal(codes[:1], client.encode(paths[0]))
+
+
+def test_images_keep_their_names_and_the_nameless_have_none(client, pictures, tmp_path):
+    """Whatever is in a name; an array has none, and an empty file is refused in its place."""
+    names = ["a.png", 'quo"te.png', "übung.jpg", "two\nlines.png", os.fsdecode(b"caf\xe9.png")]
+    for name in names:
+        (tmp_path / name).write_bytes(png(pictures[0]))
+    codes = client.encode([*(tmp_path / name for name in names), pictures[1]])
+    named = [grid.name for grid in codes]
+    assert (named[0], named[2], named[4], named[5]) == ("a.png", "übung.jpg", "caf\ufffd.png", None)
+    failed: dict[int, ServerError] = {}
+    assert len(client.encode([pictures[0], b"", pictures[1]], failed=failed)) == 2
+    assert [*failed] == [1]
+
+
+def test_any_request_can_be_sent(client):
+    """With its refusals as errors: what the other methods don't cover."""
+    assert client.request("GET", "/v1/models/tiny").json()["id"] == "tiny@1"
+    with pytest.raises(ServerError) as caught:
+        client.request("POST", "/v1/decode", json={})
+    assert (caught.value.code, caught.value.index) == ("malformed_request", None)
+
+
+def test_a_named_model_holds_for_codes_too(address, client, pictures):
+    """Versions of one code space may embed differently: the one that was named is asked."""
+    codes = client.encode(pictures[0])
+    with (
+        Client(address, api_key="right", model="absent") as other,
+        pytest.raises(ServerError) as caught,
+    ):
+        other.embed(codes)
+    assert caught.value.code == "model_not_found"
 
 
 def test_more_images_than_the_server_takes_arrive_in_order(client, pictures):
@@ -180,8 +213,8 @@ def test_keys_and_models(address, pictures):
 
 
 def test_a_server_that_is_not_there_is_unreachable(pictures):
-    """After the patience given, not for ever."""
-    with Client("http://127.0.0.1:9", patience_s=0.5) as client:
+    """After the time given for retries, not for ever."""
+    with Client("http://127.0.0.1:9", retry_for_s=0.5) as client:
         assert not client.is_ready()
         with pytest.raises(Unreachable):
             client.encode(pictures)
@@ -224,7 +257,7 @@ def test_client_stands_alone():
     """It needs neither Pillow nor anything of the service."""
     absent = ["PIL", "app", "bundle", "training", "pydantic", "fastapi", "onnxruntime"]
     code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import tessera_client"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT / "client", check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
 def test_one_failed_batch_ends_the_wait_for_the_others(pictures):

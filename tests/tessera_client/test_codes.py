@@ -103,6 +103,16 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [EXAMPLE]
 
 
+def test_printing_is_a_line():
+    """What they are, without thousands of numbers."""
+    grid = Grid(np.zeros((2, 3), np.int64), 24, 16, "a.png")
+    codes = Codes("ab" * 32, 4096, 8, "fp32", (grid, grid))
+    assert repr(grid) == "<Grid 'a.png': 24 × 16 pixels, 2 × 3 codes>"
+    assert repr(codes) == (
+        "<Codes of 2 images, of 4,096 codes for 8 × 8 pixels, fp32, code space abababababababab…>"
+    )
+
+
 def test_slices_and_joins_keep_the_code_space():
     """A sequence of grids that knows where it belongs."""
     codes = Codes.load(FILES / "example.tess")

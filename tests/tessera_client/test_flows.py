@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from tessera_client import Unreachable
-from tessera_client.flows import Pause, Policy, Send, exchange
+from tessera_client.flows import Pause, Policy, Send, answered
 
 SEND = Send("GET", "/")
-PATIENT = Policy(16, 2**20, 60.0)
+RETRYING = Policy(16, 2**20, 60.0)
 
 
 def answer(status: int, **headers: str) -> httpx.Response:
@@ -21,9 +21,9 @@ def answer(status: int, **headers: str) -> httpx.Response:
     )
 
 
-def drive(answers: list[httpx.Response | httpx.TransportError], policy: Policy = PATIENT):
+def drive(answers: list[httpx.Response | httpx.TransportError], policy: Policy = RETRYING):
     """Play these answers; return the last one and the pauses between them."""
-    flow = exchange(SEND, policy)
+    flow = answered(SEND, policy)
     pauses = []
     step = next(flow)
     try:
@@ -63,20 +63,20 @@ def test_other_answers_are_final(status):
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_patience_ends_with_the_servers_own_answer(status):
+def test_retrying_ends_with_the_servers_own_answer(status):
     """Rather than waiting longer than was asked for."""
     last, pauses = drive([answer(status, retry_after="61")])
     assert (last.status_code, pauses) == (status, [])
 
 
-def test_patience_ends_with_unreachable():
+def test_retrying_ends_with_unreachable():
     """Where there is no answer at all."""
     with pytest.raises(Unreachable, match="gone"):
         drive([httpx.ConnectError("gone")], Policy(16, 2**20, 0.0))
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", ""])
-def test_a_retry_after_that_makes_no_sense_is_passed_over(value):
+def test_a_retry_after_that_makes_no_sense_is_ignored(value):
     """The pause is our own then."""
     _, pauses = drive([answer(429, retry_after=value), answer(200)])
     assert 0 < pauses[0] <= 0.2

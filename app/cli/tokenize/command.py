@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -19,16 +20,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from app.cli.client import local_settings
 from app.cli.failures import MISUSED, REFUSED, CommandFailed
-from app.cli.options import AsJson, Device, Fit, ModelName, ModelsDir, Precision, Size
+from app.cli.options import AsJson, LocalOptions, ModelName, ResizeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.cli.tokenize.encoder import Outcome, Task
     from app.cli.tokenize.formats import Broken, Form, Grids
-    from imaging.resize import Fit as FitName
 
 _ON_RAY = "On a Ray cluster"
 
@@ -47,17 +46,21 @@ def tokenize(
         Path, typer.Argument(help="folder of images, folder of WebDataset tars, or one tar")
     ],
     out: Annotated[Path, typer.Argument(help="folder for the shards; an unfinished one goes on")],
-    size: Size = None,
-    fit: Fit = "cover",
+    *,
+    resize: ResizeOptions,
     shard_size: Annotated[int, typer.Option(min=1, help="images of the source per shard")] = 4096,
     form: Annotated[
         str, typer.Option("--format", help="of the shards: npy, with JSON beside it, or parquet")
     ] = "npy",
     model: ModelName = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="refuse a source that is damaged, and fail if an image is broken"
+        ),
+    ] = False,
     as_json: AsJson = False,
-    models_dir: ModelsDir = None,
-    device: Device = None,
-    precision: Precision = None,
+    local: LocalOptions,
     engine: Engine = "local",
     ray_address: RayAddress = "auto",
     ray_cpus: RayCpus = 1,
@@ -71,19 +74,15 @@ def tokenize(
     """
     from app.cli.tokenize.encoder import Task
     from app.cli.tokenize.shards import locked
-    from app.errors import TesseraError
-    from app.service.preprocessing import PreprocessingOptions, parse_size
+    from app.service.preprocessing import PreprocessingOptions
 
-    settings = local_settings(models_dir=models_dir, device=device, precision=precision)
-    _check_choice("--fit", fit, ("cover", "contain", "stretch"))
+    settings = local.settings()
     _check_choice("--format", form, ("npy", "parquet"))
     _check_choice("--engine", engine, ("local", "ray"))
-    try:
-        wanted = None if size is None else parse_size(size, max_pixels=settings.max_pixels)
-    except TesseraError as error:
-        raise CommandFailed(f"--size: {error.detail}", MISUSED) from error
-    preprocessing = PreprocessingOptions(settings.max_pixels, wanted, cast("FitName", fit))
-    task = Task(source, out, preprocessing, model, shard_size, cast("Form", form), settings)
+    preprocessing = PreprocessingOptions(
+        settings.max_pixels, resize.wanted(settings.max_pixels), resize.fit
+    )
+    task = Task(source, out, preprocessing, model, shard_size, cast("Form", form), settings, strict)
     if engine == "ray":
         from app.cli.tokenize.ray import tokenize_on_ray
 
@@ -99,6 +98,8 @@ def tokenize(
         _say(out, outcome)
     if outcome.images == 0:
         raise CommandFailed("not one image could be read", REFUSED)
+    if strict and outcome.broken:
+        raise CommandFailed(f"--strict: {outcome.broken:,} could not be read", REFUSED)
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
@@ -107,53 +108,77 @@ def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _say(out: Path, outcome: Outcome) -> None:
-    images, broken, shards, new, seconds = outcome
+    from app.cli.tokenize.entries import in_words
+
+    images, broken, shards, new, seconds, skipped = outcome
     rate = f", {new / seconds:.1f} images/s" if new and seconds else ""
-    typer.echo(f"{out}: {images:,} images in {shards:,} shards ({new:,} now{rate})")
+    typer.echo(f"{out}: {_count(images, 'image')} in {_count(shards, 'shard')} ({new:,} now{rate})")
     if broken:
         typer.echo(f"{broken:,} could not be read: {out / 'broken.jsonl'}")
+    if skipped:
+        typer.echo(f"not encoded: {in_words(skipped.items())}: {out / 'skipped.jsonl'}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> Outcome:
-    """Fill shards from the first that isn't complete to the end of the source."""
+    """Make the shards that aren't there, or not of what the source holds now."""
     from app.cli.tokenize.encoder import Outcome, encoded, job_of, load_model
+    from app.cli.tokenize.partition import contents_of, count_of_part, cut, images_of_part
     from app.cli.tokenize.shards import Shards
-    from app.cli.tokenize.sources import open_source
 
-    images = open_source(task.source)
     model = load_model(task)
-    shards = Shards(task.out, job_of(task, model) | {"source": images.fingerprint})
-    shards.resume()
-    before, place = shards.images, shards.done * task.shard_size
-
-    async def fill(place: int) -> None:
-        grids: Grids = []
-        broken: Broken = []
-        async for name, result in encoded(images.images(place), model, task):
-            if isinstance(result, Exception):
-                broken.append((place, name, result))
-            else:
-                grids.append((place, result))
-            place += 1
-            if len(grids) + len(broken) == task.shard_size:
-                # Not in a thread: it takes milliseconds, and what is ahead goes on meanwhile.
-                shards.write(grids, broken)
-                grids, broken = [], []
-            show(place, images.count)
-        if grids or broken:
-            shards.write(grids, broken)
-
+    shards = Shards(task.out, job_of(task, model), task.source)
+    source = cut(
+        *(task.source, shards.parts, task.shard_size),
+        lambda root, tars: (contents_of(root, tar) for tar in tars),
+    )
+    before = 0
     started = time.monotonic()
-    if not shards.complete:
-        show(place, images.count)
-        asyncio.run(fill(place))
-        shards.finish()
-    seconds = time.monotonic() - started
-    return Outcome(shards.images, shards.broken, shards.done, shards.images - before, seconds)
+
+    async def make(wanted: list[int]) -> None:
+        images = chain.from_iterable(images_of_part(shards.parts, index) for index in wanted)
+        results = encoded(images, model, task)
+        for index in wanted:
+            grids: Grids = []
+            broken: Broken = []
+            first = index * task.shard_size
+            for place in range(first, first + count_of_part(shards.parts, index)):
+                name, result = await anext(results)
+                if isinstance(result, Exception):
+                    broken.append((place, name, result))
+                else:
+                    grids.append((place, result))
+                show(shards.images + shards.broken + len(grids) + len(broken), source.images)
+            # Not in a thread: it takes milliseconds, and what is ahead goes on meanwhile.
+            shards.write(index, grids, broken)
+
+    if shards.begin(source, strict=task.strict):
+        wanted = []
+        for index in range(source.parts):
+            if shards.is_current(index):
+                shards.count(index, shards.files.tally(index))
+            else:
+                wanted.append(index)
+        before = shards.images
+        show(shards.images + shards.broken, source.images)
+        asyncio.run(make(wanted))
+        shards.finish(source)
+    else:
+        before = shards.images
+    return Outcome(
+        *(shards.images, shards.broken, shards.done, shards.images - before),
+        *(time.monotonic() - started, dict(source.skipped)),
+    )
 
 
 class _Bar:
-    """A bar with rate and time left, on standard error; nothing where that is no terminal."""
+    """A bar with rate and time left, on standard error; nothing where that is no terminal.
+
+    It appears with the first call of `show`: until then the work may yet be refused.
+    """
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -161,10 +186,11 @@ class _Bar:
             TextColumn("tokenizing"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("images  {task.fields[rate]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("so far "),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console,
             disable=not console.is_terminal,
             refresh_per_second=4,
@@ -174,7 +200,6 @@ class _Bar:
         self._shown = 0.0
 
     def __enter__(self) -> _Bar:
-        self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -185,9 +210,10 @@ class _Bar:
         now = time.monotonic()
         if self._began is None:
             self._began = now, done
+            self._progress.start()
         elif now - self._shown < 0.1 and done != total:
             return
         self._shown = now
         since, first = self._began
-        rate = f"{(done - first) / (now - since):.1f}/s" if now > since else ""
+        rate = f"{(done - first) / (now - since):.1f} images/s " if now > since else ""
         self._progress.update(self._bar, completed=done, total=total, rate=rate)

@@ -58,6 +58,7 @@ class Task:
         shard_size: images of the source per shard.
         form: of the shards' files.
         settings: device, precision, threads, models folder.
+        strict: whether damage in the source is an error.
     """
 
     source: Path
@@ -67,6 +68,7 @@ class Task:
     shard_size: int
     form: Form
     settings: Settings
+    strict: bool = False
 
 
 class Outcome(NamedTuple):
@@ -76,6 +78,7 @@ class Outcome(NamedTuple):
         images, broken, shards: of all of it.
         new_images: of this run.
         seconds: that those took, without loading.
+        skipped: how many entries of the source of each kind are not encoded.
     """
 
     images: int
@@ -83,6 +86,7 @@ class Outcome(NamedTuple):
     shards: int
     new_images: int
     seconds: float
+    skipped: dict[str, int]
 
 
 def load_model(task: Task) -> Model:

@@ -7,12 +7,13 @@ equal images (Parquet: with the same version of pyarrow).
 from __future__ import annotations
 
 import importlib.util
+import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import orjson
 
-from app.cli.failures import MISUSED, CommandFailed
+from app.cli.failures import MISUSED, CommandFailed, install_hint
 from app.cli.files import write_durably
 from app.codecs.npy import write_npy
 
@@ -29,7 +30,9 @@ Form = Literal["npy", "parquet"]
 Grids = list[tuple[int, "CodeGrid"]]
 Broken = list[tuple[int, "str | None", "TesseraError"]]
 
-_JOB_KEY, _BROKEN_KEY = b"tessera", b"tessera.broken"
+_JOB_KEY, _BROKEN_KEY, _SOURCE_KEY = b"tessera", b"tessera.broken", b"tessera.source"
+_SOURCE = re.compile(rb'\{"source":"([0-9a-f]{64})"')
+_SOURCE_BYTES = 80
 _MOST_CODES = 2**31 - 1  # offsets of a Parquet list are 32 bits
 
 
@@ -43,18 +46,23 @@ class Tally(NamedTuple):
 class ShardFiles(Protocol):
     """The files of a folder's shards, by the shard's number."""
 
-    def has(self, index: int) -> bool:
-        """Whether that shard is there, and so complete."""
+    def source(self, index: int) -> str:
+        """The fingerprint of what a complete shard was made of; empty if there is no such shard."""
         ...
 
-    def write(self, index: int, grids: Grids, broken: Broken) -> Tally:
-        """Write a shard.
+    def write(self, index: int, grids: Grids, broken: Broken, source: str) -> Tally:
+        """Write a shard, over one that is there.
 
         Args:
             index: its number.
             grids: place in the source, and codes, of each image that could be read.
             broken: place, name and error of each that could not.
+            source: the fingerprint of what it is made of.
         """
+        ...
+
+    def remove(self, index: int) -> None:
+        """Remove a shard; it need not be there."""
         ...
 
     def tally(self, index: int) -> Tally:
@@ -80,7 +88,7 @@ def shard_files(form: Form, folder: Path, job: Mapping[str, Any]) -> ShardFiles:
     if form == "npy":
         return _NpyFiles(folder, job)
     if importlib.util.find_spec("pyarrow") is None:
-        raise CommandFailed("--format parquet needs pyarrow: pip install pyarrow", MISUSED)
+        raise CommandFailed(f"--format parquet needs pyarrow: {install_hint('pyarrow')}", MISUSED)
     return _ParquetFiles(folder, job)
 
 
@@ -89,10 +97,15 @@ class _NpyFiles:
         self._folder = folder
         self._job = job
 
-    def has(self, index: int) -> bool:
-        return self._path(index, "json").is_file()
+    def source(self, index: int) -> str:
+        try:
+            with self._path(index, "json").open("rb") as file:
+                found = _SOURCE.match(file.read(_SOURCE_BYTES))
+        except FileNotFoundError:
+            return ""
+        return found[1].decode() if found else ""
 
-    def write(self, index: int, grids: Grids, broken: Broken) -> Tally:
+    def write(self, index: int, grids: Grids, broken: Broken, source: str) -> Tally:
         one_size = self._job["size"] is not None
         images = []
         offset = 0
@@ -110,8 +123,10 @@ class _NpyFiles:
             if one_size and grids
             else _flat(grids, dtype)
         )
-        entries = {"images": images, "broken": _entries(broken)}
-        # `.npy` first: where the `.json` is, the shard is whole.
+        # The source comes first: it is read alone.
+        entries = {"source": source, "images": images, "broken": _entries(broken)}
+        # `.npy` first: where the `.json` is, the shard is whole, and of the source that it names.
+        self._path(index, "json").unlink(missing_ok=True)
         write_durably(self._path(index, "npy"), [write_npy(codes)])
         write_durably(self._path(index, "json"), [orjson.dumps(entries) + b"\n"])
         return Tally(len(grids), len(broken))
@@ -122,6 +137,10 @@ class _NpyFiles:
 
     def broken(self, index: int) -> list[dict[str, Any]]:
         return list(self._entries(index)["broken"])
+
+    def remove(self, index: int) -> None:
+        for kind in ("json", "npy"):
+            self._path(index, kind).unlink(missing_ok=True)
 
     def _entries(self, index: int) -> Any:
         return orjson.loads(self._path(index, "json").read_bytes())
@@ -137,10 +156,13 @@ class _ParquetFiles:
         self._folder = folder
         self._job = job
 
-    def has(self, index: int) -> bool:
-        return self._path(index).is_file()
+    def source(self, index: int) -> str:
+        try:
+            return str(self._metadata(index).metadata.get(_SOURCE_KEY, b"").decode())
+        except FileNotFoundError:
+            return ""
 
-    def write(self, index: int, grids: Grids, broken: Broken) -> Tally:
+    def write(self, index: int, grids: Grids, broken: Broken, source: str) -> Tally:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -164,6 +186,7 @@ class _ParquetFiles:
             {
                 _JOB_KEY: orjson.dumps(dict(self._job)),
                 _BROKEN_KEY: orjson.dumps(_entries(broken)),
+                _SOURCE_KEY: source.encode(),
             }
         )
         sink = pa.BufferOutputStream()
@@ -178,6 +201,9 @@ class _ParquetFiles:
 
     def broken(self, index: int) -> list[dict[str, Any]]:
         return list(orjson.loads(self._metadata(index).metadata[_BROKEN_KEY]))
+
+    def remove(self, index: int) -> None:
+        self._path(index).unlink(missing_ok=True)
 
     def _metadata(self, index: int) -> Any:
         import pyarrow.parquet as pq

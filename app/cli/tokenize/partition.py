@@ -2,79 +2,120 @@
 
 A part is a small file that lists a shard's images: names of files, or stretches of tar files. The
 parts are written as the source is listed, so that a thousand million names are never in memory;
-of tar files it is enough to know how many images each has.
+of tar files it is enough to know how many images each has. What the source holds besides images
+is written beside the parts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
-from itertools import chain, islice
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from app.cli.tokenize.sources import Fingerprint, is_tar, stored_file, stored_members, survey
+from app.cli.failures import CommandFailed
+from app.cli.tokenize import tars
+from app.cli.tokenize.entries import SIDECAR, Skipped, counted, stored_name
+from app.cli.tokenize.sources import Found, is_tar, stored_file, stored_members, survey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from app.cli.tokenize.sources import Stored
 
-# A tar file, and the first and last but one of its images.
-_Stretch = tuple[str, int, int]
+SKIPPED_FILE = "skipped.jsonl"
+
+# A tar file with its size and time, and the first and last but one of its images.
+_Stretch = tuple[str, int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cut:
     """A source that has been cut.
 
     Attributes:
-        images: how many it has.
+        images: how many images it has.
         parts: how many parts it has been cut into.
-        fingerprint: as `Source` has it.
+        skipped: how many entries of each kind it holds that aren't encoded.
+        fingerprint: SHA-256, hexadecimal, over those of the parts: another where the source is.
+    """
+
+    images: int = 0
+    parts: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TarContents:
+    """What a tar file holds.
+
+    Attributes:
+        images: how many images.
+        kinds: how many other entries of each kind.
+        skipped: those of them that are to be named, and what is wrong with the file.
     """
 
     images: int
-    parts: int
-    fingerprint: str
+    kinds: Counter[str]
+    skipped: list[Skipped]
+
+
+def contents_of(root: Path, tar: str) -> TarContents:
+    """Look through a tar file; reads headers alone where it isn't compressed."""
+    images = 0
+    skipped = []
+    for entry in tars.scan(root, tar):
+        if isinstance(entry, Skipped):
+            skipped.append(entry)
+        else:
+            images += 1
+    named = [one for one in skipped if one.kind != SIDECAR]
+    return TarContents(images, counted(skipped), named)
 
 
 def cut(
     source: Path,
     folder: Path,
     shard_size: int,
-    count_members: Callable[[Path, list[str]], list[int]],
+    contents: Callable[[Path, list[str]], Iterator[TarContents]],
 ) -> Cut:
     """List a source, and write its parts.
 
     Args:
-        source: as in `open_source`.
+        source: as in `survey`.
         folder: for the parts; made if it isn't there.
         shard_size: images of a part; the last may have fewer.
-        count_members: given a folder and names of tar files in it, how many images each has.
+        contents: given a folder and names of tar files in it, what each holds, in their order.
 
     Raises:
         CommandFailed: as `survey`.
     """
-    folder.mkdir(exist_ok=True)
-    root, names = survey(source)
-    fingerprint = Fingerprint(root)
-    first = next(names)
-    listed = _noted(chain([first], names), fingerprint)
-    images = parts = 0
-    if is_tar(first):
-        tars = list(listed)
-        counts = count_members(root, tars)
-        images = sum(counts)
-        for stretches in _stretches(tars, counts, shard_size):
-            _write(folder, parts, {"root": str(root), "tars": stretches})
-            parts += 1
-    else:
-        while files := list(islice(listed, shard_size)):
-            _write(folder, parts, {"root": str(root), "files": files})
-            parts += 1
-            images += len(files)
-    return Cut(images, parts, fingerprint.value())
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    root, entries = survey(source)
+    made, digest = Cut(), hashlib.sha256()
+    with (folder / SKIPPED_FILE).open("w", encoding="utf-8") as report:
+        found = _found(entries, made, report)
+        first = next(found, None)
+        if first is None:
+            return made  # not reached: `survey` raises
+        if is_tar(first.name):
+            listed = [first, *found]
+            stretches = _stretches(root, listed, contents, made, report)
+            for part in _filled(stretches, shard_size):
+                digest.update(_write(folder, made, {"root": str(root), "tars": part}))
+        else:
+            names = _chain(first, found)
+            while files := list(islice(names, shard_size)):
+                made.images += len(files)
+                digest.update(_write(folder, made, {"root": str(root), "files": files}))
+    made.fingerprint = digest.hexdigest()
+    return made
 
 
 def images_of_part(folder: Path, index: int) -> Iterator[Stored]:
@@ -85,30 +126,84 @@ def images_of_part(folder: Path, index: int) -> Iterator[Stored]:
         index: of the part.
 
     Raises:
-        CommandFailed: a tar file can't be read.
+        CommandFailed: a tar file has fewer images than when it was counted.
     """
-    part = json.loads(_path(folder, index).read_text())
+    part = _read(folder, index)
     root = Path(part["root"])
-    for name in part.get("files", ()):
+    for name, _, _ in part.get("files", ()):
         yield stored_file(root, name)
-    for tar, start, end in part.get("tars", ()):
-        yield from islice(stored_members(root, tar, start), end - start)
+    for tar, _, _, start, end in part.get("tars", ()):
+        missing = end - start
+        for image in stored_members(root, tar, start, end):
+            missing -= 1
+            yield image
+        if missing:
+            raise CommandFailed(f"{tar}: was changed while it was read; run the command again")
 
 
-def _noted(names: Iterable[str], fingerprint: Fingerprint) -> Iterator[str]:
-    for name in names:
-        fingerprint.add(name)
-        yield name
+def count_of_part(folder: Path, index: int) -> int:
+    """How many images a part has."""
+    part = _read(folder, index)
+    in_tars: int = sum(end - start for *_, start, end in part.get("tars", ()))
+    return len(part.get("files", ())) + in_tars
 
 
-def _stretches(tars: list[str], counts: list[int], shard_size: int) -> Iterator[list[_Stretch]]:
+def fingerprint_of_part(folder: Path, index: int) -> str:
+    """SHA-256, hexadecimal, over names, sizes and times of a part's files.
+
+    It is another where a file was replaced, added or taken away. Where the source itself lies
+    doesn't matter.
+    """
+    return _fingerprint(_read(folder, index))
+
+
+def _found(entries: Iterator[Found | Skipped], made: Cut, report: IO[str]) -> Iterator[Found]:
+    for entry in entries:
+        if isinstance(entry, Found):
+            yield entry
+            continue
+        made.skipped[entry.kind] += 1
+        if entry.kind != SIDECAR:
+            _report(report, entry)
+
+
+def _report(report: IO[str], skipped: Skipped) -> None:
+    entry = {"name": stored_name(skipped.name), "kind": skipped.kind}
+    if skipped.detail:
+        entry["detail"] = stored_name(skipped.detail)
+    report.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def _chain(first: Found, rest: Iterator[Found]) -> Iterator[Found]:
+    yield first
+    yield from rest
+
+
+def _stretches(
+    root: Path,
+    listed: list[Found],
+    contents: Callable[[Path, list[str]], Iterator[TarContents]],
+    made: Cut,
+    report: IO[str],
+) -> Iterator[tuple[Found, int]]:
+    """Each tar file and how many images it has."""
+    names = [found.name for found in listed]
+    for found, there in zip(listed, contents(root, names), strict=True):
+        made.images += there.images
+        made.skipped.update(there.kinds)
+        for skipped in there.skipped:
+            _report(report, skipped)
+        yield found, there.images
+
+
+def _filled(counts: Iterator[tuple[Found, int]], shard_size: int) -> Iterator[list[_Stretch]]:
     part: list[_Stretch] = []
     room = shard_size
-    for tar, count in zip(tars, counts, strict=True):
+    for tar, count in counts:
         start = 0
         while start < count:
             end = min(count, start + room)
-            part.append((tar, start, end))
+            part.append((*tar, start, end))
             room -= end - start
             start = end
             if not room:
@@ -118,9 +213,22 @@ def _stretches(tars: list[str], counts: list[int], shard_size: int) -> Iterator[
         yield part
 
 
-def _write(folder: Path, index: int, part: dict[str, object]) -> None:
+def _write(folder: Path, made: Cut, part: dict[str, Any]) -> bytes:
+    """Write a part, and return its fingerprint."""
     # Not orjson: names of files need not be UTF-8, and this one keeps them.
-    _path(folder, index).write_text(json.dumps(part))
+    _path(folder, made.parts).write_text(json.dumps(part))
+    made.parts += 1
+    return _fingerprint(part).encode()
+
+
+def _fingerprint(part: dict[str, Any]) -> str:
+    listed = [part.get("files", ()), part.get("tars", ())]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+def _read(folder: Path, index: int) -> dict[str, Any]:
+    part: dict[str, Any] = json.loads(_path(folder, index).read_text())
+    return part
 
 
 def _path(folder: Path, index: int) -> Path:

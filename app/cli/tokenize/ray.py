@@ -2,7 +2,7 @@
 
 One shard is one unit of work: a worker reads its part of the source, decodes, encodes and writes
 it, with the very code that runs on one machine. Ray Data hands the units out, and hands those of
-a lost machine to another. A shard that is there already is passed over, so that it doesn't matter
+a lost machine to another. A shard that is there already is skipped, so that it doesn't matter
 how often a unit is begun. The driver lists the source and counts; it holds no image, no codes and
 no names, but a number for each shard.
 
@@ -13,23 +13,32 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import logging
 import os
 import socket
 import sys
 import time
+from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from app.cli.failures import MISUSED, UNAVAILABLE, CommandFailed
+from app.cli.failures import MISUSED, UNAVAILABLE, CommandFailed, install_hint
 from app.cli.tokenize.encoder import Outcome, encoded, job_of, load_model
+from app.cli.tokenize.entries import Skipped
 from app.cli.tokenize.formats import Tally, shard_files
-from app.cli.tokenize.partition import cut, images_of_part
+from app.cli.tokenize.partition import (
+    TarContents,
+    contents_of,
+    cut,
+    fingerprint_of_part,
+    images_of_part,
+)
 from app.cli.tokenize.shards import Shards
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from app.cli.tokenize.encoder import Task
@@ -57,7 +66,8 @@ def tokenize_on_ray(
         CommandFailed: Ray isn't installed or not there, or a worker can't go on.
     """
     if importlib.util.find_spec("ray") is None:
-        raise CommandFailed("--engine ray needs Ray: pip install 'ray[client,data]'", MISUSED)
+        hint = install_hint("ray[client,data]")
+        raise CommandFailed(f"--engine ray needs Ray: {hint}", MISUSED)
     _check_reachable(address)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
@@ -129,12 +139,11 @@ def _tokenize(task: Task, cpus: int, show: Callable[[int, int | None], None]) ->
     needs = {"num_cpus": cpus, "num_gpus": int(task.settings.device.startswith("cuda"))}
     _check_room(needs)
     job = _answer(ray.get(ray.remote(_job).options(max_retries=-1, **needs).remote(task)))
-    parts = task.out / ".parts"
-    there = cut(task.source, parts, task.shard_size, _count_members)
-    shards = Shards(task.out, job | {"source": there.fingerprint})
-    if shards.complete:
-        shards.finish()
-        return Outcome(shards.images, shards.broken, shards.done, 0, 0.0)
+    shards = Shards(task.out, job, task.source)
+    there = cut(task.source, shards.parts, task.shard_size, _contents)
+    skipped = dict(there.skipped)
+    if not shards.begin(there, strict=task.strict):
+        return Outcome(shards.images, shards.broken, shards.done, 0, 0.0, skipped)
     started = time.monotonic()
     show(0, there.images)
     most = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
@@ -155,9 +164,9 @@ def _tokenize(task: Task, cpus: int, show: Callable[[int, int | None], None]) ->
         shards.count(int(row["shard"]), Tally(int(row["images"]), int(row["broken"])))
         new += int(row["images"]) if row["new"] else 0
         show(shards.images + shards.broken, there.images)
-    shards.finish()
+    shards.finish(there)
     seconds = time.monotonic() - started
-    return Outcome(shards.images, shards.broken, shards.done, new, seconds)
+    return Outcome(shards.images, shards.broken, shards.done, new, seconds, skipped)
 
 
 def _drive(task: Task, cpus: int) -> dict[str, Any]:
@@ -189,16 +198,17 @@ class _Worker:
         index = int(batch["id"][0])
         error, new, tally = "", False, Tally(0, 0)
         try:
-            if self._files.has(index):
+            source = fingerprint_of_part(self._task.out / ".parts", index)
+            if self._files.source(index) == source:
                 tally = self._files.tally(index)
             else:
-                tally, new = asyncio.run(self._make(index)), True
+                tally, new = asyncio.run(self._make(index, source)), True
         except (CommandFailed, OSError) as failure:
             error = str(failure)
         row = {"shard": index, "images": tally.images, "broken": tally.broken}
         return {key: [value] for key, value in {**row, "new": new, "error": error}.items()}
 
-    async def _make(self, index: int) -> Tally:
+    async def _make(self, index: int, source: str) -> Tally:
         place = index * self._task.shard_size
         grids: Grids = []
         broken: Broken = []
@@ -209,7 +219,7 @@ class _Worker:
             else:
                 grids.append((place, result))
             place += 1
-        return self._files.write(index, grids, broken)
+        return self._files.write(index, grids, broken, source)
 
     def _loaded(self) -> Model:
         if self._model is None:
@@ -252,24 +262,27 @@ def _answer(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != "error"}
 
 
-def _count_members(root: Path, tars: list[str]) -> list[int]:
-    """How many images each tar file has, counted by the cluster."""
+def _contents(root: Path, tars: list[str]) -> Iterator[TarContents]:
+    """What each tar file holds, looked at by the cluster."""
     import ray
 
-    counts = dict.fromkeys(tars, 0)
+    found: dict[str, TarContents] = {}
     rows = ray.data.from_items([{"tar": tar} for tar in tars]).map(
-        _count, fn_args=(root,), num_cpus=1
+        _look_into, fn_args=(root,), num_cpus=1
     )
     for row in rows.iter_rows():
-        _answer(row)
-        counts[row["tar"]] = int(row["count"])
-    return list(counts.values())
+        answer = json.loads(_answer(row)["found"])
+        skipped = [Skipped(*one) for one in answer["skipped"]]
+        found[row["tar"]] = TarContents(answer["images"], Counter(answer["kinds"]), skipped)
+    for tar in tars:
+        yield found.pop(tar)
 
 
-def _count(row: dict[str, Any], root: Path) -> dict[str, Any]:
-    from app.cli.tokenize.sources import count_members
-
+def _look_into(row: dict[str, Any], root: Path) -> dict[str, Any]:
     try:
-        return {**row, "count": count_members(root, row["tar"]), "error": ""}
-    except CommandFailed as error:
-        return {**row, "count": 0, "error": str(error)}
+        found = contents_of(root, row["tar"])
+    except OSError as error:
+        return {**row, "found": "", "error": str(error)}
+    # As one value: Ray would make columns of it. Names need not be UTF-8, and this keeps them.
+    values = {"images": found.images, "kinds": found.kinds, "skipped": found.skipped}
+    return {**row, "found": json.dumps(values), "error": ""}

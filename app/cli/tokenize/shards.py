@@ -8,6 +8,7 @@
       00000.json      name, size and place of each of them
       00001.npy …
       broken.jsonl    at the end: the images that could not be read, and why
+      skipped.jsonl   at the end: what else the source holds, and what is wrong with it
 
 Where all images are resized to one size, a shard is one array `[n, rows, columns]`. Else it is
 flat, row after row and image after image, and each image has an `offset`. NumPy maps both without
@@ -16,8 +17,9 @@ shard is one file instead, `00000.parquet`, a row for each image.
 
 A shard holds the images at fixed places of the source. It is written under another name, and
 renamed when it is whole, `.npy` before `.json`: a shard whose `.json` (or `.parquet`) is there is
-complete. So a run that was killed goes on with the first shard that isn't, and ends with the very
-files of a run that was not; and several machines may write shards of one folder.
+complete. So a run that was killed makes those that aren't, and ends with the very files of a run
+that was not; and several machines may write shards of one folder. Each shard says what it was made
+of: names, sizes and times of the files. Where they have changed since, it is made anew.
 """
 
 from __future__ import annotations
@@ -25,23 +27,38 @@ from __future__ import annotations
 import fcntl
 import shutil
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from app.cli.failures import CommandFailed
 from app.cli.files import write_durably
+from app.cli.tokenize.entries import DAMAGE, in_words
 from app.cli.tokenize.formats import shard_files
+from app.cli.tokenize.partition import SKIPPED_FILE, fingerprint_of_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from app.cli.tokenize.formats import Broken, Grids, Tally
+    from app.cli.tokenize.partition import Cut
 
 _FORMAT = "tessera-shards"
 _FORMAT_VERSION = 1
 _PARTS = ".parts"
+
+# What the command line calls what a job has.
+_OPTIONS = {
+    "model": "--model",
+    "precision": "--precision",
+    "device": "--device",
+    "size": "--size",
+    "fit": "--fit",
+    "shard_size": "--shard-size",
+    "format": "--format",
+}
 
 
 class Shards:
@@ -49,8 +66,9 @@ class Shards:
 
     Args:
         folder: made if it isn't there.
-        job: what decides the codes: model, code space, precision, source, size, form; plain
-            values for JSON.
+        job: what decides the codes: model, code space, precision, size, form; plain values for
+            JSON.
+        source: where the images are.
 
     Attributes:
         files: the shards' files.
@@ -62,10 +80,14 @@ class Shards:
         CommandFailed: the folder holds another job's shards, or something else.
     """
 
-    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, job: dict[str, Any], source: Path) -> None:
         self._folder = folder
         self._job = job
         self._manifest = folder / "manifest.json"
+        self._path = (
+            str(source.resolve()).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        )
+        self._before: dict[str, Any] = {}
         self._with_broken: list[int] = []
         self.files = shard_files(job["format"], folder, job)
         self.parts = folder / _PARTS
@@ -79,14 +101,56 @@ class Shards:
         else:
             self._write_manifest()
 
-    def resume(self) -> None:
-        """Count the shards that are complete, up to the first that isn't."""
-        while not self.complete and self.files.has(self.done):
-            self.count(self.done, self.files.tally(self.done))
+    def begin(self, source: Cut, *, strict: bool) -> bool:
+        """Take up a source, and say whether there is anything to do.
 
-    def write(self, grids: Grids, broken: Broken) -> None:
-        """Write the next shard, as `ShardFiles.write`."""
-        self.count(self.done, self.files.write(self.done, grids, broken))
+        Args:
+            source: as it is now.
+            strict: whether damage in it is an error.
+
+        Raises:
+            CommandFailed: there is damage, and that is an error; or the shards that are there are
+                of another source.
+        """
+        damage = {kind: source.skipped[kind] for kind in DAMAGE & source.skipped.keys()}
+        if strict and damage:
+            shutil.copyfile(self.parts / SKIPPED_FILE, self._folder / SKIPPED_FILE)
+            raise CommandFailed(
+                f"--strict: the source is damaged: {in_words(damage.items())}; "
+                f"{self._folder / SKIPPED_FILE} names what"
+            )
+        if self.complete and self._before.get("fingerprint") == source.fingerprint:
+            shutil.rmtree(self.parts, ignore_errors=True)
+            return False
+        self._check_same_source(source)
+        if self.complete:
+            self.complete = False
+            self.done = self.images = self.broken = 0
+            self._write_manifest()
+        return True
+
+    def _check_same_source(self, source: Cut) -> None:
+        """Refuse to replace shards of another source; of the same one that has changed, do it."""
+        there = self._before.get("path", self._path)
+        if there == self._path:
+            return
+        index = 0
+        while self.files.source(index):
+            if index >= source.parts or not self.is_current(index):
+                raise CommandFailed(
+                    f"{self._folder}: was begun with another source, {there}; "
+                    "go on with that, or name another folder"
+                )
+            index += 1
+
+    def is_current(self, index: int) -> bool:
+        """Whether a shard is there, and made of what its part of the source holds now."""
+        return self.files.source(index) == fingerprint_of_part(self.parts, index)
+
+    def write(self, index: int, grids: Grids, broken: Broken) -> None:
+        """Write a shard, as `ShardFiles.write`, and count it."""
+        source = fingerprint_of_part(self.parts, index)
+        self.count(index, self.files.write(index, grids, broken, source))
 
     def count(self, index: int, tally: Tally) -> None:
         """Take up a shard that is complete; once each, in any order."""
@@ -96,14 +160,31 @@ class Shards:
         if tally.broken:
             self._with_broken.append(index)
 
-    def finish(self) -> None:
-        """Write the report, and say in the manifest that all is there."""
+    def finish(self, source: Cut) -> None:
+        """Write the reports, and say in the manifest that all is there.
+
+        Args:
+            source: what the shards are made of.
+        """
         self._clear()
-        if self._with_broken:
-            write_durably(self._folder / "broken.jsonl", self._report())
+        beyond = source.parts
+        while self.files.source(beyond):
+            self.files.remove(beyond)
+            beyond += 1
+        self._write_report("broken.jsonl", self._report())
+        with (self.parts / SKIPPED_FILE).open("rb") as report:
+            self._write_report(SKIPPED_FILE, report)
         self.complete = True
-        self._write_manifest()
+        self._write_manifest(source)
         shutil.rmtree(self.parts, ignore_errors=True)
+
+    def _write_report(self, name: str, lines: Iterator[bytes]) -> None:
+        """Write a report, or none where there is nothing to report."""
+        first = next(lines, None)
+        if first is None:
+            (self._folder / name).unlink(missing_ok=True)
+        else:
+            write_durably(self._folder / name, chain([first], lines))
 
     def _report(self) -> Iterator[bytes]:
         for index in sorted(self._with_broken):
@@ -114,15 +195,23 @@ class Shards:
         try:
             before = orjson.loads(self._manifest.read_bytes())
             job, self.complete = before["job"], before["complete"]
+            self._before = before.get("source", {})
             if self.complete:
                 self.done, self.images = before["shards"], before["images"]
                 self.broken = before["broken"]
         except (ValueError, KeyError, TypeError) as error:
             raise CommandFailed(f"{self._manifest}: is not of shards") from error
+        if "source" in job:
+            raise CommandFailed(
+                f"{self._folder}: was begun by an earlier version of Tessera, which noted its "
+                "source otherwise; it can be read as before, but not gone on with: name another "
+                "folder"
+            )
         other = [key for key in self._job if job.get(key) != self._job[key]]
         if other:
+            told = ", ".join(_setting(key, job.get(key), self._job[key]) for key in other)
             raise CommandFailed(
-                f"{self._folder}: was begun with another {', '.join(other)}; "
+                f"{self._folder}: was begun with other settings: {told}; "
                 "go on as it was begun, or name another folder"
             )
 
@@ -130,17 +219,32 @@ class Shards:
         for left in self._folder.glob(".*.*"):
             left.unlink()  # a half-written file of a process that was killed
 
-    def _write_manifest(self) -> None:
-        values = {
+    def _write_manifest(self, source: Cut | None = None) -> None:
+        values: dict[str, Any] = {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
             "complete": self.complete,
-            **({"images": self.images, "broken": self.broken} if self.complete else {}),
-            **({"shards": self.done} if self.complete else {}),
-            "job": self._job,
         }
+        place = {"path": self._path}
+        if source is not None:
+            values |= {"images": self.images, "broken": self.broken, "shards": self.done}
+            values |= {"skipped": dict(sorted(source.skipped.items()))}
+            place |= {"fingerprint": source.fingerprint}
+        values |= {"source": place, "job": self._job}
         text = orjson.dumps(values, option=orjson.OPT_INDENT_2) + b"\n"
         write_durably(self._manifest, [text])
+
+
+def _setting(key: str, before: Any, now: Any) -> str:
+    """A setting that differs, as the command line names it, with both values."""
+    name = _OPTIONS.get(key, key.replace("_", " "))
+    return f"{name} {_value(before)} then, {_value(now)} now"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return "x".join(map(str, value))
+    return "none" if value is None else str(value)
 
 
 @contextmanager

@@ -5,17 +5,32 @@ Either has one order, the same every time, so that an interrupted run can go on 
 
 from __future__ import annotations
 
-import hashlib
-import lzma
+import errno
 import os
-import tarfile
-import zlib
-from contextlib import contextmanager
+import stat
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from app.cli.failures import CommandFailed
+from app.cli.tokenize import tars
+from app.cli.tokenize.entries import (
+    DANGLING,
+    FOLDER_LINK,
+    HIDDEN,
+    IMAGE_ENDINGS,
+    LOOP,
+    OTHER_ENDINGS,
+    SIDECAR,
+    SNIFFED_BYTES,
+    SPECIAL,
+    TAR_ENDINGS,
+    UNREADABLE,
+    Skipped,
+    is_image,
+    key_of,
+    other,
+    stored_name,
+)
 from app.errors import ImageCorrupt
 from app.service.preprocessing import ImageInput
 
@@ -28,9 +43,21 @@ if TYPE_CHECKING:
 
     from imaging.image_file import ImageFile
 
-_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
+_LINK_FAULTS = {errno.ENOENT: DANGLING, errno.ENOTDIR: DANGLING, errno.ELOOP: LOOP}
+
+
+class Found(NamedTuple):
+    """An image file or a tar file.
+
+    Attributes:
+        name: relative to the source.
+        size: in bytes.
+        modified_ns: when it was last written to.
+    """
+
+    name: str
+    size: int
+    modified_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,208 +80,132 @@ class Stored(ImageInput):
         try:
             content = self.read()
         except OSError as error:
-            raise ImageCorrupt(f"the file can't be read: {error.strerror}") from error
+            raise ImageCorrupt(f"the file can't be read: {error.strerror or error}") from error
         return ImageInput(content, self.name).inspect(max_pixels)
 
 
-class Source(Protocol):
-    """Images in a fixed order.
+def survey(path: Path) -> tuple[Path, Iterator[Found | Skipped]]:
+    """The folder that a source's names are relative to, and what it holds, in its order.
 
-    Attributes:
-        count: of images; None where only reading everything would tell.
-        fingerprint: SHA-256 over names and sizes, hexadecimal; another where the source changed.
-    """
-
-    count: int | None
-    fingerprint: str
-
-    def images(self, start: int) -> Iterator[Stored]:
-        """The images from the one at `start` on."""
-        ...
-
-
-def open_source(path: Path) -> Source:
-    """A folder of images, a folder of tar files, or one tar file.
-
-    Args:
-        path: images are looked for in the folders below it too; links to folders aren't followed.
-
-    Raises:
-        CommandFailed: there is nothing, or images and tar files are mixed.
-    """
-    root, listed = survey(path)
-    names = list(listed)
-    return _Tars(root, names) if is_tar(names[0]) else _Folder(root, names)
-
-
-def survey(path: Path) -> tuple[Path, Iterator[str]]:
-    """The folder that a source's names are relative to, and the names, in their order.
-
-    They are either all of images or all of tar files, and at least one. No more of them are held
+    What is found is either all images or all tar files, and at least one. No more names are held
     at a time than one folder has, however many there are.
 
+    Args:
+        path: a folder, with the folders below it, or a tar file. Links to folders aren't
+            followed.
+
     Raises:
-        CommandFailed: while they are listed: there is nothing, or images and tar files are mixed.
+        CommandFailed: while it is listed: there is nothing, or images and tar files are mixed.
     """
     if path.is_file() and is_tar(path.name):
-        return path.parent, iter([path.name])
+        status = path.stat()
+        return path.parent, iter([Found(path.name, status.st_size, status.st_mtime_ns)])
     if not path.is_dir():
         raise CommandFailed(f"{path}: is neither a folder nor a tar file")
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        raise CommandFailed(f"{path}: can't be listed: {error.strerror}") from error
     return path, _of_one_kind(path)
 
 
 def is_tar(name: str) -> bool:
     """Whether a name is of a tar file."""
-    return name.endswith(_TARS)
+    return name.lower().endswith(TAR_ENDINGS)
 
 
 def stored_file(root: Path, name: str) -> Stored:
     """An image that is a file, `name` relative to `root`."""
-    return Stored(b"", _shown(name), (root / name).read_bytes)
+    return Stored(b"", stored_name(name), (root / name).read_bytes)
 
 
-def stored_members(root: Path, tar: str, start: int = 0) -> Iterator[Stored]:
-    """The images of a tar file in their order, from the one at `start` on.
-
-    Raises:
-        CommandFailed: it can't be read.
-    """
-    with _reading(tar), tarfile.open(root / tar) as file:
-        for member in islice(_image_members(file), start, None):
-            handle = file.extractfile(member)
-            content = handle.read() if handle else b""
-            yield Stored(content, _shown(f"{tar}/{member.name}"), _giving(content))
+def stored_members(root: Path, tar: str, start: int, end: int) -> Iterator[Stored]:
+    """The images of a tar file in their order, from the one at `start` to the one before `end`."""
+    for image in tars.images(root, tar, start, end):
+        name = stored_name(f"{tar}/{image.name}")
+        yield Stored(b"", name, _giving(image.content or b"", image.fault))
 
 
-def count_members(root: Path, tar: str) -> int:
-    """How many images a tar file has. Reads headers alone where it isn't compressed.
+def _giving(content: bytes, fault: str) -> Callable[[], bytes]:
+    def read() -> bytes:
+        if fault:
+            raise OSError(fault)
+        return content
 
-    Raises:
-        CommandFailed: it can't be read.
-    """
-    with _reading(tar), tarfile.open(root / tar) as file:
-        return sum(1 for _ in _image_members(file))
-
-
-class Fingerprint:
-    """SHA-256 over names and sizes of files, in their order.
-
-    Args:
-        root: what the names are relative to.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._digest = hashlib.sha256()
-
-    def add(self, name: str) -> None:
-        """Take up the next file."""
-        size = (self._root / name).stat().st_size
-        self._digest.update(f"{name}\t{size}\n".encode("utf-8", "surrogateescape"))
-
-    def value(self) -> str:
-        """Of all files until now, hexadecimal."""
-        return self._digest.hexdigest()
+    return read
 
 
-class _Folder:
-    def __init__(self, path: Path, names: list[str]) -> None:
-        self._path = path
-        self._names = names
-        self.count: int | None = len(names)
-        self.fingerprint = _fingerprint(path, names)
-
-    def images(self, start: int) -> Iterator[Stored]:
-        for name in self._names[start:]:
-            yield stored_file(self._path, name)
-
-
-class _Tars:
-    """WebDataset: each image is a member; what belongs to it shares its name up to the dot."""
-
-    def __init__(self, path: Path, names: list[str]) -> None:
-        self._path = path
-        self._names = names
-        self.count: int | None = None
-        self.fingerprint = _fingerprint(path, names)
-
-    def images(self, start: int) -> Iterator[Stored]:
-        left = start
-        for name in self._names:
-            if left:
-                there = count_members(self._path, name)
-                if there <= left:
-                    left -= there
-                    continue
-            yield from stored_members(self._path, name, left)
-            left = 0
-
-
-def _of_one_kind(path: Path) -> Iterator[str]:
+def _of_one_kind(path: Path) -> Iterator[Found | Skipped]:
     kind = None
-    for name in _files_below(path):
-        tar = is_tar(name)
-        if not tar and not name.lower().endswith(_IMAGES):
-            continue
-        if kind not in {None, tar}:
-            raise CommandFailed(f"{path}: holds both images and tar files; say which, by a folder")
-        kind = tar
-        yield name
+    for entry in _files_below(path):
+        if isinstance(entry, Found):
+            tar = is_tar(entry.name)
+            if kind not in {None, tar}:
+                raise CommandFailed(
+                    f"{path}: holds both images and tar files; say which, by a folder"
+                )
+            kind = tar
+        yield entry
     if kind is None:
         raise CommandFailed(f"{path}: holds no image and no tar file")
 
 
-def _files_below(path: Path, prefix: str = "") -> Iterator[str]:
-    """Names relative to `path`, with slashes, in their order as text; hidden ones are passed over.
+def _files_below(folder: Path, prefix: str = "") -> Iterator[Found | Skipped]:
+    """What a folder holds, with names relative to the source, in their order as text.
 
     A folder stands among its neighbours as its name with a slash: so the names below it come out
     in order without being sorted all together.
     """
     try:
-        with os.scandir(path) as entries:
+        with os.scandir(folder) as entries:
             there = sorted(
-                (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name)
-                for entry in entries
-                if not entry.name.startswith(".")
-                and (entry.is_file() or entry.is_dir(follow_symlinks=False))
+                entries, key=lambda entry: entry.name + "/" * entry.is_dir(follow_symlinks=False)
             )
     except OSError as error:
-        raise CommandFailed(f"{path}: can't be listed: {error.strerror}") from error
-    for name in there:
-        if name.endswith("/"):
-            yield from _files_below(path / name, prefix + name)
-        else:
-            yield prefix + name
+        yield Skipped(prefix, UNREADABLE, error.strerror or "")
+        return
+    looked_at = {entry.name: _looked_at(entry, prefix) for entry in there if not _is_folder(entry)}
+    samples = {key_of(found.name) for found in looked_at.values() if isinstance(found, Found)}
+    for entry in there:
+        if _is_folder(entry):
+            yield from _files_below(folder / entry.name, f"{prefix}{entry.name}/")
+            continue
+        found = looked_at[entry.name]
+        if isinstance(found, Skipped) and _is_sidecar(found, samples):
+            found = found._replace(kind=SIDECAR)
+        yield found
 
 
-@contextmanager
-def _reading(tar: str) -> Iterator[None]:
-    """Say which tar file it was that can't be read."""
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+
+
+def _is_sidecar(skipped: Skipped, samples: set[str]) -> bool:
+    return skipped.name.lower().endswith(OTHER_ENDINGS) and key_of(skipped.name) in samples
+
+
+def _looked_at(entry: os.DirEntry[str], prefix: str) -> Found | Skipped:
+    name = prefix + entry.name
+    if entry.name.startswith("."):
+        return Skipped(name, HIDDEN)
     try:
-        yield
-    except _TAR_ERRORS as error:
-        raise CommandFailed(f"{tar}: can't be read: {error}") from error
-
-
-def _image_members(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for member in file:
-        # Its only memory of the members before: it would grow with the tar.
-        file.members = []  # type: ignore[attr-defined]
-        if member.isfile() and member.name.lower().endswith(_IMAGES):
-            yield member
-
-
-def _giving(content: bytes) -> Callable[[], bytes]:
-    return lambda: content
-
-
-def _shown(name: str) -> str:
-    """A name that JSON can hold, also where the file system's isn't UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _fingerprint(path: Path, names: list[str]) -> str:
-    digest = Fingerprint(path)
-    for name in names:
-        digest.add(name)
-    return digest.value()
+        status = entry.stat()
+    except OSError as error:
+        kind = _LINK_FAULTS.get(error.errno or 0, UNREADABLE)
+        return Skipped(name, kind, error.strerror or "")
+    if stat.S_ISDIR(status.st_mode):
+        return Skipped(name, FOLDER_LINK)
+    if not stat.S_ISREG(status.st_mode):
+        return Skipped(name, SPECIAL)
+    lowered = name.lower()
+    if not lowered.endswith((*IMAGE_ENDINGS, *TAR_ENDINGS)):
+        if lowered.endswith(OTHER_ENDINGS):
+            return other(name)
+        try:
+            with open(entry.path, "rb") as file:  # noqa: PTH123  (of many files)
+                start = file.read(SNIFFED_BYTES)
+        except OSError as error:
+            return Skipped(name, UNREADABLE, error.strerror or "")
+        if not is_image(start):
+            return other(name, start)
+    return Found(name, status.st_size, status.st_mtime_ns)

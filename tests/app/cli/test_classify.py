@@ -139,7 +139,7 @@ def test_the_map_of_codes_lies_over_what_they_decode_to(tessera, photos, tmp_pat
         (["{photos}/lake.webp", "--map", "{tmp}/a.gif"], 2, "a.gif: is none of .png"),
         (["{photos}/lake.webp", "--map", "-"], 2, "is none of .png"),
         (["{photos}/lake.webp", "{photos}/otter.webp", "--map", "a.png"], 2, "for one picture"),
-        (["{tmp}/two.tess", "--map", "{tmp}/a.png"], 2, "the file holds 2"),
+        (["{tmp}/two.tess", "--map", "{tmp}/a.png"], 2, "there are 2"),
         (
             ["{photos}/lake.webp", "--recognizer", "tones", "--map", "{tmp}/a.png"],
             1,

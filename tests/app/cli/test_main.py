@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from app.api.multipart import read_files
 from app.cli import main as cli
-from app.cli.files import multipart
+from tessera_client import Codes, Grid
+
+ROOT = Path(__file__).parents[3]
+TINY_SPACE = "fec4b342b8304ba9cd0ebb27329f71e66b789d9cf07905aeb3d2a4b98cd9ea04"
 
 
 class _Pipe:
@@ -80,6 +84,58 @@ def test_pipes(tessera, photos, monkeypatch):
     out.buffer = io.BytesIO()
     assert tessera("decode", "-", "--format", "webp", stdin=codes)[0] == 0
     assert _size(out.buffer.getvalue()) == (341, 256)
+
+
+def _folder(photos, tmp_path):
+    """Two photographs, one of them in a folder of its own, a broken one and what is no picture."""
+    folder = tmp_path / "album"
+    (folder / "sub").mkdir(parents=True)
+    shutil.copy(photos / "lake.webp", folder / "lake.webp")
+    shutil.copy(photos / "otter.webp", folder / "sub" / "otter.webp")
+    (folder / "notes.txt").write_text("no picture, and not said to be one")
+    return folder
+
+
+def test_a_folder_of_pictures_becomes_a_folder_of_codes(tessera, photos, tmp_path):
+    """A slash at the end names a folder, which is made: a file for each picture, as in its own."""
+    folder, out = _folder(photos, tmp_path), tmp_path / "made" / "codes"
+    assert tessera("encode", folder, "-o", f"{out}/") == (0, "", "")
+    made = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
+    assert made == ["lake.tess", "sub/otter.tess"]
+    assert tessera("encode", photos / "lake.webp", "-o", tmp_path / "one.tess")[0] == 0
+    assert (out / "lake.tess").read_bytes() == (tmp_path / "one.tess").read_bytes()
+
+
+def test_one_bad_file_among_several_costs_the_others_nothing(tessera, photos, tmp_path):
+    """In every form: the others are written, each bad one has its line, and the code is 1."""
+    folder = _folder(photos, tmp_path)
+    (folder / "broken.webp").write_bytes((photos / "lake.webp").read_bytes()[:900])
+    (folder / "empty.png").touch()
+    for output, good in (("all.tess", "all.tess"), ("all.json", "all.json"), ("d/", "d/lake.tess")):
+        code, _, err = tessera("encode", folder, "-o", f"{tmp_path}/{output}")
+        assert code == 1
+        assert "broken.webp: Image corrupt: " in err
+        assert "empty.png: is empty" in err
+        assert err.splitlines()[-1] == "tessera: 2 of 4 could not be read"
+        assert (tmp_path / good).exists()
+    code, out, _ = tessera("info", tmp_path / "all.tess", "--json")
+    assert [image["name"] for image in json.loads(out)["images"]] == ["lake.webp", "otter.webp"]
+    code, out, _ = tessera("embed", folder, "--json")
+    assert (code, sum("error" in item for item in json.loads(out)["data"])) == (1, 1)
+
+
+def test_files_of_codes_are_embedded_together(tessera, photos, tmp_path):
+    """In the order of the command line, as their pictures are."""
+    names = ("otter", "lake")
+    for name in names:
+        tessera("encode", photos / f"{name}.webp", "-o", tmp_path / f"{name}.tess")
+    assert (
+        tessera("embed", *(tmp_path / f"{n}.tess" for n in names), "-o", tmp_path / "c.npy")[0] == 0
+    )
+    assert (
+        tessera("embed", *(photos / f"{n}.webp" for n in names), "-o", tmp_path / "p.npy")[0] == 0
+    )
+    assert np.array_equal(np.load(tmp_path / "c.npy"), np.load(tmp_path / "p.npy"))
 
 
 def test_several_pictures_in_one_file(tessera, photos, tmp_path):
@@ -185,10 +241,11 @@ def test_doctor_says_what_to_do(tessera, tiny_bundle, tmp_path, monkeypatch):
     [
         (["encode", "absent.png"], 1, "absent.png: No such file"),
         (["encode", "{tmp}/broken.webp"], 1, "broken.webp: Image corrupt"),
-        (["encode", "{tmp}/broken.webp", "{photos}/lake.webp"], 1, "broken.webp: Image corrupt"),
+        (["encode", "{tmp}/broken.webp", "absent.png"], 1, "broken.webp: Image corrupt"),
+        (["encode", "{tmp}/broken.webp", "absent.png"], 1, "2 of 2 could not be read"),
         (["encode", "{photos}/lake.webp", "-o", "{tmp}/a.gif"], 2, ".gif is none of"),
         (["encode", "{photos}/lake.webp", "-o", "{tmp}/no/a.tess"], 1, "No such file"),
-        (["encode", "{photos}/lake.webp", "--size", "9"], 1, "size must be WxH"),
+        (["encode", "{photos}/lake.webp", "--size", "9"], 2, "--size: must be WxH"),
         (["encode", "{photos}/lake.webp", "--model", "other"], 1, "no such model"),
         (["encode", "{photos}/lake.webp", "--models-dir", "{tmp}/no"], 3, "there is no folder"),
         (["encode", "{photos}/lake.webp", "--device", "tpu"], 2, "must be auto, cpu"),
@@ -196,6 +253,19 @@ def test_doctor_says_what_to_do(tessera, tiny_bundle, tmp_path, monkeypatch):
         (["encode", "{photos}/lake.webp", "--url", "ftp://x"], 1, "is not an address"),
         (["encode", "{photos}/lake.webp", "--url", "http://x", "--device", "cpu"], 2, "--device"),
         (["encode", "-", "-"], 2, "can be read once"),
+        (
+            ["encode", "{photos}/lake.webp", "--json", "-o", "{tmp}/a.tess"],
+            2,
+            "--json and the file",
+        ),
+        (["encode", "{photos}/lake.webp", "--json", "--format", "npy"], 2, "contradict each other"),
+        (["encode", "{tmp}/sub"], 1, "sub: holds no picture"),
+        (["encode", "{photos}", "-o", "{tmp}/a.npy"], 1, "pictures of one size: add --size"),
+        (["embed", "{photos}/lake.webp", "-o", "{tmp}/"], 2, "vectors are one file"),
+        (["embed", "{photos}/lake.webp", "{tmp}/two.tess"], 2, "one kind at a time"),
+        (["decode", "{tmp}/two.tess", "-o", "{tmp}/a.png"], 2, "name a folder for them"),
+        (["embed", "{tmp}/two.tess", "--model", "other"], 1, "Model not found"),
+        (["decode", "{tmp}/stranger.tess"], 1, "Code space mismatch"),
         (["decode", "{photos}/lake.webp"], 1, "is none of .tess"),
         (["decode", "{tmp}/empty.tess"], 1, "is empty"),
         (["info", "{photos}/lake.webp"], 1, "not a packed code file"),
@@ -208,10 +278,14 @@ def test_what_is_wrong_is_said_in_a_line(tessera, photos, tmp_path, arguments, c
     """No stack, an exit code that tells the kind, and the name of the file."""
     (tmp_path / "broken.webp").write_bytes((photos / "lake.webp").read_bytes()[:900])
     (tmp_path / "empty.tess").touch()
+    (tmp_path / "sub").mkdir()
+    grid = np.zeros((2, 2), np.int64)
+    for name, space, grids in (("two", TINY_SPACE, 2), ("stranger", "ab" * 32, 1)):
+        codes = Codes(space, 256, 8, "fp32", (Grid(grid, 16, 16),) * grids)
+        codes.save(tmp_path / f"{name}.tess")
     given = [argument.format(tmp=tmp_path, photos=photos) for argument in arguments]
     ended, _, err = tessera(*given)
-    assert ended == code
-    assert says in err
+    assert (ended, says in err) == (code, True), err
 
 
 def test_one_broken_among_several_is_named(tessera, photos, tmp_path):
@@ -251,6 +325,37 @@ def test_serve_has_a_flag_for_each_setting(tessera):
         assert (f"--{name.replace('_', '-')} " in out) == (name != "api_keys")
 
 
+def test_the_version_is_printed(tessera):
+    """That of the package."""
+    from app import __version__
+
+    assert tessera("--version") == (0, f"tessera {__version__}\n", "")
+
+
+def test_flags_are_shown_as_flags(tessera):
+    """Not as options that take a value."""
+    for arguments in (["--help"], ["encode", "--help"], ["tokenize", "--help"]):
+        code, out, _ = tessera(*arguments)
+        assert code == 0
+        assert "--help" in out
+        assert "bool" not in out.lower()
+
+
+def test_a_missing_runtime_is_a_line(photos):
+    """It names the extras that bring one, and what to type in this environment."""
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None; from app.cli.main import main;"
+        f"main(['encode', {str(photos / 'lake.webp')!r}])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+    assert "one of the extras cpu and gpu" in done.stderr
+    assert f"{sys.executable} -m pip install onnxruntime" in done.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(tessera, shell, monkeypatch):
     """The completion script of a shell is printed."""
@@ -258,13 +363,3 @@ def test_completion(tessera, shell, monkeypatch):
     code, out, _ = tessera()
     assert code == 0
     assert "tessera" in out
-
-
-@pytest.mark.parametrize("name", ["a.png", 'quo"te.png', "übung.jpg", "two\nlines.png"])
-def test_multipart_is_read_as_it_was_written(name):
-    """Names and contents survive, whatever is in them."""
-    body, kind = multipart([(name, b"\r\n--x"), ("b", b"")])
-    (read, content), (second, _) = read_files(body, kind, max_files=2)
-    assert content == b"\r\n--x"
-    assert second == "b"
-    assert read == name or {'"', "\n"} & set(name)

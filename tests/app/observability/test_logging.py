@@ -6,10 +6,11 @@ import io
 import json
 import logging
 import os
+import re
 import time
 from contextlib import suppress
 
-from app.observability.logging import BatchingHandler, JsonLines
+from app.observability.logging import BatchingHandler, JsonLines, TextLines
 
 
 def record(message, **fields):
@@ -27,6 +28,15 @@ def test_a_log_line_is_one_json_object_with_its_fields_flat():
     assert values["time"].endswith("Z")
 
 
+def test_a_line_for_people_has_the_time_and_what_happened():
+    """Of a request what matters first; line feeds in a message don't make two lines."""
+    fields = {"method": "POST", "route": "/v1/encode", "status": 200, "ms": 23.456, "images": 2}
+    line = TextLines().format(record("request", **fields))
+    assert re.fullmatch(r"\d\d:\d\d:\d\d POST /v1/encode 200 23\.5 ms images=2", line)
+    line = TextLines().format(record("one\ntwo", models={"tiny": "fp32"}))
+    assert re.fullmatch(r'\d\d:\d\d:\d\d one\\ntwo models=\{"tiny":"fp32"\}', line)
+
+
 def test_lines_are_written_together_and_dropped_beyond_a_bound():
     """A reader that falls behind costs lines, never time, and the log says so."""
     stream = io.StringIO()
@@ -37,7 +47,7 @@ def test_lines_are_written_together_and_dropped_beyond_a_bound():
     assert not stream.getvalue()
     handler.drain(5)
     lines = stream.getvalue().splitlines()
-    assert lines[:3] == ["0", "1", "2"]
+    assert [json.loads(line)["message"] for line in lines[:3]] == ["0", "1", "2"]
     assert json.loads(lines[3])["lines"] == 2
     handler.close()
 

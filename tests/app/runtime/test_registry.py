@@ -100,11 +100,23 @@ def test_a_corrupted_byte_stops_the_start_by_name(folder):
         load(folder)
 
 
-def test_a_folder_that_is_no_bundle_stops_the_start_by_name(folder):
+def test_half_a_bundle_stops_the_start_by_name(folder):
     """A half-copied model is not silently left out."""
     (folder / "half").mkdir()
+    (folder / "half" / "decoder.onnx").touch()
     with pytest.raises(ModelsRefused, match="bundle half: there is no manifest"):
         load(folder)
+
+
+def test_a_folder_without_anything_of_a_model_is_named_and_skipped(folder, caplog):
+    """Unless it was asked for by its name."""
+    (folder / "pictures").mkdir()
+    assert list(load(folder).by_name) == ["tiny"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "skipped the folder pictures: it holds no model"
+    ]
+    with pytest.raises(ModelsRefused, match="bundle pictures: there is no manifest"):
+        load(folder, "pictures")
 
 
 def test_hidden_folders_and_files_are_passed_over(folder):

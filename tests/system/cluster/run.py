@@ -28,7 +28,7 @@ import httpx
 import numpy as np
 
 ROOT = Path(__file__).parents[3]
-sys.path.insert(0, str(ROOT / "client"))
+sys.path.insert(0, str(ROOT))
 
 from tessera_client import Client, TesseraError  # noqa: E402
 
@@ -110,7 +110,7 @@ class Load:
     def _with_retries(self, seed: int) -> None:
         random = np.random.default_rng(seed)
         pixels = random.integers(0, 256, (96, 128, 3), dtype=np.uint8)
-        with Client(self._address, patience_s=60) as client:
+        with Client(self._address, retry_for_s=60) as client:
             expected = client.encode(pixels)[0].codes
             while not self._stop.is_set():
                 phase, began = self.phase, time.monotonic()

@@ -6,12 +6,14 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pyarrow as pa
@@ -178,9 +180,9 @@ def test_half_written_files_are_cleared_away(tokenize, many, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--size", "16x16"], "another size, fit"),
-        (["--shard-size", "7"], "another shard_size"),
-        (["--shard-size", "50", "--format", "parquet"], "another format"),
+        (["--size", "16x16"], "--size none then, 16x16 now, --fit none then, cover now"),
+        (["--shard-size", "7"], "--shard-size 50 then, 7 now"),
+        (["--shard-size", "50", "--format", "parquet"], "--format npy then, parquet now"),
     ],
 )
 def test_it_does_not_go_on_with_another_job(tokenize, many, tmp_path, arguments, says):
@@ -191,17 +193,60 @@ def test_it_does_not_go_on_with_another_job(tokenize, many, tmp_path, arguments,
     assert says in err
 
 
-def test_it_does_not_go_on_with_another_source(tokenize, photos, tmp_path):
-    """An image more would shift all places after it."""
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("lake.webp", "otter.webp"):
-        (source / name).write_bytes((photos / name).read_bytes())
-    tokenize(source, tmp_path / "out")
-    (source / "more.webp").write_bytes((photos / "street.webp").read_bytes())
-    code, err = tokenize(source, tmp_path / "out")
+def test_it_does_not_go_on_with_another_source(tokenize, many, photos, tmp_path):
+    """Shards of other images would be replaced; those of the same, moved elsewhere, are not."""
+    source = shutil.copytree(many, tmp_path / "source")
+    assert tokenize(source, tmp_path / "out")[0] == 0
+    code, err = tokenize(photos, tmp_path / "out")
     assert code == 1
-    assert "another source" in err
+    assert f"was begun with another source, {source};" in err
+    source.rename(tmp_path / "moved")
+    code, summary = tokenize(tmp_path / "moved", tmp_path / "out")
+    assert (code, summary["new_images"]) == (0, 0)
+
+
+def _touch_later(path):
+    """Give a file a time of change that it didn't have, however coarse the file system's clock."""
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
+
+
+@pytest.mark.parametrize("form", ["npy", "parquet"])
+def test_what_has_changed_is_made_anew_and_nothing_else(tokenize, many, tmp_path, form):
+    """A file replaced by another of the same size, one added, some taken away: as if from new."""
+    source = shutil.copytree(many, tmp_path / "source")
+    options = ["--shard-size", "8", "--format", form]
+    assert tokenize(source, tmp_path / "out", *options)[0] == 0
+    path = source / "1" / "005.png"
+    other = path.read_bytes()[:-20] + bytes(20)
+    assert len(other) == path.stat().st_size
+    path.write_bytes(other)
+    _touch_later(path)
+    code, summary = tokenize(source, tmp_path / "out", *options)
+    assert (code, summary["broken"], summary["new_images"]) == (0, 3, 7)
+    assert tokenize(source, tmp_path / "anew", *options)[0] == 0
+    assert _files(tmp_path / "out") == _files(tmp_path / "anew")
+    shutil.copy(path.with_name("009.png"), source / "3" / "999.png")
+    code, summary = tokenize(source, tmp_path / "out", *options)
+    assert (code, summary["images"], summary["new_images"]) == (0, 60, 6)
+    for path in [*(source / "2").iterdir(), *(source / "3").iterdir()]:
+        path.unlink()
+    code, summary = tokenize(source, tmp_path / "out", *options)
+    assert (code, summary["images"], summary["shards"]) == (0, 29, 4)
+    assert tokenize(source, tmp_path / "fresh", *options)[0] == 0
+    assert _files(tmp_path / "out") == _files(tmp_path / "fresh")
+
+
+def test_a_folder_of_an_earlier_version_is_not_gone_on_with(tokenize, many, tmp_path):
+    """It noted its source in the job; one line says what to do."""
+    assert tokenize(many, tmp_path / "out")[0] == 0
+    manifest = tmp_path / "out" / "manifest.json"
+    values = json.loads(manifest.read_text())
+    values["job"]["source"] = values.pop("source")["fingerprint"]
+    manifest.write_text(json.dumps(values))
+    code, err = tokenize(many, tmp_path / "out")
+    assert code == 1
+    assert "by an earlier version of Tessera" in err
 
 
 def test_it_leaves_other_folders_alone(tokenize, many, tmp_path):
@@ -214,7 +259,7 @@ def test_it_leaves_other_folders_alone(tokenize, many, tmp_path):
 
 
 def test_webdataset_tars(tokenize, many, tmp_path):
-    """Members of tar files are images; what else belongs to a sample is passed over."""
+    """Members of tar files are images; what else belongs to a sample is counted."""
     source = tmp_path / "tars"
     source.mkdir()
     files = sorted(many.rglob("*.png"))[:20]
@@ -227,7 +272,8 @@ def test_webdataset_tars(tokenize, many, tmp_path):
                 tar.addfile(label, io.BytesIO(b"7"))
     code, summary = tokenize(source, tmp_path / "out", "--shard-size", 6)
     assert code == 0
-    assert summary["images"] == 20
+    assert (summary["images"], summary["skipped"]) == (20, {"beside an image": 20})
+    assert not (tmp_path / "out" / "skipped.jsonl").exists()
     names = [image["name"] for image in _images(tmp_path / "out")]
     assert names[0] == f"train-0000.tar/{files[0].name}"
     assert names[-1] == f"train-0001.tar/{files[19].name}"
@@ -250,8 +296,8 @@ def test_nothing_readable_is_a_failure(tokenize, tmp_path):
 @pytest.mark.parametrize(
     ("options", "missing", "says"),
     [
-        (["--engine", "ray"], "ray", "pip install 'ray[client,data]'"),
-        (["--format", "parquet"], "pyarrow", "pip install pyarrow"),
+        (["--engine", "ray"], "ray", "-m pip install 'ray[client,data]'"),
+        (["--format", "parquet"], "pyarrow", "-m pip install pyarrow"),
         (["--engine", "spark"], None, "--engine: must be local or ray"),
         (["--format", "csv"], None, "--format: must be npy or parquet"),
     ],
@@ -268,24 +314,24 @@ def test_what_is_not_there_is_named(tokenize, many, tmp_path, monkeypatch, optio
     assert len(err.splitlines()) == 1
 
 
-def test_a_name_that_is_not_utf8_is_no_obstacle(tokenize, many, tmp_path):
-    """Such files are read; JSON holds their name with replacements."""
+def test_names_that_are_not_utf8_can_be_told_apart_and_had_again(tokenize, many, tmp_path):
+    """In both forms: what stands for a name is that name and no other's."""
     source = tmp_path / "source"
     source.mkdir()
     picture = min(many.rglob("*.png")).read_bytes()
-    (source / os.fsdecode(b"caf\xe9.png")).write_bytes(picture)
-    code, summary = tokenize(source, tmp_path / "out")
-    assert (code, summary["images"]) == (0, 1)
-    assert _images(tmp_path / "out")[0]["name"] == "caf\ufffd.png"
-
-
-def test_a_tar_that_ends_early_is_named(tokenize, many, tmp_path):
-    """No stack trace, but which file it is."""
-    path = tmp_path / "train.tar.gz"
-    with tarfile.open(path, "w:gz") as tar:
-        for picture in sorted(many.rglob("*.png"))[:20]:
-            tar.add(picture, picture.name)
-    path.write_bytes(path.read_bytes()[:-400])
-    code, err = tokenize(path, tmp_path / "out")
-    assert code == 1
-    assert "train.tar.gz: can't be read" in err
+    names = [b"bytes:a.png", b"caf\xe8.png", b"caf\xe9.png", "ä.png".encode()]
+    for name in names:
+        (source / os.fsdecode(name)).write_bytes(picture)
+    assert tokenize(source, tmp_path / "npy")[0] == 0
+    assert tokenize(source, tmp_path / "rows", "--format", "parquet")[0] == 0
+    stored = [image["name"] for image in _images(tmp_path / "npy")]
+    assert stored[:3] == ["bytes:bytes%3Aa.png", "bytes:caf%E8.png", "bytes:caf%E9.png"]
+    assert stored[3] == "ä.png"
+    assert pq.read_table(tmp_path / "rows" / "00000.parquet")["name"].to_pylist() == stored
+    plain = [
+        unquote_to_bytes(name.removeprefix("bytes:"))
+        if name.startswith("bytes:")
+        else name.encode()
+        for name in stored
+    ]
+    assert plain == names

@@ -10,26 +10,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.cli.tokenize.partition import cut, images_of_part
-from app.cli.tokenize.sources import count_members, open_source
+from app.cli.tokenize.partition import contents_of, count_of_part, cut, images_of_part
+from app.cli.tokenize.sources import Found, survey
 
 
-def _count(root: Path, tars: list[str]) -> list[int]:
-    return [count_members(root, tar) for tar in tars]
+def _contents(root: Path, tars: list[str]):
+    return [contents_of(root, tar) for tar in tars]
 
 
-def _seen(images) -> list[tuple[str, bytes]]:
-    return [(image.name, image.read()) for image in images]
+def _cut(source: Path, folder: Path, shard_size: int):
+    made = cut(source, folder, shard_size, _contents)
+    parts = [
+        [(image.name, image.read()) for image in images_of_part(folder, index)]
+        for index in range(made.parts)
+    ]
+    assert [count_of_part(folder, index) for index in range(made.parts)] == [*map(len, parts)]
+    return made, parts
 
 
-def _check(source: Path, folder: Path, shard_size: int) -> None:
-    """The parts together are the source, and each but the last is full."""
-    there = cut(source, folder, shard_size, _count)
-    alone = open_source(source)
-    parts = [_seen(images_of_part(folder, index)) for index in range(there.parts)]
-    assert [image for part in parts for image in part] == _seen(alone.images(0))
+def _check(source: Path, folder: Path, shard_size: int, names: list[str]) -> None:
+    """The parts together are the source, each image once, and each part but the last is full."""
+    made, parts = _cut(source, folder, shard_size)
+    assert [name for part in parts for name, _ in part] == names
     assert all(len(part) == shard_size for part in parts[:-1])
-    assert (there.images, there.fingerprint) == (sum(map(len, parts)), alone.fingerprint)
+    assert made.images == len(names)
 
 
 @pytest.mark.parametrize("shard_size", [1, 4, 7, 100])
@@ -39,7 +43,8 @@ def test_of_a_folder(tmp_path, shard_size):
         path = source / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
-    _check(source, tmp_path / "parts", shard_size)
+    names = ["a.png", "b-d/e.jpg", "b.png", "b/a/z.webp", "b/c.png", "b0.png", "z.gif"]
+    _check(source, tmp_path / "parts", shard_size, names)
 
 
 @pytest.mark.parametrize("shard_size", [1, 4, 7, 100])
@@ -54,7 +59,8 @@ def test_of_tar_files(tmp_path, shard_size):
             for i in range(images):
                 file.add(content, f"{i:03}.png")
                 file.add(content, f"{i:03}.txt")
-    _check(source, tmp_path / "parts", shard_size)
+    names = [f"a.tar/{i:03}.png" for i in range(5)] + [f"c.tar.gz/{i:03}.png" for i in range(9)]
+    _check(source, tmp_path / "parts", shard_size, names)
 
 
 _names = st.lists(st.text("ab-./0", min_size=1, max_size=8), min_size=1, max_size=12)
@@ -75,7 +81,7 @@ def test_listing_has_the_order_of_whole_names(tmp_path_factory, names):
         path.touch()
         made.add(path.relative_to(root).as_posix())
     if made:
-        assert [image.name for image in open_source(root).images(0)] == sorted(made)
+        assert [one.name for one in survey(root)[1] if isinstance(one, Found)] == sorted(made)
 
 
 def test_names_are_not_held(tmp_path):
@@ -89,7 +95,7 @@ def test_names_are_not_held(tmp_path):
             for j in range(100):
                 (folder / f"{'a long name ' * 8}{j}.png").touch()
         tracemalloc.start()
-        cut(source, tmp_path / f"{folders}.parts", 64, _count)
+        cut(source, tmp_path / f"{folders}.parts", 64, _contents)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0]
