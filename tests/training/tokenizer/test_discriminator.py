@@ -82,7 +82,7 @@ def discriminator(request) -> nn.Module:
 
 def test_it_learns_and_teaches(discriminator):
     """It learns to tell grain from blur; then its term's gradient asks for a sharper picture."""
-    adversary = Adversary(discriminator, CPU, learning_rate=2e-3, lecam=0.01, bf16=False)
+    adversary = Adversary(discriminator, CPU, learning_rate=2e-3, lecam=0.01, warmup=30, bf16=False)
     figures = {}
     for seed in range(30):
         figures = adversary.learn(_blurred(_photographs(seed)), _photographs(seed))
@@ -101,12 +101,25 @@ def test_the_tokenizers_term_leaves_the_discriminator_alone(discriminator):
 
     Otherwise spectral normalisation would move on at every look.
     """
-    adversary = Adversary(discriminator, CPU, bf16=False)
+    adversary = Adversary(discriminator, CPU, warmup=0, bf16=False)
     before = {key: value.clone() for key, value in discriminator.state_dict().items()}
     adversary.loss(_photographs(0).requires_grad_()).backward()
     assert all(p.grad is None for p in discriminator.parameters())
     for key, value in discriminator.state_dict().items():
         assert torch.equal(value, before[key])
+
+
+def test_the_term_is_zero_until_the_discriminator_has_learnt():
+    """So many steps it learns alone; the balance finds nothing to weigh, and the sum stands."""
+    adversary = Adversary(PatchDiscriminator(width=8), CPU, warmup=2, patience=1, bf16=False)
+    made = _blurred(_photographs(0)).requires_grad_()
+    for _ in range(2):
+        adversarial = adversary.loss(made)
+        total = made.square().mean()
+        weighted = total + balance(total, adversarial, made) * adversarial
+        assert weighted.item() == total.item()
+        adversary.learn(made, _photographs(0))
+    assert adversary.loss(made).item() != 0
 
 
 def test_its_step_leaves_the_tokenizer_alone(discriminator):
