@@ -39,7 +39,13 @@ _MODULES = {
         "app/codecs/wavefront.py",
     ),
     "npy": ("app/codecs/npy.py", "app/codecs/grids.py"),
-    "image": ("imaging/decode.py", "imaging/headers.py", "imaging/jpeg.py", "imaging/tiff.py"),
+    "image": tuple(
+        f"imaging/{name}.py"
+        for name in (
+            *("decode", "headers", "png", "jpeg", "tiff", "heif", "avif", "av1"),
+            *("completeness", "convert", "profiles"),
+        )
+    ),
 }
 
 
@@ -70,6 +76,43 @@ def plant(target: str, folder: Path | None, corpus: Path) -> None:
                 for order in ("C", "F"):
                     name = f"{dtype.strip('<>|')}-{len(shape)}-{order}.npy"
                     np.save(corpus / name, np.ones(shape, dtype, order=order))
+    if target == "image":
+        for name, data in image_files().items():
+            (corpus / name).write_bytes(data)
+
+
+def image_files() -> dict[str, bytes]:
+    """Small files of kinds that are rare among the committed ones: with profiles, AVIF, deep."""
+    import io
+
+    import numpy as np
+    from PIL import Image, ImageCms
+
+    y, x = np.mgrid[:16, :24]
+    colours = Image.fromarray(np.stack([8 * y, 8 * x, 4 * x + 4 * y], -1).astype(np.uint8))
+    deep = Image.fromarray((100 * x + 100 * y).astype(np.uint16))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Other primaries than sRGB's, or LittleCMS would have nothing to do.
+    profile = profile.replace(b"rXYZ", b"tXYZ").replace(b"gXYZ", b"rXYZ").replace(b"tXYZ", b"gXYZ")
+    wanted = {
+        **{f"profile.{kind}": (colours, {"icc_profile": profile}) for kind in _WITH_PROFILES},
+        "progressive.jpeg": (colours, {"progressive": True}),
+        "restarts.jpeg": (colours, {"restart_marker_blocks": 1}),
+        "cmyk.jpeg": (colours.convert("CMYK"), {"icc_profile": profile}),
+        "deep.png": (deep, {}),
+        "deep.tiff": (deep, {}),
+        "alpha.avif": (colours.convert("RGBA"), {}),
+        "moving.avif": (colours, {"save_all": True, "append_images": [colours.rotate(180)]}),
+    }
+    found = {}
+    for name, (image, options) in wanted.items():
+        file = io.BytesIO()
+        image.save(file, name.rpartition(".")[2], **options)
+        found[name] = file.getvalue()
+    return found
+
+
+_WITH_PROFILES = ("png", "jpeg", "webp", "tiff", "avif")
 
 
 # --- one target, in this process -------------------------------------------------------------

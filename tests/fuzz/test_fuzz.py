@@ -35,7 +35,8 @@ SEEDS = {
     "coded": [path.read_bytes() for path in guided["seeds"]("coded", None)],
     "npy": [npy(np.ones((2, 4, 4, 3), np.uint8)), npy(np.ones((2, 3), ">i4"))],
     "image": [
-        data for path in guided["seeds"]("image", None) if len(data := path.read_bytes()) < 10_000
+        *(d for path in guided["seeds"]("image", None) if len(d := path.read_bytes()) < 10_000),
+        *guided["image_files"]().values(),
     ],
 }
 

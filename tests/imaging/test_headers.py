@@ -149,6 +149,14 @@ BOMBS = {
         lambda: png_with(png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000))) * 9),
         None,
     ),
+    "PNG profile that inflates 1000 times": (
+        lambda: png_with(png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(500_000_000)))),
+        None,
+    ),
+    "JPEG with profiles in 10,000 pieces": (
+        lambda: jpeg_with((b"\xff\xe2\3\xf8ICC_PROFILE\0\1\1" + bytes(1000)) * 10_000),
+        None,
+    ),
     "JPEG of 2 million segments": (
         lambda: jpeg_with(b"\xff\xe5\0\2" * 2_000_000),
         CorruptImage,

@@ -183,7 +183,7 @@ def _limits(manifest: Manifest) -> str:
         "## Limits\n\n"
         "- Lossy: text, faces and fine texture suffer first. Look at reconstructions of your own "
         "images before you keep codes instead of pictures.\n"
-        "- 8-bit RGB; colour profiles are not applied, transparency is laid over white.\n"
+        "- 8-bit sRGB; colour profiles are converted to it, transparency is laid over white.\n"
         "- Codes of other code spaces than the one above can't be decoded by this model; codes "
         "made in a lower precision differ in near ties, at the same quality.\n"
         f"- Vectors of this version, {manifest.version}, are not comparable with those of another "
