@@ -36,6 +36,8 @@ def session(bundle: Bundle, graph: str, precision: str, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, content in bundle.read_weights(graph).items():
+        options.add_external_initializers_from_files_in_memory([name], [content], [len(content)])
     chosen = precision if precision in bundle.precisions(graph) else "fp32"
     return onnxruntime.InferenceSession(
         bundle.read_graph(graph, chosen), options, providers=["CPUExecutionProvider"]

@@ -103,10 +103,14 @@ def export(
         for name, graphs in made.graphs.items()
         for precision, graph in graphs.items()
     }
-    entries: dict[str, Graph] = {
-        name: signatures[name].manifest({p: graph_file(name, p) for p in graphs})
-        for name, graphs in made.graphs.items()
-    }
+    entries: dict[str, Graph] = {}
+    for name, graphs in made.graphs.items():
+        shared = made.weights.get(name, {})
+        files |= shared
+        entries[name] = signatures[name].manifest(
+            {precision: graph_file(name, precision) for precision in graphs},
+            next(iter(shared), None),
+        )
     manifest = Manifest(
         name=config.name,
         version=version,
@@ -124,6 +128,10 @@ def export(
             "steps": checkpoint.step,
             "steps_planned": config.optimizer.steps,
             "torch": torch.__version__,
+            "weights": {
+                "stored": "float16" if made.in_half else "float32",
+                "psnr_cost_of_float16": round(made.rounding, 5),
+            },
             **checkpoint.facts,
         },
         metrics=metrics or {},

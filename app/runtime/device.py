@@ -7,10 +7,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -96,12 +99,13 @@ def choose_device(asked: str, threads: int = 0) -> Device:
     return device
 
 
-def session(graph: bytes, device: Device) -> Any:
+def session(graph: bytes, device: Device, weights: Mapping[str, bytes] | None = None) -> Any:
     """An ONNX Runtime session on exactly that device, never silently on another.
 
     Args:
-        graph: an ONNX file whose weights are inside it.
+        graph: an ONNX file.
         device: where it is to run.
+        weights: files that it refers to, by name; without, all its weights are inside.
 
     Raises:
         DeviceUnavailable: the session came up on another device.
@@ -115,8 +119,10 @@ def session(graph: bytes, device: Device) -> Any:
     # Idle threads otherwise spin and fight the event loop for the cores: 16–18 images/s with
     # spinning, 51 without, on the same two cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Weights are inside the checked bytes. A graph that refers to other files would be given any
-    # below the working directory; below this, nothing can be.
+    # Weights are in the checked bytes, the graph's or these. A graph that refers to other files
+    # would be given any below the working directory; below this, nothing can be.
+    for name, content in (weights or {}).items():
+        options.add_external_initializers_from_files_in_memory([name], [content], [len(content)])
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", f"{os.devnull}/none"
     )

@@ -57,9 +57,9 @@ def load_graph(bundle: Bundle, name: str, precision: Precision, device: Device) 
     """
     chosen = precision if precision in bundle.precisions(name) else "fp32"
     graph = bundle.manifest.graphs[name]
-    content = bundle.read_graph(name, chosen)
+    content, weights = bundle.read_graph(name, chosen), bundle.read_weights(name)
     try:
-        made = session(content, device)
+        made = session(content, device, weights)
     except Exception as error:
         raise GraphRefused(
             f"graph {name!r} ({chosen}) can't be loaded: {one_line(error)}"

@@ -62,6 +62,10 @@ class Device:
         if self.kind == "cuda":
             tf32 = {"use_tf32": "1"} if precision == "tf32" else {}
             providers.insert(0, ("CUDAExecutionProvider", {**_CUDA, **tf32, **(options or {})}))
+        for name, content in self._bundle.read_weights(graph).items():
+            settings.add_external_initializers_from_files_in_memory(
+                [name], [content], [len(content)]
+            )
         file = "fp16" if precision == "fp16" else "fp32"
         if file not in self._bundle.precisions(graph):
             file = "fp32"

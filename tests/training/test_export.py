@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -15,15 +16,14 @@ from bundle import open_bundle
 from training.data.dataset import find_images, reduced
 from training.export import export, main, sample, steps_seen
 from training.onnx_export.graphs import (
-    DecoderGraph,
     EncoderGraph,
-    QuantizerGraph,
     export_graph,
     graph_signatures,
     run,
     session_of,
 )
 from training.onnx_export.parity import BUDGETS, Parity, ParityError, Proof, check, odd_sizes
+from training.onnx_export.shared_weights import rounded_to_half
 from training.tokenizer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from training.tokenizer.distributed import Place
 from training.tokenizer.model import Tokenizer, code_space_of
@@ -38,19 +38,42 @@ def trained(tiny, photos, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(trained, images, tmp_path_factory):
+def graphs_made():
+    """What torch exported so far, by module and data type: each takes seconds."""
+    return {}
+
+
+def kind_of(module):
+    """What tells graphs of one model apart."""
+    return type(module).__name__, getattr(module, "dtype", None)
+
+
+@pytest.fixture(scope="module")
+def exported(trained, images, graphs_made, tmp_path_factory):
     """The bundle of that checkpoint."""
     out = tmp_path_factory.mktemp("models") / "mine"
     data = ({"name": "eight photographs", "licence": "CC0-1.0"},)
-    return export(trained, images, out, data=data, metrics={"kodak": {"psnr": 20.5}})
+
+    def remember(module, signature, stride):
+        graphs_made[kind_of(module)] = export_graph(module, signature, stride)
+        return graphs_made[kind_of(module)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.onnx_export.exporter.export_graph", remember)
+        return export(trained, images, out, data=data, metrics={"kodak": {"psnr": 20.5}})
+
+
+def loaded(bundle, name, precision="fp32"):
+    """A session of a graph of a bundle."""
+    return session_of(bundle.read_graph(name, precision), weights=bundle.read_weights(name))
 
 
 @pytest.fixture(scope="module")
 def network(trained):
-    """The network with the averaged weights, as it is exported."""
+    """The network with the averaged weights, rounded as they are stored."""
     model = Tokenizer(trained.config)
     model.load_state_dict(trained.averaged)
-    return model.eval()
+    return rounded_to_half(model.eval())
 
 
 def test_files(exported):
@@ -65,9 +88,7 @@ def test_files(exported):
 def test_axes_are_dynamic(exported, network, n, rows, columns):
     """Any batch and any grid goes through all graphs, and fp32 codes are those of the network."""
     pixels = np.random.default_rng(0).integers(0, 256, (n, 8 * rows, 8 * columns, 3), np.uint8)
-    sessions = {
-        name: session_of(exported.read_graph(name, "fp32")) for name in exported.manifest.graphs
-    }
+    sessions = {name: loaded(exported, name) for name in exported.manifest.graphs}
     latents = run(sessions["encoder"], pixels)
     codes = run(sessions["quantizer"], latents)
     assert latents.dtype == np.float32
@@ -82,31 +103,69 @@ def test_axes_are_dynamic(exported, network, n, rows, columns):
     assert np.allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)
 
 
-def test_graphs_are_self_contained(exported):
-    """No graph refers to another file, and none holds a trace of the code that made it."""
-    for graph in exported.manifest.graphs:
-        for precision in exported.precisions(graph):
-            content = exported.read_graph(graph, precision)
-            model = onnx.load_from_string(content)
-            assert not any(t.external_data for t in model.graph.initializer)
+def test_graphs_refer_to_no_file_but_their_weights(exported):
+    """And none holds a trace of the code that made it."""
+    for name, graph in exported.manifest.graphs.items():
+        for precision in exported.precisions(name):
+            content = exported.read_graph(name, precision)
+            tensors = onnx.load_from_string(content).graph.initializer
+            places = {e.value for t in tensors for e in t.external_data if e.key == "location"}
+            assert places == ({graph.weights} if graph.weights else set())
             assert b"site-packages" not in content
             assert b'File "' not in content
 
 
-def test_int8_is_int8(exported):
-    """The int8 graphs hold 8-bit convolution weights and are about a quarter of the size."""
-    for graph in ("encoder", "decoder"):
-        model = onnx.load_from_string(exported.read_graph(graph, "int8"))
-        kinds = {t.data_type for t in model.graph.initializer if len(t.dims) == 4}
-        assert onnx.TensorProto.INT8 in kinds
-        assert "QuantizeLinear" in {node.op_type for node in model.graph.node}
+def test_weights_are_stored_once(exported):
+    """In half precision, for all three precisions: no ONNX file holds a large weight."""
+    assert exported.manifest.format_version == 2
+    for name in ("encoder", "decoder"):
+        assert exported.manifest.graphs[name].weights == f"{name}.weights"
+        for precision in exported.precisions(name):
+            model = onnx.load_from_string(exported.read_graph(name, precision))
+            kernels = [t for t in model.graph.initializer if len(t.dims) == 4]
+            large = [t for t in kernels if np.prod(t.dims) >= 1024]
+            assert large
+            assert {t.data_type for t in large} == {onnx.TensorProto.FLOAT16}
+            assert all(t.external_data for t in large)
+    assert exported.manifest.training["weights"]["stored"] == "float16"
+
+
+def test_weights_stay_in_float32_where_rounding_costs_too_much(
+    trained, images, graphs_made, exported_before, tmp_path, monkeypatch
+):
+    """Then every graph holds its own, and the bundle can be read as version 1."""
+    monkeypatch.setattr("training.onnx_export.exporter._MOST_ROUNDING", -99)
+    # Graphs of rounded weights are still within the budgets of those that aren't.
+    monkeypatch.setitem(
+        BUDGETS, "fp32", dataclasses.replace(BUDGETS["fp32"], latent_error=1, code_agreement=0)
+    )
+    bundle = export(trained, images, tmp_path / "mine", precisions=("fp32",))
+    assert bundle.manifest.format_version == 1
+    assert bundle.manifest.training["weights"]["stored"] == "float32"
+    assert bundle.read_graph("encoder", "fp32") == graphs_made["EncoderGraph", torch.float32]
+
+
+def test_int8_runs_in_int8(exported, tmp_path):
+    """ONNX Runtime quantizes the weights once, at load, and fuses convolutions of 8 bits."""
+    for name in ("encoder", "decoder"):
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / f"{name}.onnx")
+        options.log_severity_level = 4
+        for file, content in exported.read_weights(name).items():
+            options.add_external_initializers_from_files_in_memory(
+                [file], [content], [len(content)]
+            )
+        graph = exported.read_graph(name, "int8")
+        onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        nodes = {node.op_type for node in onnx.load(tmp_path / f"{name}.onnx").graph.node}
+        assert nodes & {"QLinearConv", "ConvInteger"}
 
 
 def test_manifest_axes_match_the_graphs(exported):
     """What the manifest says of inputs and outputs is what ONNX Runtime finds."""
     for name, graph in exported.manifest.graphs.items():
         for precision in graph.files:
-            session = session_of(exported.read_graph(name, precision))
+            session = loaded(exported, name, precision)
             for port, real in (
                 (graph.inputs[0], session.get_inputs()[0]),
                 (graph.outputs[0], session.get_outputs()[0]),
@@ -121,8 +180,13 @@ def test_parity_is_recorded(exported):
     assert exported.manifest.parity["encoder"]["int8"]["code_agreement"] > 0.7
 
 
-def test_code_space(exported, network):
-    """The code space follows from codebook and decoder weights alone; any change is another."""
+def test_code_space(exported, trained):
+    """The code space follows from codebook and decoder weights as trained; any change is another.
+
+    How weights are stored is not part of it.
+    """
+    network = Tokenizer(trained.config)
+    network.load_state_dict(trained.averaged)
     assert code_space_of(network) == exported.manifest.code_space
     other = copy.deepcopy(network)
     with torch.no_grad():
@@ -165,18 +229,13 @@ def test_proof_catches_a_wrong_graph(network, images, exported):
 
 
 @pytest.fixture
-def exported_before(exported, images, monkeypatch):
-    """Graphs that were exported already are taken from their bundle: exporting takes seconds."""
+def exported_before(exported, graphs_made, images, monkeypatch):
+    """Graphs that torch exported already aren't exported again."""
 
-    def graph(module, signature, _stride):
-        if isinstance(module, (EncoderGraph, DecoderGraph)):
-            name = "encoder" if isinstance(module, EncoderGraph) else "decoder"
-            return exported.read_graph(name, "fp16" if module.dtype == torch.float16 else "fp32")
-        return exported.read_graph(
-            "quantizer" if isinstance(module, QuantizerGraph) else "embedder", "fp32"
-        )
+    def remembered(module, _signature, _stride):
+        return graphs_made[kind_of(module)]
 
-    monkeypatch.setattr("training.onnx_export.exporter.export_graph", graph)
+    monkeypatch.setattr("training.onnx_export.exporter.export_graph", remembered)
     # In the order in which that bundle's embedder was fitted to them.
     monkeypatch.setattr("training.export.sample", lambda _: images)
 

@@ -115,7 +115,9 @@ def embedder_of_bundle(path: Path, model: Tokenizer) -> Callable[[Tensor], Tenso
     bundle = open_bundle(path)
     if bundle.manifest.code_space != code_space_of(model):
         raise DataError(f"{path} is of another code space than the checkpoint")
-    session = session_of(bundle.read_graph("embedder", "fp32"))
+    session = session_of(
+        bundle.read_graph("embedder", "fp32"), weights=bundle.read_weights("embedder")
+    )
     return lambda codes: torch.from_numpy(run(session, codes.numpy()))
 
 

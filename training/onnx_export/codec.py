@@ -132,8 +132,12 @@ class BundleCodec(Codec):
             )
             for name in names
         }
-        self._sessions = {name: session_of(graph, threads) for name, graph in graphs.items()}
-        self.fingerprint = hashlib.sha256(graphs["encoder"] + graphs["quantizer"]).hexdigest()
+        weights = {name: bundle.read_weights(name) for name in names}
+        self._sessions = {
+            name: session_of(graph, threads, weights[name]) for name, graph in graphs.items()
+        }
+        parts = [graphs["encoder"], *weights["encoder"].values(), graphs["quantizer"]]
+        self.fingerprint = hashlib.sha256(b"".join(parts)).hexdigest()
         self.name, self.runtime = manifest.name, f"ONNX Runtime {precision}"
         self.stride, self.codebook_size = manifest.stride, manifest.codebook_size
         self.config = _config_of(manifest.training)

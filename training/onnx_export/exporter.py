@@ -1,4 +1,4 @@
-"""A tokenizer's graphs in every precision: exported, quantized, proven.
+"""A tokenizer's graphs in every precision: exported, quantized, their weights shared, proven.
 
 `python -m training.export` writes them as a bundle.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,12 @@ from training.onnx_export.graphs import (
 )
 from training.onnx_export.parity import BUDGETS, Proof, check, faults, odd_sizes
 from training.onnx_export.quantize import calibration_batches, to_int8
+from training.onnx_export.shared_weights import rounded_to_half, share_weights
 from training.tokenizer.model import Tokenizer
 
 _PARITY_IMAGES = 24
+# Weights are stored in half precision where rounding them costs less than this, in dB.
+_MOST_ROUNDING = 0.01
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,21 @@ class Exported:
 
     Attributes:
         graphs: graph → precision → ONNX file; those alone that passed the proof.
+        weights: graph → name and content of the file of weights that its ONNX files share.
         parity: graph → precision → figures of the proof; with `failed`, the reason, where that
             precision was left out.
+        rounding: what storing the weights in half precision costs, in dB of mean PSNR.
     """
 
     graphs: Mapping[str, Mapping[str, bytes]]
+    weights: Mapping[str, Mapping[str, bytes]]
     parity: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    rounding: float
+
+    @property
+    def in_half(self) -> bool:
+        """Whether the weights are stored in half precision."""
+        return self.rounding < _MOST_ROUNDING
 
 
 def make_graphs(
@@ -54,8 +66,10 @@ def make_graphs(
 ) -> Exported:
     """Exports, quantizes and proves.
 
-    A lower precision that fails its proof is left out. It is left out of the decoder too where
-    the encoder fails, since a service chooses its precision by the encoder.
+    Weights are stored in half precision where that costs less than 0.01 dB: then all graphs are
+    of the network with rounded weights. A lower precision that fails its proof is left out. It
+    is left out of the decoder too where the encoder fails, since a service chooses its precision
+    by the encoder.
 
     Args:
         model: in float32, evaluation mode.
@@ -73,49 +87,73 @@ def make_graphs(
     def export(name: str, module: nn.Module) -> bytes:
         return export_graph(module, signatures[name], stride)
 
-    graphs = {
-        "encoder": {"fp32": export("encoder", EncoderGraph(model))},
+    shown = odd_sizes(images[:_PARITY_IMAGES])
+    stored = rounded_to_half(model)
+    proof = Proof(stored, embedder, shown)
+    rounding = Proof(model, embedder, shown).psnr - proof.psnr
+    in_half = rounding < _MOST_ROUNDING
+    if not in_half:
+        stored, proof = model, Proof(model, embedder, shown)
+
+    made = {
+        "encoder": _in_precisions(
+            lambda network, dtype: export("encoder", EncoderGraph(network, dtype)),
+            stored, precisions, lambda: calibration_batches(images, stride),
+        ),
         # Near ties are decided here: always in float32, whatever made the latents.
-        "quantizer": {"fp32": export("quantizer", QuantizerGraph(model))},
-        "decoder": {"fp32": export("decoder", DecoderGraph(model))},
+        "quantizer": {"fp32": export("quantizer", QuantizerGraph(stored))},
+        "decoder": _in_precisions(
+            lambda network, dtype: export("decoder", DecoderGraph(network, dtype)),
+            stored, precisions, lambda: _calibration_codes(stored, images),
+        ),
         "embedder": {"fp32": export("embedder", embedder)},
-    }
-    proof = Proof(model, embedder, odd_sizes(images[:_PARITY_IMAGES]))
+    }  # fmt: skip
+    weights: dict[str, dict[str, bytes]] = {}
+    for name in ("encoder", "decoder") if in_half else ():
+        made[name], weights[name] = share_weights(made[name], f"{name}.weights")
     measured = {
-        name: {"fp32": proof.measure(name, session_of(made["fp32"]))}
-        for name, made in graphs.items()
+        name: {
+            precision: proof.measure(name, session_of(graph, weights=weights.get(name)))
+            for precision, graph in graphs.items()
+        }
+        for name, graphs in made.items()
     }
-    check(measured)
-    parity: dict[str, dict[str, Mapping[str, Any]]] = {
-        name: {"fp32": figures["fp32"].to_dict()} for name, figures in measured.items()
-    }
-    for precision in (p for p in PRECISIONS if p in precisions and p != "fp32"):
-        if precision == "fp16":
-            half = copy.deepcopy(model)
-            lower = {
-                "encoder": export("encoder", EncoderGraph(half, torch.float16)),
-                "decoder": export("decoder", DecoderGraph(half, torch.float16)),
-            }
-        else:
-            lower = _int8(model, graphs["encoder"]["fp32"], graphs["decoder"]["fp32"], images)
-        failed = ""
-        for name, graph in lower.items():
-            figures = proof.measure(name, session_of(graph))
+    check({name: {"fp32": figures["fp32"]} for name, figures in measured.items()})
+    graphs: dict[str, dict[str, bytes]] = {name: {} for name in made}
+    parity: dict[str, dict[str, Mapping[str, Any]]] = {name: {} for name in made}
+    for name, by_precision in measured.items():
+        for precision, figures in by_precision.items():
             reason = "; ".join(faults(figures, BUDGETS[precision]))
-            if name == "encoder":
-                failed = reason
-            elif failed and not reason:
+            if not reason and "failed" in parity["encoder"].get(precision, {}):
                 reason = "left out with the encoder"
             parity[name][precision] = figures.to_dict() | ({"failed": reason} if reason else {})
             if not reason:
-                graphs[name][precision] = graph
-    return Exported(graphs, parity)
+                graphs[name][precision] = made[name][precision]
+    return Exported(graphs, weights, parity, rounding)
 
 
-def _int8(
-    model: Tokenizer, encoder: bytes, decoder: bytes, images: list[Pixels]
+def _in_precisions(
+    export: Callable[[Tokenizer, torch.dtype], bytes],
+    model: Tokenizer,
+    precisions: Collection[str],
+    inputs: Callable[[], list[NDArray[Any]]],
 ) -> dict[str, bytes]:
-    """Encoder and decoder in 8 bits, calibrated on images."""
-    pixels = calibration_batches(images, model.config.network.stride)
-    codes: list[NDArray[Any]] = [model.encode(torch.from_numpy(p)).numpy() for p in pixels]
-    return {"encoder": to_int8(encoder, pixels), "decoder": to_int8(decoder, codes)}
+    """A graph in fp32 and in the lower precisions that are wanted.
+
+    Args:
+        export: makes the graph of a model that computes in a data type.
+        model: in float32.
+        precisions: that are wanted.
+        inputs: gives what the int8 graph is calibrated on.
+    """
+    made = {"fp32": export(model, torch.float32)}
+    if "fp16" in precisions:
+        made["fp16"] = export(copy.deepcopy(model), torch.float16)
+    if "int8" in precisions:
+        made["int8"] = to_int8(made["fp32"], inputs())
+    return made
+
+
+def _calibration_codes(model: Tokenizer, images: list[Pixels]) -> list[NDArray[Any]]:
+    batches = calibration_batches(images, model.config.network.stride)
+    return [model.encode(torch.from_numpy(pixels)).numpy() for pixels in batches]

@@ -118,9 +118,9 @@ class GraphSignature:
         """One or two."""
         return (self.output,) if self.second is None else (self.output, self.second)
 
-    def manifest(self, files: Mapping[str, str]) -> Graph:
+    def manifest(self, files: Mapping[str, str], weights: str | None = None) -> Graph:
         """The graph's entry in the manifest."""
-        return Graph((self.input,), self.outputs, files, self.reach)
+        return Graph((self.input,), self.outputs, files, self.reach, weights)
 
 
 def graph_signatures(model: Tokenizer, embedding_size: int) -> dict[str, GraphSignature]:
@@ -218,12 +218,22 @@ def _rename_value(model: onnx.ModelProto, old: str, new: str) -> None:
             value.name = new
 
 
-def session_of(graph: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU; `threads` 0 means all cores."""
+def session_of(
+    graph: bytes, threads: int = 0, weights: Mapping[str, bytes] | None = None
+) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU.
+
+    Args:
+        graph: an ONNX file.
+        threads: of a run; 0 means all cores.
+        weights: files that the graph refers to, by name (`bundle.Bundle.read_weights`).
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, content in (weights or {}).items():
+        options.add_external_initializers_from_files_in_memory([name], [content], [len(content)])
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 

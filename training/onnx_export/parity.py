@@ -109,6 +109,11 @@ class Proof:
             self._decoded = [self._decode(codes) for codes in self._codes]
         self._psnr = _mean_psnr(self._decoded, self._images)
 
+    @property
+    def psnr(self) -> float:
+        """Mean PSNR of the network's own reconstructions, dB."""
+        return self._psnr
+
     def encoder(self, session: onnxruntime.InferenceSession) -> Parity:
         """An encoder graph, followed by the network's own quantizer and decoder."""
         latents = [run(session, image) for image in self._images]

@@ -62,14 +62,16 @@ def replace_graph(
     bundle = open_bundle(path)
     old = bundle.manifest
     files = {file: bundle.read(file) for file in old.files}
-    for file in old.graphs[name].files.values() if name in old.graphs else ():
-        del files[file]
+    if name in old.graphs:
+        gone = old.graphs[name]
+        for file in (*gone.files.values(), *([gone.weights] if gone.weights else [])):
+            del files[file]
     named = {precision: graph_file(name, precision) for precision in content}
     files |= {named[precision]: onnx for precision, onnx in content.items()}
     new = change(
         dataclasses.replace(
             old,
-            graphs={**old.graphs, name: dataclasses.replace(graph, files=named)},
+            graphs={**old.graphs, name: dataclasses.replace(graph, files=named, weights=None)},
             parity={**old.parity, name: {p: dict(figures) for p, figures in parity.items()}},
         )
     )
