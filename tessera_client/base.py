@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 
 from tessera_client import flows, labels
-from tessera_client.codes import Codes
+from tessera_client.codes import MEDIA_TYPE, Codes
 from tessera_client.images import sources
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tessera_client.images import Image
 
 Fit = Literal["cover", "contain", "stretch"]
+# Of a .tess file: as many bits for each code, or each by its context, in about a third fewer bytes.
+Coding = Literal["fixed", "context"]
 
 
 class Base:
@@ -65,6 +67,11 @@ class Base:
     def _with_model(self, params: Mapping[str, str] | None) -> dict[str, str]:
         named = {} if self._model is None else {"model": self._model}
         return {**named, **(params or {})}
+
+    def _recoding(self, data: bytes, coding: Coding) -> Flow[bytes]:
+        accept = MEDIA_TYPE if coding == "fixed" else f"{MEDIA_TYPE};coding={coding}"
+        call = flows.Call("/v1/recode", accept, self._with_model(None), None)
+        return flows.run_recoding(call, data, self._policy)
 
     def _images(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 from tessera_client.errors import CodesError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -186,6 +186,10 @@ class Codes:
             raise CodesError(f"the file is of version {version}; this package reads 1")
         if zlib.crc32(data[: -_CRC.size]) != _CRC.unpack_from(data, len(data) - _CRC.size)[0]:
             raise CodesError("the file is damaged: its CRC-32 doesn't match")
+        if method == 1:
+            raise CodesError(
+                "the file's codes are coded by their context: Client.recode(data, 'fixed') reads it"
+            )
         if method != 0 or precision >= len(_PRECISIONS) or reserved != 0:
             raise CodesError("the file's coding method, precision or reserved field is unknown")
         if not 2 <= size <= _MOST_CODES or stride < 1 or images < 1:
@@ -199,6 +203,41 @@ class Codes:
         if at != end:
             raise CodesError("bytes follow the last image")
         return cls(space.hex(), size, stride, _PRECISIONS[precision], tuple(grids))
+
+
+def split_file(data: bytes) -> list[bytes]:
+    """The images of a `.tess` file, each as it stands in it, whatever their coding.
+
+    Raises:
+        CodesError: it is not such a file, or ends before its last image does.
+    """
+    if len(data) < _HEADER.size + _CRC.size or not data.startswith(_MAGIC):
+        raise CodesError("this is not a .tess file")
+    count, end = _HEADER.unpack_from(data)[7], len(data) - _CRC.size
+    images, at = [], _HEADER.size
+    for _ in range(count):
+        if at + _IMAGE.size > end:
+            raise CodesError("the file ends before its last image does")
+        *_, length, letters = _IMAGE.unpack_from(data, at)
+        after = at + _IMAGE.size + letters + length
+        images.append(data[at:after])
+        at = after
+    if at != end:
+        raise CodesError("the file doesn't end where its last image does")
+    return images
+
+
+def joined_file(like: bytes, images: Sequence[bytes]) -> bytes:
+    """A `.tess` file of images that `split_file` gave.
+
+    Args:
+        like: a file whose header holds for all of them.
+        images: as they stand in a file.
+    """
+    fields = list(_HEADER.unpack_from(like))
+    fields[7] = len(images)
+    body = b"".join([_HEADER.pack(*fields), *images])
+    return body + _CRC.pack(zlib.crc32(body))
 
 
 def _read_image(

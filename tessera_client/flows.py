@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import httpx
 import numpy as np
 
-from tessera_client.codes import MEDIA_TYPE, Codes, Grid
+from tessera_client.codes import MEDIA_TYPE, Codes, Grid, joined_file, split_file
 from tessera_client.errors import ServerError, Unreachable
 from tessera_client.images import Source
 
@@ -175,6 +175,27 @@ def run_codes(
     for half in halves:
         answers += yield from run_codes(call, codes, half, policy)
     return answers
+
+
+def run_recoding(call: Call, data: bytes, policy: Policy) -> Flow[bytes]:
+    """Send a `.tess` file and get one; what is too much for one request is halved.
+
+    Raises:
+        CodesError: it is not such a file.
+        ServerError: the server refused.
+    """
+    images = split_file(data)
+    body = {"content": data, "headers": {"content-type": MEDIA_TYPE}}
+    response = yield from answered(_post(call, body), policy)
+    if response.status_code == 200:
+        return response.content
+    error = ServerError.of(response)
+    if not error.about_an_item or len(images) == 1:
+        raise error
+    middle = len(images) // 2
+    first = yield from run_recoding(call, joined_file(data, images[:middle]), policy)
+    second = yield from run_recoding(call, joined_file(data, images[middle:]), policy)
+    return joined_file(first, [*split_file(first), *split_file(second)])
 
 
 def _post(call: Call, body: dict[str, Any]) -> Send:

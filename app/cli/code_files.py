@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 CodeForm = Literal["tess", "npy", "json"]
 
+# Where a .tess file says how its codes are coded (docs/codes-format.md), and what it says there.
+_METHOD, _BY_CONTEXT = 10, b"\1"
+
 # No limits: a file is its owner's.
 _ANY = 2**32
 
@@ -49,6 +52,8 @@ def read_codes(content: bytes, name: str, client: Client, model: str | None) -> 
     form = form_of_codes(content)
     try:
         if form == "tess":
+            if content[_METHOD : _METHOD + 1] == _BY_CONTEXT:
+                content = client.recode(content, "fixed")
             return Codes.from_bytes(content)
         if form == "npy":
             facts = model_facts(client, model)

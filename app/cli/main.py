@@ -18,6 +18,7 @@ from app.cli.failures import UNAVAILABLE, CommandFailed, install_hint
 from app.cli.info import info, models
 from app.cli.options import with_option_blocks
 from app.cli.pictures import decode, embed, encode
+from app.cli.recode import recode
 from app.cli.serve import serve, with_setting_flags
 from app.cli.tokenize.command import tokenize
 from app.settings import Settings
@@ -82,7 +83,7 @@ def _options(
 
 
 app.command(cls=_Command)(with_setting_flags(serve))
-for command in (encode, decode, embed, classify, info, models, tokenize, doctor):
+for command in (encode, decode, recode, embed, classify, info, models, tokenize, doctor):
     app.command(cls=_Command)(with_option_blocks(command))
 
 

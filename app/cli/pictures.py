@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,7 +21,7 @@ from imaging.errors import ImageError
 from tessera_client import CodesError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -51,6 +52,14 @@ def encode(
         typer.Option(help="form of the codes; else as the output's name says, else tess"),
     ] = None,
     *,
+    small: Annotated[
+        bool,
+        typer.Option(
+            "--small",
+            help="code each by its context: .tess of about a third fewer bytes, which only the "
+            "same model reads again",
+        ),
+    ] = False,
     resize: ResizeOptions,
     model: ModelName = None,
     as_json: AsJson = False,
@@ -62,6 +71,8 @@ def encode(
     """
     target = Target.of(output)
     form = target.form(format, ("tess", "npy", "json"), "tess", as_json=as_json)
+    if small and form != "tess":
+        raise CommandFailed("--small is for .tess files", MISUSED)
     size = resize.wanted()
     given = read_pictures(pictures)
     failed: dict[int, ServerError] = {}
@@ -73,8 +84,9 @@ def encode(
                 raise
             codes = None  # each picture has an error of its own
         name = model_facts(client, model)["name"] if form == "json" else ""
-    if codes is not None:
-        _write_codes(target, form, name, given, codes, failed)
+        if codes is not None:
+            recode = partial(client.recode, coding="context") if small else bytes
+            _write_codes(target, form, name, given, codes, failed, recode)
     given.report(failed)
 
 
@@ -85,15 +97,16 @@ def _write_codes(
     given: Inputs,
     codes: Codes,
     failed: Mapping[int, ServerError],
+    recode: Callable[[bytes], bytes],
 ) -> None:
     if not target.folder:
-        write_file(target.path, _code_file(form, model, codes, given.names, failed))
+        write_file(target.path, recode(_code_file(form, model, codes, given.names, failed)))
         return
     good = [index for index in range(len(given.stems)) if index not in failed]
     paths = target.paths([given.stems[index] for index in good], form)
     for place, (index, path) in enumerate(zip(good, paths, strict=True)):
         one = codes[place : place + 1]
-        write_file(path, _code_file(form, model, one, [given.names[index]], {}))
+        write_file(path, recode(_code_file(form, model, one, [given.names[index]], {})))
 
 
 def _code_file(

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tessera_client import AsyncClient, Client, Codes, CodesError, ServerError, Unreachable
+from tessera_client.codes import split_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -286,3 +287,18 @@ def test_one_failed_batch_ends_the_wait_for_the_others(pictures):
             assert caught.value.status == 401
         assert time.monotonic() - started < 30
         server.shutdown()
+
+
+def test_a_file_is_recoded_there_and_back(client, address, pictures):
+    """Coded by context it comes back byte for byte, from both clients, in however many requests."""
+    plain = client.encode(pictures).to_bytes()
+    small = client.recode(plain)
+    assert small != plain
+    assert len(split_file(small)) == len(pictures)
+    assert client.recode(small, "fixed") == plain
+
+    async def both() -> tuple[bytes, bytes]:
+        async with AsyncClient(address, api_key="right") as other:
+            return await other.recode(plain), await other.recode(small, "fixed")
+
+    assert asyncio.run(both()) == (small, plain)
