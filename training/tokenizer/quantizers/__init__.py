@@ -1,0 +1,1 @@
+"""Quantizers: how latents become codes, and codes the vectors that a decoder sees."""
