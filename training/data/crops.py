@@ -1,0 +1,103 @@
+class Crops:
+    """Random square crops at the images' own scale.
+
+    An image is chosen by its area and a place in it evenly, so that all places a crop fits
+    into are about equally likely; pixels nearer to an edge than a crop's side are in fewer.
+
+    Args:
+        folder: images to crop from; those smaller than a crop are enlarged to it.
+        crop: side, pixels.
+        flip: mirror half of them.
+        seed: of everything random.
+        cache_gib: decoded images are kept up to this; beyond it they are decoded anew.
+
+    Attributes:
+        broken: files whose pixels turned out unreadable after their header was fine.
+    """
+
+    def __init__(
+        self, folder: Folder, *, crop: int, flip: bool, seed: int, cache_gib: float
+    ) -> None:
+        if not folder.paths:
+            raise DataError("no images to train on: all of them fell into the validation split")
+        self._paths = folder.paths
+        self._crop, self._flip, self._seed = crop, flip, seed
+        areas = np.array([max(w, crop) * max(h, crop) for w, h in folder.sizes], dtype=np.float64)
+        self._cumulative = np.cumsum(areas) / areas.sum()
+        self._cache: dict[int, Pixels] = {}
+        self._cache_room = int(cache_gib * 2**30)
+        self._lock = threading.Lock()
+        self.broken: list[Broken] = []
+
+    def batch(self, step: int, size: int, part: int = 0, parts: int = 1) -> Pixels:
+        """The crops of a step.
+
+        Args:
+            step: of the run.
+            size: crops in the step, over all parts.
+            part: which share of them to make …
+            parts: … of how many, so that several processes make one batch together.
+
+        Returns:
+            uint8 `[size / parts, crop, crop, 3]`.
+        """
+        mine = range(part * size // parts, (part + 1) * size // parts)
+        return np.stack([self._one(step, index) for index in mine])
+
+    def batches(
+        self, first: int, last: int, size: int, part: int = 0, parts: int = 1
+    ) -> Iterator[Pixels]:
+        """The batches of steps `first` … `last` − 1, each made while the one before is used."""
+        with ThreadPoolExecutor(1) as pool:
+            ahead = [
+                pool.submit(self.batch, step, size, part, parts)
+                for step in range(first, min(first + 2, last))
+            ]
+            for step in range(first, last):
+                made = ahead.pop(0).result()
+                if step + 2 < last:
+                    ahead.append(pool.submit(self.batch, step + 2, size, part, parts))
+                yield made
+
+    def _one(self, step: int, index: int) -> Pixels:
+        random = np.random.default_rng((self._seed, step, index))
+        while True:
+            choice = int(np.searchsorted(self._cumulative, random.random(), side="right"))
+            image = self._image(min(choice, len(self._paths) - 1))
+            if image is not None:
+                break
+        crop = self._crop
+        top = random.integers(image.shape[0] - crop + 1)
+        left = random.integers(image.shape[1] - crop + 1)
+        cut = image[top : top + crop, left : left + crop]
+        return cut[:, ::-1] if self._flip and random.random() < 0.5 else cut
+
+    def _image(self, index: int) -> Pixels | None:
+        """The image, at least crop × crop; None where its pixels can't be read."""
+        cached = self._cache.get(index)
+        if cached is not None:
+            return cached if cached.size else None
+        path = self._paths[index]
+        try:
+            pixels = _enlarged(read_image(path), self._crop)
+        except OSError as error:
+            self.broken.append(Broken(path, str(error)))
+            if len(self.broken) == len(self._paths):
+                raise DataError("not one image could be decoded") from error
+            pixels = np.empty((0, 0, 3), np.uint8)
+        with self._lock:
+            if pixels.nbytes <= self._cache_room:
+                self._cache_room -= pixels.nbytes
+                self._cache[index] = pixels
+        return pixels if pixels.size else None
+
+
+def _enlarged(pixels: Pixels, side: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    scale = side / min(height, width)
+    if scale <= 1:
+        return pixels
+    size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
