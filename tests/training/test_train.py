@@ -13,13 +13,14 @@ import torch
 
 from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
 from training.tokenizer.config import ConfigError, OptimizerConfig, QuantizerConfig
-from training.tokenizer.distributed import Place, choose_place
+from training.tokenizer.distributed import DistributedContext, choose_context
 from training.tokenizer.losses import Losses
-from training.tokenizer.quantizer import Quantizer
+from training.tokenizer.quantizers import NearestQuantizer
 from training.tokenizer.trainer import TrainingDiverged, learning_rate
+from training.tokenizer.run import TrainingInterrupted
 from training.train import main, train
 
-CPU = Place(torch.device("cpu"))
+CPU = DistributedContext(torch.device("cpu"))
 
 
 def weights(path):
@@ -50,7 +51,9 @@ def test_resuming_equals_not_having_stopped(tiny, photos, tmp_path, monkeypatch)
         return learning_rate(config, step)
 
     monkeypatch.setattr("training.tokenizer.trainer.learning_rate", interrupt)
-    last = train(tiny, [photos], tmp_path / "broken", CPU)
+    with pytest.raises(TrainingInterrupted, match="after step 6 of 12; the same command resumes"):
+        train(tiny, [photos], tmp_path / "broken", CPU)
+    last = tmp_path / "broken" / "last.pt"
     assert load_checkpoint(last).step == 6
     resumed = weights(train(tiny, [photos], tmp_path / "broken", CPU))
     assert resumed.keys() == unbroken.keys()
@@ -113,7 +116,7 @@ def test_a_finished_run_stays_as_it_is(tiny, photos, tmp_path):
 def test_a_batch_that_cannot_be_shared_is_refused(tiny, photos, tmp_path):
     """8 crops over 3 processes: unequal shares would weigh unequally."""
     with pytest.raises(ConfigError, match="multiple of the 3 processes"):
-        train(tiny, [photos], tmp_path, Place(torch.device("cpu"), 0, 3))
+        train(tiny, [photos], tmp_path, DistributedContext(torch.device("cpu"), 0, 3))
 
 
 def test_nan_stops_the_run(tiny, photos, tmp_path):
@@ -213,13 +216,13 @@ def test_two_processes_equal_one(photos, tmp_path):
 _HALF_A_BATCH = """
 import sys, torch
 from training.tokenizer.config import QuantizerConfig
-from training.tokenizer.quantizer import Quantizer
+from training.tokenizer.quantizers import NearestQuantizer
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
 )
 torch.manual_seed(0)
-quantizer = Quantizer(QuantizerConfig(size=64, width=4, restart_below=0.5)).train()
+quantizer = NearestQuantizer(QuantizerConfig(size=64, width=4, restart_below=0.5)).train()
 for step, latents in enumerate(torch.load(f"{folder}/latents.pt")):
     quantizer(latents.chunk(2)[rank], step)
 torch.save(quantizer.state_dict(), f"{folder}/{rank}.pt")
@@ -241,7 +244,7 @@ def test_dead_codes_restart_alike_in_two_processes(tmp_path):
     def alone(restart_below):
         torch.manual_seed(0)
         config = QuantizerConfig(size=64, width=4, restart_below=restart_below)
-        quantizer = Quantizer(config).train()
+        quantizer = NearestQuantizer(config).train()
         for step, batch in enumerate(latents):
             quantizer(batch, step)
         return quantizer.state_dict()
@@ -255,16 +258,17 @@ def test_dead_codes_restart_alike_in_two_processes(tmp_path):
 
 
 def test_signal_saves_and_exits(photos, tmp_path):
-    """SIGTERM ends the command with exit code 0 and a checkpoint, whatever the step."""
+    """SIGTERM ends the command with exit code 130 and a checkpoint, whatever the step."""
     command = [sys.executable, "-m", "training.train", "tiny", "--data", str(photos)]
     command += ["--out", str(tmp_path), "--set", "optimizer.steps=100000", "--set", "data.crop=32"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, **pipes, text=True) as process:
         for line in process.stdout:
             if line.startswith("step 20 "):
                 break
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
-    assert process.returncode == 0
+    assert process.returncode == 130
     assert "stopped by a signal" in rest
     assert load_checkpoint(tmp_path / "last.pt").step >= 20
 
@@ -306,8 +310,8 @@ def test_cuda_without_a_card_is_refused(monkeypatch):
     """Instead of torch's own trace, wherever torch can't use CUDA."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="can use 0 CUDA devices"):
-        choose_place("cuda")
-    assert choose_place("auto").device == torch.device("cpu")
+        choose_context("cuda")
+    assert choose_context("auto").device == torch.device("cpu")
 
 
 class FullDisk(io.RawIOBase):

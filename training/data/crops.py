@@ -1,3 +1,30 @@
+"""Random crops of images: what a batch of training is made of.
+
+A batch is a function of seed and step alone: the same for one process or
+several, for an unbroken run or a resumed one, and no state needs saving.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+from training.data.dataset import Broken, DataError, Folder, Pixels, read_image
+
+
+def random_window(
+    random: np.random.Generator, height: int, width: int, rows: int, columns: int
+) -> tuple[slice, slice]:
+    """Where in a picture or a grid a random part of it lies: its rows and its columns."""
+    top = int(random.integers(height - rows + 1))
+    left = int(random.integers(width - columns + 1))
+    return slice(top, top + rows), slice(left, left + columns)
+
+
 class Crops:
     """Random square crops at the images' own scale.
 
@@ -5,21 +32,45 @@ class Crops:
     into are about equally likely; pixels nearer to an edge than a crop's side are in fewer.
 
     Args:
-        folder: images to crop from; those smaller than a crop are enlarged to it.
+        folder: images to crop from.
         crop: side, pixels.
         flip: mirror half of them.
         seed: of everything random.
         cache_gib: decoded images are kept up to this; beyond it they are decoded anew.
+        enlarge: images smaller than a crop are enlarged to its side; otherwise they are left out.
 
     Attributes:
+        smaller: how many of the images are smaller than a crop.
         broken: files whose pixels turned out unreadable after their header was fine.
+
+    Raises:
+        DataError: there are no images, or none as large as a crop where they aren't enlarged.
     """
 
     def __init__(
-        self, folder: Folder, *, crop: int, flip: bool, seed: int, cache_gib: float
+        self,
+        folder: Folder,
+        *,
+        crop: int,
+        flip: bool,
+        seed: int,
+        cache_gib: float,
+        enlarge: bool = True,
     ) -> None:
         if not folder.paths:
             raise DataError("no images to train on: all of them fell into the validation split")
+        small = [min(size) < crop for size in folder.sizes]
+        self.smaller = sum(small)
+        if self.smaller and not enlarge:
+            if all(small):
+                raise DataError(
+                    f"no image is as large as a crop of {crop}×{crop}; choose a smaller crop, or "
+                    "enlarge = true"
+                )
+            keep = [index for index, too_small in enumerate(small) if not too_small]
+            folder = Folder(
+                tuple(folder.paths[i] for i in keep), tuple(folder.sizes[i] for i in keep), ()
+            )
         self._paths = folder.paths
         self._crop, self._flip, self._seed = crop, flip, seed
         areas = np.array([max(w, crop) * max(h, crop) for w, h in folder.sizes], dtype=np.float64)
@@ -42,7 +93,7 @@ class Crops:
             uint8 `[size / parts, crop, crop, 3]`.
         """
         mine = range(part * size // parts, (part + 1) * size // parts)
-        return np.stack([self._one(step, index) for index in mine])
+        return np.stack([self.one(step, index) for index in mine])
 
     def batches(
         self, first: int, last: int, size: int, part: int = 0, parts: int = 1
@@ -59,17 +110,16 @@ class Crops:
                     ahead.append(pool.submit(self.batch, step + 2, size, part, parts))
                 yield made
 
-    def _one(self, step: int, index: int) -> Pixels:
+    def one(self, step: int, index: int) -> Pixels:
+        """The crop at a place in a step's batch: uint8 `[crop, crop, 3]`."""
         random = np.random.default_rng((self._seed, step, index))
         while True:
             choice = int(np.searchsorted(self._cumulative, random.random(), side="right"))
             image = self._image(min(choice, len(self._paths) - 1))
             if image is not None:
                 break
-        crop = self._crop
-        top = random.integers(image.shape[0] - crop + 1)
-        left = random.integers(image.shape[1] - crop + 1)
-        cut = image[top : top + crop, left : left + crop]
+        height, width = image.shape[:2]
+        cut = image[random_window(random, height, width, self._crop, self._crop)]
         return cut[:, ::-1] if self._flip and random.random() < 0.5 else cut
 
     def _image(self, index: int) -> Pixels | None:
@@ -99,5 +149,3 @@ def _enlarged(pixels: Pixels, side: int) -> Pixels:
         return pixels
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
-
-

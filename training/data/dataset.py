@@ -1,13 +1,8 @@
-"""Images from folders, as uint8, and the random crops that a model is trained on.
-
-A batch is a function of seed and step alone: the same for one process or
-several, for an unbroken run or a resumed one, and no state needs saving.
-"""
+"""Images from folders, as uint8, and which of them are held out."""
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +28,8 @@ SUFFIXES = frozenset(
 # Of an image to train on or to evaluate, width × height: 800 MB decoded. Whoever trains trusts the
 # folder more than a service trusts its clients, whose limit is a setting.
 MAX_PIXELS = 2**28
+# Of fewer images, none is held out unless its hash says so.
+_FEWEST_TO_SPLIT = 8
 # Broken files that are named one by one.
 _NAMED = 20
 
@@ -112,7 +109,7 @@ def decoded(paths: Iterable[Path], broken: list[Broken]) -> Iterator[tuple[Path,
 
     Args:
         paths: of the files.
-        broken: those that can't be decoded are added to this and passed over.
+        broken: those that can't be decoded are added to this and skipped.
     """
     for path in paths:
         try:
@@ -121,12 +118,12 @@ def decoded(paths: Iterable[Path], broken: list[Broken]) -> Iterator[tuple[Path,
             broken.append(Broken(path, str(error)))
 
 
-def tell_broken(broken: Sequence[Broken], tell: Callable[[str], object]) -> None:
-    """Names files that were passed over, a line each; of very many, the first 20."""
+def report_broken(broken: Sequence[Broken], report: Callable[[str], object]) -> None:
+    """Names files that were skipped, a line each; of very many, the first 20."""
     for one in broken[:_NAMED]:
-        tell(f"unreadable, passed over: {one.path} ({one.reason})")
+        report(f"unreadable, skipped: {one.path} ({one.reason})")
     if len(broken) > _NAMED:
-        tell(f"… and {len(broken) - _NAMED} more")
+        report(f"… and {len(broken) - _NAMED} more")
 
 
 def reduced(image: Pixels, side: int) -> Pixels:
@@ -151,15 +148,25 @@ def in_validation(path: Path, fraction: float) -> bool:
     Decided by a hash of the file's stem alone: adding files moves no other, and the
     same photograph in two sizes or formats falls on the same side.
     """
-    digest = hashlib.sha256(path.stem.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < fraction * 2**64
+    return _hash(path.stem) < fraction * 2**64
+
+
+def _hash(stem: str) -> int:
+    return int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8], "big")
 
 
 def split(folder: Folder, fraction: float) -> tuple[Folder, Folder]:
-    """The images to train on and those held out; broken files stay with the first."""
+    """The images to train on and those held out; broken files stay with the first.
+
+    Where the share of few images would be none of them, the one that is nearest to being held
+    out is, from 8 images on.
+    """
+    held = {p.stem for p in folder.paths if in_validation(p, fraction)}
+    if not held and fraction > 0 and len(folder.paths) >= _FEWEST_TO_SPLIT:
+        held = {min((p.stem for p in folder.paths), key=_hash)}
 
     def part(*, held_out: bool) -> Folder:
-        keep = [i for i, p in enumerate(folder.paths) if in_validation(p, fraction) == held_out]
+        keep = [i for i, p in enumerate(folder.paths) if (p.stem in held) == held_out]
         return Folder(
             tuple(folder.paths[i] for i in keep),
             tuple(folder.sizes[i] for i in keep),

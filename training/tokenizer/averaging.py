@@ -18,9 +18,7 @@ def move_average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 
     Floating-point state is averaged, normalisation's statistics among it; all else is copied.
     """
-    pairs = list(
-        zip(averaged.state_dict().values(), network.state_dict().values(), strict=True)
-    )
+    pairs = list(zip(averaged.state_dict().values(), network.state_dict().values(), strict=True))
     moving = [(kept, now) for kept, now in pairs if kept.is_floating_point()]
     if moving:
         kept, now = (list(side) for side in zip(*moving, strict=True))

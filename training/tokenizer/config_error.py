@@ -7,7 +7,7 @@ class ConfigError(ValueError):
     """A configuration that can't be: unknown key, wrong type, impossible value."""
 
 
-def require(condition: bool, message: str) -> None:  # noqa: FBT001
+def require(condition: bool, message: str) -> None:
     """Holds a configuration to a condition.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where a process of a training run stands: its device, its number, its signals, its memory."""
+"""A process of a training run: its device, its number, its signals, its memory."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _DEVICES = re.compile(r"auto|cpu|cuda|cuda:[0-9]{1,3}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a process stands: its device and its number among `processes`."""
+class DistributedContext:
+    """The device of a process, and its number among `processes`."""
 
     device: torch.device
     rank: int = 0
     processes: int = 1
 
 
-def choose_place(device: str) -> Place:
+def choose_context(device: str) -> DistributedContext:
     """The device and, under `torchrun`, the process group that its variables describe.
 
     Raises:
@@ -43,17 +43,17 @@ def choose_place(device: str) -> Place:
         raise ConfigError(f"--device {device} isn't there: torch can use {cards} CUDA devices here")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
-        return Place(torch.device(device))
+        return DistributedContext(torch.device(device))
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda":
         device = f"cuda:{local}"
         torch.cuda.set_device(local)
     torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    return Place(torch.device(device), rank, processes)
+    return DistributedContext(torch.device(device), rank, processes)
 
 
 @contextlib.contextmanager
-def stop_signal(place: Place) -> Iterator[Callable[[], bool]]:
+def stop_signal(context: DistributedContext) -> Iterator[Callable[[], bool]]:
     """Turns SIGTERM and SIGINT into a question that every process answers alike."""
     received: list[int] = []
     handlers = {
@@ -62,10 +62,10 @@ def stop_signal(place: Place) -> Iterator[Callable[[], bool]]:
     }
 
     def stopping() -> bool:
-        if place.processes == 1:
+        if context.processes == 1:
             return bool(received)
         # One process may get the signal a step before the others: they stop together.
-        flag = torch.tensor(float(bool(received)), device=place.device)
+        flag = torch.tensor(float(bool(received)), device=context.device)
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
         return bool(flag > 0)
 

@@ -86,15 +86,22 @@ class Losses(nn.Module):
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(made, pixels)
             total = total + weights.perceptual * terms["perceptual"]
-        # The weight beta belongs to the commitment term, which moves the encoder; the
-        # codebook term has weight 1. Several well-known repositories have them swapped.
         if self.quantizer.kind != "none":
             terms["commitment"] = output.quantized.commitment
-            total = total + self.quantizer.commitment * terms["commitment"]
         if self.quantizer.kind == "gradient":
             terms["codebook"] = output.quantized.codebook
+        return total + self.of_quantizer(terms), terms
+
+    def of_quantizer(self, terms: dict[str, Tensor]) -> Tensor:
+        """What the quantizer's terms add to the loss."""
+        # The weight beta belongs to the commitment term, which moves the encoder; the
+        # codebook term has weight 1. Several well-known repositories have them swapped.
+        total = terms["mse"].new_zeros(())
+        if "commitment" in terms:
+            total = total + self.quantizer.commitment * terms["commitment"]
+        if "codebook" in terms:
             total = total + terms["codebook"]
-        return total, terms
+        return total
 
 
 def load_lpips(path: Path) -> nn.Module:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training.data.crops import Crops
 from training.data.dataset import (
-    Crops,
     DataError,
     evenly,
     find_images,

@@ -84,8 +84,8 @@ class NearestQuantizer(Quantizer):
         self.register_buffer("counts", torch.ones(config.size))
         self.register_buffer("sums", codebook.detach().clone())
         self.register_buffer("initialized", torch.tensor(config.initialization == "random"))
-        self.register_buffer("settled", torch.tensor(False))  # noqa: FBT003
-        self.register_load_state_dict_pre_hook(_unsettled_if_unknown)
+        self.register_buffer("settled", torch.tensor(False))
+        self.register_load_state_dict_pre_hook(_unsettled_if_unknown)  # type: ignore[no-untyped-call]
         self.sizes = (config.size,)
 
     @torch.no_grad()
@@ -106,8 +106,8 @@ class NearestQuantizer(Quantizer):
         self.codebook.copy_(codebook)
         self.counts.fill_(1.0)
         self.sums.copy_(codebook)
-        self.initialized.fill_(True)  # noqa: FBT003
-        self.settled.fill_(True)  # noqa: FBT003
+        self.initialized.fill_(True)
+        self.settled.fill_(True)
 
     def vectors_of(self, codes: Tensor) -> Tensor:
         """Code vectors of a grid: int64 `[n, h, w]` or `[n, 1, h, w]` → float32 `[n, d, h, w]`."""
@@ -234,4 +234,4 @@ def _unsettled_if_unknown(
 ) -> None:
     """Lets the state of a run from before the buffer `settled` be loaded."""
     del module
-    state.setdefault(f"{prefix}settled", torch.tensor(False))  # noqa: FBT003
+    state.setdefault(f"{prefix}settled", torch.tensor(False))

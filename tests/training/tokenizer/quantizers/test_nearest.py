@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from training.tokenizer.config import QuantizerConfig
-from training.tokenizer.quantizer import Quantizer, nearest_codes
+from training.tokenizer.quantizers import NearestQuantizer, nearest_codes
 
 CONFIG = QuantizerConfig(size=16, width=4, initialization="random", restart_below=0.0, decay=0.9)
 
@@ -16,7 +16,7 @@ CONFIG = QuantizerConfig(size=16, width=4, initialization="random", restart_belo
 def make(seed=0, **changes):
     """A quantizer in training mode."""
     torch.manual_seed(seed)
-    return Quantizer(dataclasses.replace(CONFIG, **changes), seed)
+    return NearestQuantizer(dataclasses.replace(CONFIG, **changes), seed)
 
 
 def latents(seed=1, n=2, h=5, w=7, d=4):
