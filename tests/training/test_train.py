@@ -16,8 +16,8 @@ from training.tokenizer.config import ConfigError, OptimizerConfig, QuantizerCon
 from training.tokenizer.distributed import DistributedContext, choose_context
 from training.tokenizer.losses import Losses
 from training.tokenizer.quantizers import NearestQuantizer
-from training.tokenizer.trainer import TrainingDiverged, learning_rate
 from training.tokenizer.run import TrainingInterrupted
+from training.tokenizer.trainer import TrainingDiverged, learning_rate
 from training.train import main, train
 
 CPU = DistributedContext(torch.device("cpu"))
