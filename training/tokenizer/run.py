@@ -7,23 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from training.data.dataset import Folder, Pixels, find_images, report_broken, split
-from training.data.mixture import Mixture
-from training.data.synthetic import FontError, Synthetic, find_fonts
 from training.tokenizer.checkpoint import (
     Checkpoint,
     CheckpointError,
     load_checkpoint,
     save_checkpoint,
 )
-from training.tokenizer.config import Config, ConfigError, DataConfig
+from training.tokenizer.config import Config, ConfigError, Phase
 from training.tokenizer.discriminator import DiscriminatorCollapsed
 from training.tokenizer.distributed import DistributedContext, stop_signal
 from training.tokenizer.initial_weights import InitialWeights
+from training.tokenizer.phase_crops import Drawing, crops_of
 from training.tokenizer.progress import (
     Heartbeat,
     StageCounters,
@@ -35,9 +33,6 @@ from training.tokenizer.progress import (
 )
 from training.tokenizer.trainer import Trainer, TrainingDiverged
 from training.tokenizer.validation import validate
-
-# Drawn pictures that are validated on, of a seed of their own.
-_DRAWN, _DRAWN_SEED = 32, 0xD7A7
 
 
 class TrainingInterrupted(Exception):
@@ -80,12 +75,11 @@ def train(
     folder = find_images(data)
     images, held_out = split(folder, config.data.validation_fraction)
     report_data(console, folder, images, held_out)
-
     last = out / "last.pt"
     resumed = _resumable(last, config) if last.exists() else None
-    done = 0
-    facts: dict[str, Any] = {"images_seen": 0, "seconds": 0.0, "images": len(folder.paths)}
     trainer = Trainer(config, context, resumed)
+    facts: dict[str, Any] = {"images_seen": 0, "seconds": 0.0, "images": len(folder.paths)}
+    done = 0
     if resumed is not None:
         done, facts = resumed.step, resumed.facts
         console.print(f"resuming {last} at step {done} of {config.steps}")
@@ -93,124 +87,130 @@ def train(
         for line in [f"beginning from {start.name}", *trainer.start_from(start)]:
             console.print(line)
         facts["started_from"] = start.facts()
-    drawing = _Drawing(config, console.print)
-    board = SummaryWriter(str(out / "tensorboard")) if context.rank == 0 else None
-    used = StageCounters(config.quantizer)
-    watch, heartbeat = Stopwatch(facts["seconds"]), Heartbeat(console, config.steps)
-    with stop_signal(context) as stopping, progress(console, config, done) as advance:
-        while done < config.steps:
-            phase = config.phase_of(done)
-            settings, batch = phase.config.data, phase.config.optimizer.batch
-            if phase.name:
-                console.print(
-                    f"phase {phase.name}: steps {phase.first} to {phase.last}, {batch} crops of "
-                    f"{settings.crop}×{settings.crop}, decoder {phase.decoder}"
-                )
-            crops = _crops_of(settings, images, drawing, context, console)
-            drawn = drawing.held_out(settings)
-            share = (batch, context.rank, context.processes)
-            for pixels in crops.batches(done, phase.last, *share):
-                try:
-                    result = trainer.step(done, pixels)
-                except (TrainingDiverged, DiscriminatorCollapsed) as error:
-                    raise type(error)(_advice(error, last)) from error
-                done += 1
-                watch.step()
-                facts["images_seen"] += batch
-                _remember(facts, trainer)
-                used.add(result.codes)
-                if done % config.run.log_every == 0:
-                    figures = figures_of(result, used, trainer.optimizer)
-                    figures["speed/images_per_second"] = batch * watch.pace()
-                    log(console, board, figures, done)
-                    heartbeat.said()
-                    used = StageCounters(config.quantizer)
-                heartbeat.beat(done)
-                ending = done == phase.last
-                if (done % config.run.validate_every == 0 or ending) and board is not None:
-                    with watch.aside():
-                        figures = validate(
-                            trainer.averaged,
-                            held_out,
-                            board,
-                            console.print,
-                            done,
-                            context.device,
-                            phase.decoder,
-                            drawn,
-                        )
-                        log(console, board, figures, done)
-                stop = stopping()
-                wanted = done % config.run.checkpoint_every == 0 or ending or stop
-                if wanted and context.rank == 0:
-                    with watch.aside():
-                        facts["seconds"] = watch.seconds()
-                        save_checkpoint(last, trainer.checkpoint(done, facts))
-                advance(done)
-                if stop and done < config.steps:
-                    raise TrainingInterrupted(
-                        f"stopped by a signal after step {done} of {config.steps}; "
-                        "the same command resumes"
+    loop = _Loop(config, context, trainer, console, last, facts)
+    try:
+        with stop_signal(context) as stopping, progress(console, config, done) as advance:
+            for phase in config.resolved_phases():
+                if done < phase.last:
+                    loop.run_phase(
+                        phase, max(done, phase.first), images, held_out, stopping, advance
                     )
-            report_broken(crops.broken, console.print)
-    if board is not None:
-        board.close()
+    finally:
+        loop.close()
     return last
 
 
-class _Drawing:
-    """Draws synthetic crops, where a configuration asks for any."""
+class _Loop:
+    """Steps, and after them what the settings ask for: lines, validations, checkpoints.
 
-    def __init__(self, config: Config, report: Callable[[str], object]) -> None:
-        shares = [phase.config.data.synthetic for phase in config.resolved_phases()]
-        self._fonts = None
-        if max(shares) > 0:
-            try:
-                self._fonts = find_fonts(tell=report)
-            except FontError as error:
-                raise ConfigError(str(error)) from error
+    Args:
+        config: of the run.
+        context: device and process.
+        trainer: at the step that comes next.
+        console: to print to.
+        last: the checkpoint's path.
+        facts: of the run so far; counted on in place.
+    """
 
-    def of(self, settings: DataConfig) -> Synthetic | None:
-        """What draws crops for training."""
-        if self._fonts is None:
-            return None
-        return Synthetic(settings.seed, settings.crop, self._fonts)
+    def __init__(
+        self,
+        config: Config,
+        context: DistributedContext,
+        trainer: Trainer,
+        console: Console,
+        last: Path,
+        facts: dict[str, Any],
+    ) -> None:
+        self._config, self._context, self._trainer = config, context, trainer
+        self._console, self._last, self._facts = console, last, facts
+        self._drawing = Drawing(config, console.print)
+        self._board = SummaryWriter(str(last.parent / "tensorboard")) if context.rank == 0 else None
+        self._used = StageCounters(config.quantizer)
+        self._watch = Stopwatch(facts["seconds"])
+        self._heartbeat = Heartbeat(console, config.steps)
 
-    def held_out(self, settings: DataConfig) -> Pixels | None:
-        """Pictures that the training doesn't see: uint8 `[n, crop, crop, 3]`."""
-        if settings.synthetic == 0 or self._fonts is None:
-            return None
-        synthetic = Synthetic(_DRAWN_SEED, settings.crop, self._fonts)
-        return np.stack([synthetic.crop_of(0, index) for index in range(_DRAWN)])
+    def run_phase(
+        self,
+        phase: Phase,
+        first: int,
+        images: Folder,
+        held_out: Folder,
+        stopping: Callable[[], bool],
+        advance: Callable[[int], None],
+    ) -> None:
+        """The steps of a phase from `first` on.
 
+        Raises:
+            TrainingInterrupted: `stopping` said so; there is a checkpoint of that step.
+        """
+        run, context = self._config.run, self._context
+        settings, batch = phase.config.data, phase.config.optimizer.batch
+        if phase.name:
+            self._console.print(
+                f"phase {phase.name}: steps {phase.first} to {phase.last}, {batch} crops of "
+                f"{settings.crop}×{settings.crop}, decoder {phase.decoder}"
+            )
+        crops = crops_of(settings, images, self._drawing, context, self._console)
+        drawn = self._drawing.held_out(settings)
+        batches = crops.batches(first, phase.last, batch, context.rank, context.processes)
+        for done, pixels in enumerate(batches, first + 1):
+            self._step(done - 1, pixels, batch)
+            if done % run.log_every == 0:
+                self._log_step(batch, done)
+            self._heartbeat.beat(done)
+            ending = done == phase.last
+            if done % run.validate_every == 0 or ending:
+                self._validate(phase, held_out, drawn, done)
+            stop = stopping()
+            if done % run.checkpoint_every == 0 or ending or stop:
+                self._save(done)
+            advance(done)
+            if stop and done < self._config.steps:
+                raise TrainingInterrupted(
+                    f"stopped by a signal after step {done} of {self._config.steps}; "
+                    "the same command resumes"
+                )
+        report_broken(crops.broken, self._console.print)
 
-def _crops_of(
-    settings: DataConfig,
-    images: Folder,
-    drawing: _Drawing,
-    context: DistributedContext,
-    console: Console,
-) -> Mixture:
-    """Crops for a phase; says where images are smaller than those."""
-    synthetic = drawing.of(settings)
-    crops = Mixture(
-        images,
-        crop=settings.crop,
-        flip=settings.flip,
-        seed=settings.seed,
-        cache_gib=settings.cache_gib / context.processes,
-        enlarge=settings.enlarge,
-        synthetic=settings.synthetic,
-        colour_jitter=settings.colour_jitter,
-        draw=None if synthetic is None else synthetic.crop_of,
-    )
-    if crops.smaller:
-        done = "enlarged to it" if settings.enlarge else "left out"
-        console.print(
-            f"warning: {crops.smaller} of {len(images.paths)} images are smaller than a crop of "
-            f"{settings.crop}×{settings.crop} and are {done}; data.crop sets its side"
-        )
-    return crops
+    def close(self) -> None:
+        """Closes TensorBoard's file."""
+        if self._board is not None:
+            self._board.close()
+
+    def _step(self, number: int, pixels: Pixels, batch: int) -> None:
+        try:
+            self._result = self._trainer.step(number, pixels)
+        except (TrainingDiverged, DiscriminatorCollapsed) as error:
+            raise type(error)(_advice(error, self._last)) from error
+        self._watch.step()
+        self._facts["images_seen"] += batch
+        known = self._facts.setdefault("networks", [])
+        known += [network for network in self._trainer.networks if network not in known]
+        self._used.add(self._result.codes)
+
+    def _log_step(self, batch: int, done: int) -> None:
+        figures = figures_of(self._result, self._used, self._trainer.optimizer)
+        figures["speed/images_per_second"] = batch * self._watch.pace()
+        log(self._console, self._board, figures, done)
+        self._heartbeat.said()
+        self._used = StageCounters(self._config.quantizer)
+
+    def _validate(self, phase: Phase, held_out: Folder, drawn: Pixels | None, done: int) -> None:
+        if self._board is None:
+            return
+        averaged, device, report = self._trainer.averaged, self._context.device, self._console.print
+        with self._watch.aside():
+            figures = validate(
+                averaged, held_out, self._board, report, done, device, phase.decoder, drawn
+            )
+            if figures:
+                log(self._console, self._board, figures, done)
+
+    def _save(self, done: int) -> None:
+        if self._context.rank == 0:
+            with self._watch.aside():
+                self._facts["seconds"] = self._watch.seconds()
+                save_checkpoint(self._last, self._trainer.checkpoint(done, self._facts))
 
 
 def _check_shares(config: Config, processes: int) -> None:
@@ -222,12 +222,6 @@ def _check_shares(config: Config, processes: int) -> None:
                 f"optimizer.batch ({batch}) must be a multiple of the {processes} processes "
                 "that share it"
             )
-
-
-def _remember(facts: dict[str, Any], trainer: Trainer) -> None:
-    """Notes the frozen networks that took part, for the model card."""
-    known = facts.setdefault("networks", [])
-    known += [network for network in trainer.networks if network not in known]
 
 
 def _advice(error: Exception, last: Path) -> str:
