@@ -4,17 +4,28 @@ import dataclasses
 import errno
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
+from rich.console import Console
 
+from training.export import parse_arguments as parse_export_arguments
 from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
-from training.tokenizer.config import ConfigError, OptimizerConfig, QuantizerConfig
+from training.tokenizer.config import (
+    ConfigError,
+    LossConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    QuantizerConfig,
+)
+from training.tokenizer.discriminator import DiscriminatorCollapsed
 from training.tokenizer.distributed import DistributedContext, choose_context
 from training.tokenizer.losses import Losses
+from training.tokenizer.progress import Heartbeat
 from training.tokenizer.quantizers import NearestQuantizer
 from training.tokenizer.run import TrainingInterrupted
 from training.tokenizer.trainer import TrainingDiverged, learning_rate
@@ -216,6 +227,7 @@ def test_two_processes_equal_one(photos, tmp_path):
 _HALF_A_BATCH = """
 import sys, torch
 from training.tokenizer.config import QuantizerConfig
+from training.tokenizer.progress import Heartbeat
 from training.tokenizer.quantizers import NearestQuantizer
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group(
@@ -343,3 +355,99 @@ def test_what_cannot_be_written_is_one_line(fault, photos, capsys, tmp_path, mon
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert list(tmp_path.rglob("*last.pt*")) == []
+
+
+SHORT = ["--set", "optimizer.steps=2", "--set", "data.crop=32", "--set", "optimizer.batch=4"]
+
+
+def test_a_finished_run_names_the_next_command(photos, tmp_path, capsys):
+    """That command is run as it was printed, but for the folder that it writes to."""
+    out = tmp_path / "run"
+    assert main(["tiny", "--data", str(photos), "--out", str(out), *SHORT]) == 0
+    *_, finished, following = capsys.readouterr().out.splitlines()
+    assert finished == f"finished: 2 steps, {out / 'last.pt'}"
+    command = following.removeprefix("next: ").split()
+    assert command[:3] == ["python", "-m", "training.export"]
+    options = parse_export_arguments(command[3:])
+    assert options.data == [photos]
+    assert options.checkpoint == out / "last.pt"
+
+
+def test_short_runs_validate_at_their_end(tiny, photos, tmp_path, capfd):
+    """Twelve steps with a validation every thousand: one, after the last step."""
+    rare = dataclasses.replace(tiny, run=dataclasses.replace(tiny.run, validate_every=1000))
+    train(rare, [photos], tmp_path, CPU)
+    lines = [line for line in capfd.readouterr().out.splitlines() if " psnr " in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("step 12 ")
+
+
+def test_no_held_out_images_is_said(tiny, photos, tmp_path, capfd):
+    """And there is no validation, but a checkpoint."""
+    none = dataclasses.replace(tiny.data, validation_fraction=0.0)
+    train(dataclasses.replace(with_steps(tiny, 2), data=none), [photos], tmp_path, CPU)
+    output = capfd.readouterr().out
+    assert "no image is held out, so that there will be no validation" in output
+    assert " psnr " not in output
+
+
+def test_images_smaller_than_the_crop_are_said(tiny, photos, tmp_path, capfd):
+    """How many, what becomes of them, and which setting is about it."""
+    wide = dataclasses.replace(with_steps(tiny, 1), data=dataclasses.replace(tiny.data, crop=256))
+    train(wide, [photos], tmp_path, CPU)
+    warning = next(x for x in capfd.readouterr().out.splitlines() if x.startswith("warning: "))
+    assert "smaller than a crop of 256×256 and are enlarged to it; data.crop sets" in warning
+
+
+def test_a_plain_autoencoder_has_no_figures_of_codes(tiny, photos, tmp_path, capfd):
+    """Not in training, and not in validation."""
+    plain = dataclasses.replace(tiny, quantizer=dataclasses.replace(tiny.quantizer, kind="none"))
+    train(plain, [photos], tmp_path, CPU)
+    output = capfd.readouterr().out
+    assert " mse " in output
+    assert " psnr " in output
+    assert "used" not in output
+    assert "perplexity" not in output
+
+
+def test_used_codes_are_counted(tiny, photos, tmp_path, capfd):
+    """So many of so many, of each stage."""
+    quantizer = dataclasses.replace(tiny.quantizer, residual_sizes=(8,))
+    train(dataclasses.replace(tiny, quantizer=quantizer), [photos], tmp_path, CPU)
+    lines = [x for x in capfd.readouterr().out.splitlines() if " mse " in x or " psnr " in x]
+    assert len(lines) == 5
+    for line in lines:
+        assert re.search(r"  \d+ of 256 codes used  .*  \d of 8 codes of stage 2 used  ", line)
+
+
+def test_a_long_run_without_a_terminal_says_where_it_is(monkeypatch):
+    """Every ten seconds if nothing else was said."""
+    now, output = [0.0], io.StringIO()
+    monkeypatch.setattr("training.tokenizer.progress.time.monotonic", lambda: now[0])
+    heartbeat = Heartbeat(Console(file=output), 500)
+    for step in range(1, 9):
+        now[0] += 4
+        heartbeat.beat(step)
+    assert output.getvalue() == "step 3 of 500\nstep 6 of 500\n"
+
+
+def test_phases_are_named_in_the_log(tiny, photos, tmp_path, capfd):
+    """With their steps and crops."""
+    phases = (PhaseConfig("first", 2), PhaseConfig("second", 3, crop=48, batch=4))
+    train(dataclasses.replace(tiny, phases=phases), [photos], tmp_path, CPU)
+    output = capfd.readouterr().out
+    assert "phase first: steps 0 to 2, 8 crops of 32×32, decoder decoder" in output
+    assert "phase second: steps 2 to 5, 4 crops of 48×48, decoder decoder" in output
+
+
+def test_a_discriminator_that_collapses_stops_the_run(tiny, photos, tmp_path, monkeypatch):
+    """The last good checkpoint stays, and the error names it."""
+    adversarial = LossConfig(adversarial=1.0, discriminator="patch")
+    config = dataclasses.replace(tiny, loss=adversarial)
+
+    def collapse(_self, _loss, _share):
+        raise DiscriminatorCollapsed("always right")
+
+    monkeypatch.setattr("training.tokenizer.discriminator.CollapseWatch.look", collapse)
+    with pytest.raises(DiscriminatorCollapsed, match="always right; there is no checkpoint"):
+        train(config, [photos], tmp_path, CPU)

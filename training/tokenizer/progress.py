@@ -75,6 +75,16 @@ class StageCounters:
             figures[f"{group}/perplexity{suffix}"] = usage.perplexity
         return figures
 
+    def words(self) -> str:
+        """The same for people: `250 of 256 codes used  perplexity 201`, and so on."""
+        parts = []
+        for number, counter in enumerate(self._counters, 1):
+            used, size = int((counter.counts > 0).sum()), len(counter.counts)
+            stage = "" if number == 1 else f" of stage {number}"
+            parts.append(f"{used} of {size} codes{stage} used")
+            parts.append(f"perplexity {counter.usage().perplexity:.4g}")
+        return "  ".join(parts)
+
 
 def figures_of(
     result: StepResult, used: StageCounters, optimizer: torch.optim.Optimizer
@@ -92,14 +102,30 @@ def figures_of(
 
 
 def log(
-    console: Console, board: SummaryWriter | None, numbers: dict[str, float], step: int
+    console: Console,
+    board: SummaryWriter | None,
+    numbers: dict[str, float],
+    step: int,
+    codes: str = "",
 ) -> None:
-    """One line of figures, and a point of each TensorBoard curve."""
+    """One line of figures, and a point of each TensorBoard curve.
+
+    Args:
+        console: to print to.
+        board: of TensorBoard, if this process writes one.
+        numbers: by group and name.
+        step: of the run.
+        codes: stands in the line in place of the use of codes and their perplexity.
+    """
     if board is not None:
         for name, value in numbers.items():
             board.add_scalar(name, value, step)
-    shown = "  ".join(_shown(name, value) for name, value in numbers.items())
-    console.print(f"step {step}  {shown}", highlight=False)
+    shown = [_shown(name, value) for name, value in numbers.items() if not _is_of_codes(name)]
+    console.print("  ".join([f"step {step}", *shown, *([codes] if codes else [])]), highlight=False)
+
+
+def _is_of_codes(name: str) -> bool:
+    return name.partition("/")[2].startswith(("used", "perplexity"))
 
 
 def _shown(name: str, value: float) -> str:

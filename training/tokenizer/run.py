@@ -191,7 +191,7 @@ class _Loop:
     def _log_step(self, batch: int, done: int) -> None:
         figures = figures_of(self._result, self._used, self._trainer.optimizer)
         figures["speed/images_per_second"] = batch * self._watch.pace()
-        log(self._console, self._board, figures, done)
+        log(self._console, self._board, figures, done, self._used.words())
         self._heartbeat.said()
         self._used = StageCounters(self._config.quantizer)
 
@@ -200,11 +200,11 @@ class _Loop:
             return
         averaged, device, report = self._trainer.averaged, self._context.device, self._console.print
         with self._watch.aside():
-            figures = validate(
+            figures, codes = validate(
                 averaged, held_out, self._board, report, done, device, phase.decoder, drawn
             )
             if figures:
-                log(self._console, self._board, figures, done)
+                log(self._console, self._board, figures, done, codes)
 
     def _save(self, done: int) -> None:
         if self._context.rank == 0:

@@ -29,7 +29,7 @@ def validate(
     device: torch.device,
     decoder: str = MAIN_DECODER,
     drawn: Pixels | None = None,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], str]:
     """Held-out images, cropped to multiples of the stride, through the averaged weights.
 
     An even choice of them, the same at every step of a run.
@@ -47,7 +47,7 @@ def validate(
     Returns:
         PSNR of all stages and of each shorter prefix, use and perplexity of the codes; PSNR of
         the drawn pictures, of which each is at most 50 dB so that no flat one decides. Empty where
-        no image can be read.
+        no image can be read. And the use of the codes in words.
     """
     counters = StageCounters(model.config.quantizer)
     stages = len(model.config.quantizer.stages)
@@ -78,7 +78,7 @@ def validate(
         values = psnr((picture + 1) / 2, (wanted + 1) / 2).clamp_max(50)
         found["validation/psnr_drawn"] = [float(value) for value in values]
     figures = {name: sum(values) / len(values) for name, values in found.items()}
-    return figures | counters.figures("validation") if figures else {}
+    return (figures | counters.figures("validation") if figures else {}), counters.words()
 
 
 def _prefixes(

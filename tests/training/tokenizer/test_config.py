@@ -112,3 +112,18 @@ def test_the_smallest_crop_for_ms_ssim_is_large_enough():
     output = Output(pixels, Quantized(pixels, pixels, pixels.mean(), pixels.mean()))
     total, _ = Losses(loss, QuantizerConfig())(output, pixels)
     assert torch.isfinite(total)
+
+
+def test_whole_numbers_may_be_written_as_powers_of_ten():
+    """`1e4` is 10,000 steps; 1.5 steps are refused."""
+    assert override(load_config("tiny"), ["optimizer.steps=1e4"]).optimizer.steps == 10_000
+    with pytest.raises(ConfigError, match=r"optimizer\.steps must be of type int"):
+        override(load_config("tiny"), ["optimizer.steps=1.5"])
+
+
+def test_a_decoder_of_its_own_widths():
+    """Its channels are the encoder's unless they are given; as many as there are stages."""
+    assert load_config("photo-f8").network.decoder_channels == (96, 192)
+    assert load_config("photo-f8-v3").network.decoder_channels == (128, 192)
+    with pytest.raises(ConfigError, match=r"network\.decoder_widths must be as long"):
+        from_dict({"name": "x", "network": {"decoder_widths": [96]}})

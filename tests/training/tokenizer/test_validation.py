@@ -26,10 +26,11 @@ def test_validation_looks_at_images_spread_over_the_folder(tiny, photos, monkeyp
     )
     folder, board = find_images([photos]), Board()
     model = Tokenizer(tiny).eval()
-    figures = validate(model, folder, board, print, 1, torch.device("cpu"))
+    figures, codes = validate(model, folder, board, print, 1, torch.device("cpu"))
     assert seen == [folder.paths[0], folder.paths[4]]
     assert len(board.pictures) == 2
     assert 0 < figures["validation/psnr"] < 40
+    assert " of 256 codes used  perplexity " in codes
 
 
 def test_an_unreadable_held_out_image_is_named(tiny, photos, cut_jpeg, tmp_path):
