@@ -15,7 +15,7 @@ import torch.distributed
 
 from training.data.dataset import DataError
 from training.tokenizer.checkpoint import CheckpointError
-from training.tokenizer.config import Config, ConfigError
+from training.tokenizer.config import Config, ConfigError, require_at_least, with_larger_batches
 from training.tokenizer.config_file import load_config, override
 from training.tokenizer.discriminator import DiscriminatorCollapsed
 from training.tokenizer.distributed import choose_context, keep_freed_memory
@@ -81,6 +81,20 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "given several times",
     )
     parser.add_argument(
+        "--batch-factor",
+        type=int,
+        default=1,
+        metavar="N",
+        help="batches N times as large and learning rates √N times as high, for a GPU; the number "
+        "of steps stays",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="stop after so long, as by Ctrl-C: for machines that are lent for a while",
+    )
+    parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
     )
     return parser.parse_args(arguments)
@@ -92,6 +106,7 @@ def configured(options: argparse.Namespace) -> tuple[Config, InitialWeights | No
     Raises:
         ConfigError: there is no such configuration, or no model to begin from.
     """
+    require_at_least(1, **{"batch-factor": options.batch_factor})
     start = read_initial_weights(options.start) if options.start else None
     if options.config is not None:
         config = load_config(options.config)
@@ -102,7 +117,8 @@ def configured(options: argparse.Namespace) -> tuple[Config, InitialWeights | No
     if options.freeze:
         parts = [part.strip() for part in options.freeze.split(",")]
         config = override(config, [f"optimizer.freeze={parts}"])
-    return override(config, options.set), start
+    config = with_larger_batches(override(config, options.set), options.batch_factor)
+    return config, start
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
         config, start = configured(options)
         context = choose_context(options.device)
         out = options.out or Path("runs") / config.name
-        last = train(config, options.data, out, context, start)
+        last = train(config, options.data, out, context, start, options.minutes)
     except TrainingInterrupted as interruption:
         print(interruption, file=sys.stderr)
         return _INTERRUPTED

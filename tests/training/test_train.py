@@ -21,6 +21,7 @@ from training.tokenizer.config import (
     OptimizerConfig,
     PhaseConfig,
     QuantizerConfig,
+    with_larger_batches,
 )
 from training.tokenizer.discriminator import DiscriminatorCollapsed
 from training.tokenizer.distributed import DistributedContext, choose_context
@@ -281,7 +282,7 @@ def test_signal_saves_and_exits(photos, tmp_path):
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
     assert process.returncode == 130
-    assert "stopped by a signal" in rest
+    assert "stopped after step" in rest
     assert load_checkpoint(tmp_path / "last.pt").step >= 20
 
 
@@ -451,3 +452,29 @@ def test_a_discriminator_that_collapses_stops_the_run(tiny, photos, tmp_path, mo
     monkeypatch.setattr("training.tokenizer.discriminator.CollapseWatch.look", collapse)
     with pytest.raises(DiscriminatorCollapsed, match="always right; there is no checkpoint"):
         train(config, [photos], tmp_path, CPU)
+
+
+def test_a_run_stops_when_its_time_is_over(photos, tmp_path, capsys):
+    """With a checkpoint and exit code 130, as after a signal; the same command goes on."""
+    arguments = ["tiny", "--data", str(photos), "--out", str(tmp_path), *SHORT]
+    assert main([*arguments, "--minutes", "0"]) == 130
+    assert "stopped after step 1 of 2; the same command resumes" in capsys.readouterr().err
+    assert load_checkpoint(tmp_path / "last.pt").step == 1
+    assert main(arguments) == 0
+
+
+def test_larger_batches(photos, tmp_path):
+    """Four times as many crops a step, twice the learning rate, the same number of steps."""
+    arguments = ["tiny", "--data", str(photos), "--out", str(tmp_path), *SHORT]
+    assert main([*arguments, "--batch-factor", "4"]) == 0
+    state = load_checkpoint(tmp_path / "last.pt")
+    assert state.config.optimizer.batch == 16
+    assert state.config.optimizer.learning_rate == 2 * 2e-3
+    assert state.facts["images_seen"] == 2 * 16
+
+
+def test_larger_batches_of_phases(tiny):
+    """What a phase sets grows with the rest; what it doesn't set stays unset."""
+    phases = (PhaseConfig("a", 3, batch=2), PhaseConfig("b", 4, learning_rate=1.0))
+    grown = with_larger_batches(dataclasses.replace(tiny, phases=phases), 4)
+    assert grown.phases == (PhaseConfig("a", 3, batch=8), PhaseConfig("b", 4, learning_rate=2.0))

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from training.data.dataset import Broken, DataError, Folder, Pixels, read_image
 
@@ -96,19 +99,27 @@ class Crops:
         return np.stack([self.one(step, index) for index in mine])
 
     def batches(
-        self, first: int, last: int, size: int, part: int = 0, parts: int = 1
+        self, first: int, last: int, size: int, part: int = 0, parts: int = 1, workers: int = 0
     ) -> Iterator[Pixels]:
-        """The batches of steps `first` … `last` − 1, each made while the one before is used."""
-        with ThreadPoolExecutor(1) as pool:
-            ahead = [
-                pool.submit(self.batch, step, size, part, parts)
-                for step in range(first, min(first + 2, last))
-            ]
-            for step in range(first, last):
-                made = ahead.pop(0).result()
-                if step + 2 < last:
-                    ahead.append(pool.submit(self.batch, step + 2, size, part, parts))
-                yield made
+        """The batches of steps `first` … `last` − 1, made ahead while others are used.
+
+        Args:
+            first: step.
+            last: step after the last one.
+            size: crops in a step, over all parts.
+            part: which share of them to make …
+            parts: … of how many.
+            workers: processes that make them; 0 makes them in a thread. What processes find
+                broken is not in `broken`.
+        """
+        steps = _Steps(self, first, last, size, part, parts)
+        if workers == 0:
+            yield from steps.by_a_thread()
+            return
+        # A batch is an item: no batching, and no conversion of its array.
+        loader = DataLoader(steps, batch_size=None, num_workers=workers, prefetch_factor=4)
+        for batch in loader:
+            yield batch.numpy()
 
     def one(self, step: int, index: int) -> Pixels:
         """The crop at a place in a step's batch: uint8 `[crop, crop, 3]`."""
@@ -149,3 +160,32 @@ def _enlarged(pixels: Pixels, side: int) -> Pixels:
         return pixels
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+class _Steps(Dataset[Tensor]):
+    """The batches of a range of steps, as PyTorch's loader takes them."""
+
+    def __init__(
+        self, crops: Crops, first: int, last: int, size: int, part: int, parts: int
+    ) -> None:
+        self._crops, self._first, self._last = crops, first, last
+        self._share = (size, part, parts)
+
+    def __len__(self) -> int:
+        return self._last - self._first
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self._crops.batch(self._first + index, *self._share))
+
+    def by_a_thread(self) -> Iterator[Pixels]:
+        """Two batches ahead."""
+        with ThreadPoolExecutor(1) as pool:
+            ahead = [
+                pool.submit(self._crops.batch, step, *self._share)
+                for step in range(self._first, min(self._first + 2, self._last))
+            ]
+            for step in range(self._first, self._last):
+                made = ahead.pop(0).result()
+                if step + 2 < self._last:
+                    ahead.append(pool.submit(self._crops.batch, step + 2, *self._share))
+                yield made

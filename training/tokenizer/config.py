@@ -8,8 +8,9 @@ value is refused with one line that names it; `training.tokenizer.config_file` r
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from bundle.manifest import NAME
 from training.tokenizer.config_error import ConfigError, require, require_at_least
@@ -35,7 +36,10 @@ __all__ = [
     "QuantizerConfig",
     "RunConfig",
     "require_at_least",
+    "with_larger_batches",
 ]
+
+_Sized = TypeVar("_Sized", OptimizerConfig, PhaseConfig)
 
 # Three scales of an 11-pixel window: below this side the term `ms_ssim` isn't defined.
 _MS_SSIM_SIDE = 44
@@ -170,6 +174,29 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain JSON types, readable by `from_dict`."""
         return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+
+
+def with_larger_batches(config: Config, factor: int) -> Config:
+    """Batches so many times as large, and learning rates that are its root times as high.
+
+    Of the run and of its phases; the number of steps stays. The root keeps the size of AdamW's
+    steps in proportion to the noise of the gradient (Malladi et al. 2022, arXiv:2205.10287).
+    """
+    rate = math.sqrt(factor)
+
+    def enlarged(section: _Sized) -> _Sized:
+        changes: dict[str, Any] = {}
+        if section.batch is not None:
+            changes["batch"] = factor * section.batch
+        if section.learning_rate is not None:
+            changes["learning_rate"] = rate * section.learning_rate
+        return dataclasses.replace(section, **changes)
+
+    return dataclasses.replace(
+        config,
+        optimizer=enlarged(config.optimizer),
+        phases=tuple(enlarged(phase) for phase in config.phases),
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -137,6 +137,8 @@ class RunConfig:
         log_every: steps between lines of numbers.
         validate_every: steps between validations with picture grids.
         checkpoint_every: steps between checkpoints.
+        data_workers: processes that make batches; 0 makes them in a thread, which is enough for
+            a CPU. Each process keeps decoded images of its own.
         seed: of the initial weights and of everything random in the quantizer.
     """
 
@@ -145,6 +147,7 @@ class RunConfig:
     log_every: int = 50
     validate_every: int = 1000
     checkpoint_every: int = 500
+    data_workers: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -152,6 +155,7 @@ class RunConfig:
             min(self.log_every, self.validate_every, self.checkpoint_every) >= 1,
             "run.log_every, validate_every and checkpoint_every must be positive",
         )
+        require(self.data_workers >= 0, "run.data_workers must not be negative")
         require(0 <= self.seed < 2**32, f"run.seed must be in [0, 2³²), not {self.seed}")
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import math
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -53,8 +55,16 @@ def choose_context(device: str) -> DistributedContext:
 
 
 @contextlib.contextmanager
-def stop_signal(context: DistributedContext) -> Iterator[Callable[[], bool]]:
-    """Turns SIGTERM and SIGINT into a question that every process answers alike."""
+def stop_signal(
+    context: DistributedContext, minutes: float | None = None
+) -> Iterator[Callable[[], bool]]:
+    """Turns SIGTERM, SIGINT and the end of the time into a question; all processes answer alike.
+
+    Args:
+        context: of this process.
+        minutes: from now on, after which the answer is yes.
+    """
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     received: list[int] = []
     handlers = {
         number: signal.signal(number, lambda number, _: received.append(number))
@@ -63,9 +73,9 @@ def stop_signal(context: DistributedContext) -> Iterator[Callable[[], bool]]:
 
     def stopping() -> bool:
         if context.processes == 1:
-            return bool(received)
+            return bool(received) or time.monotonic() > end
         # One process may get the signal a step before the others: they stop together.
-        flag = torch.tensor(float(bool(received)), device=context.device)
+        flag = torch.tensor(float(bool(received) or time.monotonic() > end), device=context.device)
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
         return bool(flag > 0)
 

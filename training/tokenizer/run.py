@@ -36,7 +36,7 @@ from training.tokenizer.validation import validate
 
 
 class TrainingInterrupted(Exception):
-    """A signal ended the run early; its checkpoint is of exactly the step in which it came."""
+    """A signal or the time ended the run early; there is a checkpoint of exactly that step."""
 
 
 def train(
@@ -45,6 +45,7 @@ def train(
     out: Path,
     context: DistributedContext,
     start: InitialWeights | None = None,
+    minutes: float | None = None,
 ) -> Path:
     """Trains a model, or goes on from `out/last.pt` where that exists.
 
@@ -56,12 +57,14 @@ def train(
         out: folder for checkpoints and TensorBoard files.
         context: device and process.
         start: trained weights to begin from; a resumed run has them already.
+        minutes: after which the run is interrupted, as by a signal.
 
     Returns:
         Path of the last checkpoint.
 
     Raises:
-        TrainingInterrupted: a SIGTERM or SIGINT came; there is a checkpoint of that step.
+        TrainingInterrupted: a SIGTERM or SIGINT came, or the time was over; there is a checkpoint
+            of that step.
         ConfigError: a batch can't be shared equally by the processes, a frozen network can't be
             read, or `start` doesn't fit.
         DataError: nothing to train on.
@@ -89,7 +92,7 @@ def train(
         facts["started_from"] = start.facts()
     loop = _Loop(config, context, trainer, console, last, facts)
     try:
-        with stop_signal(context) as stopping, progress(console, config, done) as advance:
+        with stop_signal(context, minutes) as stopping, progress(console, config, done) as advance:
             for phase in config.resolved_phases():
                 if done < phase.last:
                     loop.run_phase(
@@ -152,7 +155,8 @@ class _Loop:
             )
         crops = crops_of(settings, images, self._drawing, context, self._console)
         drawn = self._drawing.held_out(settings)
-        batches = crops.batches(first, phase.last, batch, context.rank, context.processes)
+        share = (batch, context.rank, context.processes)
+        batches = crops.batches(first, phase.last, *share, workers=run.data_workers)
         for done, pixels in enumerate(batches, first + 1):
             self._step(done - 1, pixels, batch)
             if done % run.log_every == 0:
@@ -167,8 +171,7 @@ class _Loop:
             advance(done)
             if stop and done < self._config.steps:
                 raise TrainingInterrupted(
-                    f"stopped by a signal after step {done} of {self._config.steps}; "
-                    "the same command resumes"
+                    f"stopped after step {done} of {self._config.steps}; the same command resumes"
                 )
         report_broken(crops.broken, self._console.print)
 

@@ -16,7 +16,12 @@ from training.perceptual.features import FrozenFeatures
 from training.tokenizer.averaging import early_decay, move_average
 from training.tokenizer.checkpoint import Checkpoint
 from training.tokenizer.config import MAIN_DECODER, Config, LossConfig, OptimizerConfig, Phase
-from training.tokenizer.discriminator import Adversary, FeatureDiscriminator, PatchDiscriminator
+from training.tokenizer.discriminator import (
+    Adversary,
+    FeatureDiscriminator,
+    PatchDiscriminator,
+    backward_balanced,
+)
 from training.tokenizer.distributed import DistributedContext
 from training.tokenizer.initial_weights import InitialWeights, put_into
 from training.tokenizer.losses import Losses
@@ -131,9 +136,8 @@ class Trainer:
         if adversary is None:
             loss.backward()
         else:
-            quantizer = self._losses.of_quantizer(terms)
-            made = output.reconstruction
-            _backward_with(adversary, loss, quantizer, made, config.loss.adversarial)
+            beside, made = self._losses.of_quantizer(terms), output.reconstruction
+            backward_balanced(loss, beside, adversary.loss(made), made, config.loss.adversarial)
         norm = nn.utils.clip_grad_norm_(self._learning(), config.optimizer.clip)
         # One look at both, since on CUDA each waits for the step. A gradient of NaN with a sound
         # loss would reach the weights, and the averaged ones, a step before the loss shows it.
@@ -241,32 +245,6 @@ def learning_rate(config: OptimizerConfig, step: int) -> float:
     """Linear warm-up, then a cosine down to `final_learning_rate` × the peak at the last step."""
     share = warmup_cosine(step, config.steps, config.warmup_steps, config.final_learning_rate)
     return config.learning_rate * share
-
-
-def _backward_with(
-    adversary: Adversary, loss: Tensor, quantizer: Tensor, made: Tensor, weight: float
-) -> None:
-    """Gradients of the loss and of the adversarial term, the latter brought to the former's size.
-
-    The term's weight is `weight` × ‖∇ loss‖ / ‖∇ adversarial‖, with respect to the
-    reconstruction (Esser et al. 2021, equation 7, there of the decoder's last layer). Frozen
-    networks are gone through backwards once, and not once more for the norms.
-
-    Args:
-        adversary: gives the adversarial term.
-        loss: of the reconstruction, and what the quantizer adds to it.
-        quantizer: what the quantizer adds to the loss, alone.
-        made: the reconstruction.
-        weight: of the adversarial term.
-    """
-    (gradient,) = torch.autograd.grad(loss, made)
-    (adversarial,) = torch.autograd.grad(adversary.loss(made), made)
-    size = gradient.float().norm() / adversarial.float().norm().clamp_min(1e-12)
-    pull = gradient + (weight * size).to(gradient.dtype) * adversarial
-    torch.autograd.backward(
-        [made, quantizer] if quantizer.requires_grad else [made],
-        [pull, None] if quantizer.requires_grad else [pull],
-    )
 
 
 def _make_optimizer(

@@ -33,6 +33,15 @@ def test_batches_prefetch_the_same(photos):
         assert np.array_equal(batch, made.batch(step, 4))
 
 
+def test_processes_make_the_same_batches(photos):
+    """In order, whichever process is the first to be ready."""
+    made = crops(find_images([photos]))
+    batches = list(made.batches(2, 7, 4, workers=2))
+    assert len(batches) == 5
+    for step, batch in enumerate(batches, 2):
+        assert np.array_equal(batch, made.batch(step, 4))
+
+
 def test_parts_make_the_whole(photos):
     """The shares of several processes are together the batch of one."""
     made = crops(find_images([photos]))

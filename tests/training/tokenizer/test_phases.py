@@ -63,7 +63,7 @@ def stopped_after(config, steps, photos, out, monkeypatch):
             def __exit__(self, *_):
                 return None
 
-        patch.setattr(run, "stop_signal", lambda _: Stopping())
+        patch.setattr(run, "stop_signal", lambda *_: Stopping())
         with pytest.raises(TrainingInterrupted):
             train(config, [photos], out, CPU)
 
