@@ -21,7 +21,9 @@ from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
 from training.tokenizer.config import Config, ConfigError
 from training.tokenizer.config_file import from_dict
 from training.tokenizer.model import Tokenizer
+from training.tokenizer.networks import Decoder
 from training.tokenizer.quantizers import NearestQuantizer, ResidualQuantizer
+from training.tokenizer.widening import widen_into
 
 # Without settings of its own, fine-tuning is a short run at a low learning rate.
 _FINE_TUNING = {"steps": 1000, "learning_rate": 3e-4, "warmup_steps": 50}
@@ -67,11 +69,12 @@ def read_initial_weights(path: Path) -> InitialWeights:
 def put_into(model: Tokenizer, start: InitialWeights) -> list[str]:
     """Gives a model the weights that fit it.
 
-    The encoder and the first stage's codebook must fit. Further stages and the decoder begin
-    anew where they have another shape.
+    The encoder and the first stage's codebook must fit. Further stages begin anew where they have
+    another shape. A larger decoder begins with the function of the one that there is, any
+    other one anew.
 
     Returns:
-        A line for each part that begins anew.
+        A line for each part that isn't simply taken.
 
     Raises:
         ConfigError: the encoder or the first codebook has another shape.
@@ -96,7 +99,10 @@ def put_into(model: Tokenizer, start: InitialWeights) -> list[str]:
         else:
             lines.append(f"stage {index + 1} of the quantizer begins anew")
     if not _load(model.decoder, start.decoder):
-        lines.append(f"the decoder begins anew: that of {start.name} has another shape")
+        if _widen(model, start):
+            lines.append(f"the decoder is larger and begins with the function of {start.name}'s")
+        else:
+            lines.append(f"the decoder begins anew: that of {start.name} has another shape")
     return lines
 
 
@@ -122,6 +128,16 @@ def _load(network: nn.Module, state: dict[str, Tensor]) -> bool:
     if fits:
         network.load_state_dict(state)
     return fits
+
+
+def _widen(model: Tokenizer, start: InitialWeights) -> bool:
+    """Whether the model's decoder could take over the function of the one to begin from."""
+    try:
+        config = from_dict({**start.configuration, "phases": []})
+    except ConfigError:  # of another version of this program, or none
+        return False
+    old = Decoder(config.network, config.quantizer.width)
+    return _load(old, start.decoder) and widen_into(model.decoder, old)
 
 
 def _of_bundle(path: Path) -> InitialWeights:

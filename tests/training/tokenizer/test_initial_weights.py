@@ -69,18 +69,33 @@ def test_pixels_are_those_of_the_bundles_graphs(model, pixels):
     assert difference.max() <= 1
 
 
-def test_a_decoder_of_another_shape_begins_anew(start):
-    """And so do further stages; encoder and first codebook are taken, and one line says each."""
+def test_a_larger_decoder_begins_with_the_same_function(start, model, pixels):
+    """It gives the pixels of the smaller one; a line says so, and one says which stage is new."""
     config = load_config("photo-f8-v3")
     torch.manual_seed(0)
-    model = Tokenizer(config)
-    lines = put_into(model, start)
+    larger = Tokenizer(config).eval()
+    lines = put_into(larger, start)
     assert lines == [
         "stage 2 of the quantizer begins anew",
-        "the decoder begins anew: that of photo-f8 has another shape",
+        "the decoder is larger and begins with the function of photo-f8's",
     ]
-    assert torch.equal(model.quantizer.normalized_codebook(), start.codebooks[0])
-    assert torch.equal(model.encoder.to_latents.weight, start.encoder["to_latents.weight"])
+    assert torch.equal(larger.quantizer.normalized_codebook(), start.codebooks[0])
+    assert torch.equal(larger.encoder.to_latents.weight, start.encoder["to_latents.weight"])
+    codes = model.encode(torch.from_numpy(pixels))
+    difference = larger.decode(codes[:, None]).int() - model.decode(codes).int()
+    assert difference.abs().max() <= 1
+
+
+def test_a_decoder_that_is_nowhere_larger_begins_anew(start):
+    """Fewer blocks than the other's can't take over its function."""
+    config = fine_tuning_config(start, "mine")
+    network = dataclasses.replace(config.network, decoder_depths=(3, 4))
+    model = Tokenizer(dataclasses.replace(config, network=network))
+    before = {name: value.clone() for name, value in model.decoder.state_dict().items()}
+    assert put_into(model, start) == ["the decoder begins anew: that of photo-f8 has another shape"]
+    assert all(
+        torch.equal(value, before[name]) for name, value in model.decoder.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize(
