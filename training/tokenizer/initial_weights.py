@@ -16,7 +16,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from bundle import BundleError, open_bundle
+from bundle import Bundle, BundleError, open_bundle
+from bundle.manifest import codebook_file
 from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
 from training.tokenizer.config import Config, ConfigError
 from training.tokenizer.config_file import from_dict
@@ -142,26 +143,46 @@ def _widen(model: Tokenizer, start: InitialWeights) -> bool:
 
 def _of_bundle(path: Path) -> InitialWeights:
     bundle = open_bundle(path)
-    codebook = np.load(io.BytesIO(bundle.read("codebook.npy")), allow_pickle=False)
+    manifest = bundle.manifest
+    codebooks = [
+        np.load(io.BytesIO(bundle.read(codebook_file(stage))), allow_pickle=False)
+        for stage in range(manifest.stages)
+    ]
     return InitialWeights(
-        bundle.manifest.name,
-        bundle.manifest.code_space,
-        dict(bundle.manifest.training.get("configuration", {})),
-        _weights(bundle.read_graph("encoder", "fp32"), "encoder."),
-        (torch.from_numpy(codebook.astype(np.float32)),),
-        _weights(bundle.read_graph("decoder", "fp32"), "decoder."),
+        manifest.name,
+        manifest.code_space,
+        dict(manifest.training.get("configuration", {})),
+        weights_of(bundle, "encoder"),
+        tuple(torch.from_numpy(codebook.astype(np.float32)) for codebook in codebooks),
+        weights_of(bundle, "decoder"),
     )
 
 
-def _weights(graph: bytes, prefix: str) -> dict[str, Tensor]:
-    """A graph's constants whose names begin with a prefix, float32, by the rest of their names."""
-    return {
-        tensor.name.removeprefix(prefix): torch.from_numpy(
-            numpy_helper.to_array(tensor).astype(np.float32)
-        )
-        for tensor in onnx.load_from_string(graph).graph.initializer
-        if tensor.name.startswith(prefix)
-    }
+def weights_of(bundle: Bundle, graph: str, precision: str = "fp32") -> dict[str, Tensor]:
+    """The weights of a network, read out of its graph's constants.
+
+    Args:
+        bundle: whose graph it is.
+        graph: whose name stands before the names of its network's weights.
+        precision: of the graph.
+
+    Returns:
+        float32, by the names that they have in the network, whatever they are stored as.
+    """
+    prefix, outside = f"{graph}.", bundle.read_weights(graph)
+    model = onnx.load_from_string(bundle.read_graph(graph, precision))
+    weights = {}
+    for tensor in model.graph.initializer:
+        if not tensor.name.startswith(prefix):
+            continue
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            where = {entry.key: entry.value for entry in tensor.external_data}
+            offset, length = int(where.get("offset", 0)), int(where["length"])
+            tensor.raw_data = outside[where["location"]][offset : offset + length]
+            tensor.data_location = onnx.TensorProto.DEFAULT
+        values = numpy_helper.to_array(tensor).astype(np.float32)
+        weights[tensor.name.removeprefix(prefix)] = torch.from_numpy(values)
+    return weights
 
 
 def _of_checkpoint(path: Path) -> InitialWeights:

@@ -1,24 +1,27 @@
 """Facts about runs that begin from a bundle: its graphs and the networks compute the same."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 
-from bundle import open_bundle
+from bundle import open_bundle, write_bundle
 from training.data.dataset import read_image
 from training.tokenizer.checkpoint import load_checkpoint
 from training.tokenizer.config import ConfigError
 from training.tokenizer.config_file import load_config
 from training.tokenizer.distributed import DistributedContext
 from training.tokenizer.initial_weights import (
-    _weights,
     fine_tuning_config,
     put_into,
     read_initial_weights,
+    weights_of,
 )
 from training.tokenizer.model import Tokenizer
 from training.tokenizer.run import train
@@ -169,7 +172,52 @@ def test_a_model_of_unknown_configuration(start):
 
 def test_weights_in_half_precision(start):
     """A graph that stores its weights in float16 gives them as float32."""
-    weights = _weights(open_bundle(DEFAULT).read_graph("encoder", "fp16"), "encoder.")
+    weights = weights_of(open_bundle(DEFAULT), "encoder", "fp16")
     assert weights.keys() == start.encoder.keys()
     assert all(value.dtype == torch.float32 for value in weights.values())
     assert torch.allclose(weights["stages.0.bias"], start.encoder["stages.0.bias"], atol=1e-3)
+
+
+def in_a_file_of_their_own(graph, location):
+    """An ONNX file whose weights lie outside, as bundles of format version 2 have them."""
+    model, outside = onnx.load_from_string(graph), b""
+    for tensor in model.graph.initializer:
+        if tensor.name.startswith(("encoder.", "decoder.")):
+            content = numpy_helper.to_array(tensor).tobytes()
+            for key, value in (("location", location), ("offset", len(outside))):
+                tensor.external_data.add(key=key, value=str(value))
+            tensor.external_data.add(key="length", value=str(len(content)))
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            tensor.ClearField("raw_data")
+            outside += content
+    return model.SerializeToString(), outside
+
+
+def test_a_bundle_of_format_version_2(tmp_path):
+    """Weights in a file of their own and a codebook for each stage: all are found."""
+    tiny = open_bundle(Path(__file__).parents[2] / "data" / "bundles" / "tiny")
+    manifest, files = tiny.manifest, {name: tiny.read(name) for name in tiny.manifest.files}
+    graphs = dict(manifest.graphs)
+    for name in ("encoder", "decoder"):
+        file = f"{name}.weights"
+        graph, outside = in_a_file_of_their_own(tiny.read_graph(name, "fp32"), file)
+        graphs[name] = dataclasses.replace(
+            graphs[name], files={"fp32": f"{name}.onnx"}, weights=file
+        )
+        files |= {f"{name}.onnx": graph, file: outside}
+    second = io.BytesIO()
+    np.save(second, np.ones((8, manifest.codebook_width), np.float32))
+    files["codebook-2.npy"] = second.getvalue()
+    changed = dataclasses.replace(manifest, graphs=graphs, residual_sizes=(8,), prior=None)
+    bundle = write_bundle(tmp_path / "two", changed, files)
+    assert bundle.manifest.format_version == 2
+    made, wanted = read_initial_weights(tmp_path / "two"), read_initial_weights(tiny.path)
+    assert [list(book.shape) for book in made.codebooks] == [
+        [manifest.codebook_size, manifest.codebook_width],
+        [8, manifest.codebook_width],
+    ]
+    for part in ("encoder", "decoder"):
+        one, other = getattr(made, part), getattr(wanted, part)
+        assert one.keys() == other.keys()
+        assert one
+        assert all(torch.equal(one[name], other[name]) for name in one)
