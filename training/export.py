@@ -27,7 +27,7 @@ from training.data.dataset import (
     decoded,
     find_images,
     reduced,
-    tell_broken,
+    report_broken,
 )
 from training.embedding.embedder import FIT_SIDE, fit_embedder
 from training.onnx_export.codec import tokenizer_of
@@ -159,7 +159,7 @@ def sample(folder: Folder) -> list[Pixels]:
     images: list[Pixels] = []
     for _, image in decoded((paths[i] for i in order), broken):
         images.append(image if len(images) < _WHOLE_IMAGES else reduced(image, FIT_SIDE))
-    tell_broken(broken, partial(print, file=sys.stderr))
+    report_broken(broken, partial(print, file=sys.stderr))
     if not images:
         raise DataError("not one image could be decoded")
     return images

@@ -47,7 +47,7 @@ from training.recognition.report import (
 from training.recognition.report_html import to_html
 from training.recognition.trainer import Recipe
 from training.tokenizer.config import require_at_least
-from training.tokenizer.distributed import choose_place
+from training.tokenizer.distributed import choose_context
 from training.tokenizer.progress import bar
 
 _PARITY_IMAGES = 24
@@ -90,7 +90,7 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
     )
     recipe = Recipe(epochs=options.epochs, seed=options.seed, bf16=options.bf16)
     layout = Layout()
-    device = choose_place(options.device).device
+    device = choose_context(options.device).device
     codec = BundleCodec(bundle)
     views = _views(bundle, codec, labelled, options, console)
     codebook = np.load(io.BytesIO(bundle.read(CODEBOOK_FILE)), allow_pickle=False)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from training.tokenizer.config import Config, ConfigError, require_at_least
 from training.tokenizer.config_file import load_config, override
-from training.tokenizer.distributed import choose_place, keep_freed_memory
+from training.tokenizer.distributed import choose_context, keep_freed_memory
 from training.tokenizer.losses import Losses
 from training.tokenizer.model import Tokenizer
 
@@ -90,8 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         require_at_least(1, repeats=options.repeats)
         config = override(load_config(options.config), options.set)
-        device = choose_place(options.device).device
-        losses = Losses(config.loss, config.quantizer).to(device)
+        device = choose_context(options.device).device
+        losses = Losses(config.loss, config.quantizer, bf16=config.run.bf16).to(device)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

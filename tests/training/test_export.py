@@ -25,7 +25,7 @@ from training.onnx_export.graphs import (
 from training.onnx_export.parity import BUDGETS, Parity, ParityError, Proof, check, odd_sizes
 from training.onnx_export.shared_weights import rounded_to_half
 from training.tokenizer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from training.tokenizer.distributed import Place
+from training.tokenizer.distributed import DistributedContext
 from training.tokenizer.model import Tokenizer, code_space_of
 from training.train import train
 
@@ -34,7 +34,7 @@ from training.train import train
 def trained(tiny, photos, tmp_path_factory):
     """A checkpoint of a few steps: its pictures are poor, but its graphs are real."""
     out = tmp_path_factory.mktemp("run")
-    return load_checkpoint(train(tiny, [photos], out, Place(torch.device("cpu"))))
+    return load_checkpoint(train(tiny, [photos], out, DistributedContext(torch.device("cpu"))))
 
 
 @pytest.fixture(scope="module")

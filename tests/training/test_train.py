@@ -4,22 +4,35 @@ import dataclasses
 import errno
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
+from rich.console import Console
 
+from training.export import parse_arguments as parse_export_arguments
 from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
-from training.tokenizer.config import ConfigError, OptimizerConfig, QuantizerConfig
-from training.tokenizer.distributed import Place, choose_place
+from training.tokenizer.config import (
+    ConfigError,
+    LossConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    QuantizerConfig,
+    with_larger_batches,
+)
+from training.tokenizer.discriminator import DiscriminatorCollapsed
+from training.tokenizer.distributed import DistributedContext, choose_context
 from training.tokenizer.losses import Losses
-from training.tokenizer.quantizer import Quantizer
+from training.tokenizer.progress import Heartbeat
+from training.tokenizer.quantizers import NearestQuantizer
+from training.tokenizer.run import TrainingInterrupted
 from training.tokenizer.trainer import TrainingDiverged, learning_rate
 from training.train import main, train
 
-CPU = Place(torch.device("cpu"))
+CPU = DistributedContext(torch.device("cpu"))
 
 
 def weights(path):
@@ -50,7 +63,9 @@ def test_resuming_equals_not_having_stopped(tiny, photos, tmp_path, monkeypatch)
         return learning_rate(config, step)
 
     monkeypatch.setattr("training.tokenizer.trainer.learning_rate", interrupt)
-    last = train(tiny, [photos], tmp_path / "broken", CPU)
+    with pytest.raises(TrainingInterrupted, match="after step 6 of 12; the same command resumes"):
+        train(tiny, [photos], tmp_path / "broken", CPU)
+    last = tmp_path / "broken" / "last.pt"
     assert load_checkpoint(last).step == 6
     resumed = weights(train(tiny, [photos], tmp_path / "broken", CPU))
     assert resumed.keys() == unbroken.keys()
@@ -113,7 +128,7 @@ def test_a_finished_run_stays_as_it_is(tiny, photos, tmp_path):
 def test_a_batch_that_cannot_be_shared_is_refused(tiny, photos, tmp_path):
     """8 crops over 3 processes: unequal shares would weigh unequally."""
     with pytest.raises(ConfigError, match="multiple of the 3 processes"):
-        train(tiny, [photos], tmp_path, Place(torch.device("cpu"), 0, 3))
+        train(tiny, [photos], tmp_path, DistributedContext(torch.device("cpu"), 0, 3))
 
 
 def test_nan_stops_the_run(tiny, photos, tmp_path):
@@ -213,13 +228,14 @@ def test_two_processes_equal_one(photos, tmp_path):
 _HALF_A_BATCH = """
 import sys, torch
 from training.tokenizer.config import QuantizerConfig
-from training.tokenizer.quantizer import Quantizer
+from training.tokenizer.progress import Heartbeat
+from training.tokenizer.quantizers import NearestQuantizer
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
 )
 torch.manual_seed(0)
-quantizer = Quantizer(QuantizerConfig(size=64, width=4, restart_below=0.5)).train()
+quantizer = NearestQuantizer(QuantizerConfig(size=64, width=4, restart_below=0.5)).train()
 for step, latents in enumerate(torch.load(f"{folder}/latents.pt")):
     quantizer(latents.chunk(2)[rank], step)
 torch.save(quantizer.state_dict(), f"{folder}/{rank}.pt")
@@ -241,7 +257,7 @@ def test_dead_codes_restart_alike_in_two_processes(tmp_path):
     def alone(restart_below):
         torch.manual_seed(0)
         config = QuantizerConfig(size=64, width=4, restart_below=restart_below)
-        quantizer = Quantizer(config).train()
+        quantizer = NearestQuantizer(config).train()
         for step, batch in enumerate(latents):
             quantizer(batch, step)
         return quantizer.state_dict()
@@ -255,17 +271,18 @@ def test_dead_codes_restart_alike_in_two_processes(tmp_path):
 
 
 def test_signal_saves_and_exits(photos, tmp_path):
-    """SIGTERM ends the command with exit code 0 and a checkpoint, whatever the step."""
+    """SIGTERM ends the command with exit code 130 and a checkpoint, whatever the step."""
     command = [sys.executable, "-m", "training.train", "tiny", "--data", str(photos)]
     command += ["--out", str(tmp_path), "--set", "optimizer.steps=100000", "--set", "data.crop=32"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, **pipes, text=True) as process:
         for line in process.stdout:
             if line.startswith("step 20 "):
                 break
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
-    assert process.returncode == 0
-    assert "stopped by a signal" in rest
+    assert process.returncode == 130
+    assert "stopped after step" in rest
     assert load_checkpoint(tmp_path / "last.pt").step >= 20
 
 
@@ -306,8 +323,8 @@ def test_cuda_without_a_card_is_refused(monkeypatch):
     """Instead of torch's own trace, wherever torch can't use CUDA."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="can use 0 CUDA devices"):
-        choose_place("cuda")
-    assert choose_place("auto").device == torch.device("cpu")
+        choose_context("cuda")
+    assert choose_context("auto").device == torch.device("cpu")
 
 
 class FullDisk(io.RawIOBase):
@@ -339,3 +356,125 @@ def test_what_cannot_be_written_is_one_line(fault, photos, capsys, tmp_path, mon
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert list(tmp_path.rglob("*last.pt*")) == []
+
+
+SHORT = ["--set", "optimizer.steps=2", "--set", "data.crop=32", "--set", "optimizer.batch=4"]
+
+
+def test_a_finished_run_names_the_next_command(photos, tmp_path, capsys):
+    """That command is run as it was printed, but for the folder that it writes to."""
+    out = tmp_path / "run"
+    assert main(["tiny", "--data", str(photos), "--out", str(out), *SHORT]) == 0
+    *_, finished, following = capsys.readouterr().out.splitlines()
+    assert finished == f"finished: 2 steps, {out / 'last.pt'}"
+    command = following.removeprefix("next: ").split()
+    assert command[:3] == ["python", "-m", "training.export"]
+    options = parse_export_arguments(command[3:])
+    assert options.data == [photos]
+    assert options.checkpoint == out / "last.pt"
+
+
+def test_short_runs_validate_at_their_end(tiny, photos, tmp_path, capfd):
+    """Twelve steps with a validation every thousand: one, after the last step."""
+    rare = dataclasses.replace(tiny, run=dataclasses.replace(tiny.run, validate_every=1000))
+    train(rare, [photos], tmp_path, CPU)
+    lines = [line for line in capfd.readouterr().out.splitlines() if " psnr " in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("step 12 ")
+
+
+def test_no_held_out_images_is_said(tiny, photos, tmp_path, capfd):
+    """And there is no validation, but a checkpoint."""
+    none = dataclasses.replace(tiny.data, validation_fraction=0.0)
+    train(dataclasses.replace(with_steps(tiny, 2), data=none), [photos], tmp_path, CPU)
+    output = capfd.readouterr().out
+    assert "no image is held out, so that there will be no validation" in output
+    assert " psnr " not in output
+
+
+def test_images_smaller_than_the_crop_are_said(tiny, photos, tmp_path, capfd):
+    """How many, what becomes of them, and which setting is about it."""
+    wide = dataclasses.replace(with_steps(tiny, 1), data=dataclasses.replace(tiny.data, crop=256))
+    train(wide, [photos], tmp_path, CPU)
+    warning = next(x for x in capfd.readouterr().out.splitlines() if x.startswith("warning: "))
+    assert "smaller than a crop of 256×256 and are enlarged to it; data.crop sets" in warning
+
+
+def test_a_plain_autoencoder_has_no_figures_of_codes(tiny, photos, tmp_path, capfd):
+    """Not in training, and not in validation."""
+    plain = dataclasses.replace(tiny, quantizer=dataclasses.replace(tiny.quantizer, kind="none"))
+    train(plain, [photos], tmp_path, CPU)
+    output = capfd.readouterr().out
+    assert " mse " in output
+    assert " psnr " in output
+    assert "used" not in output
+    assert "perplexity" not in output
+
+
+def test_used_codes_are_counted(tiny, photos, tmp_path, capfd):
+    """So many of so many, of each stage."""
+    quantizer = dataclasses.replace(tiny.quantizer, residual_sizes=(8,))
+    train(dataclasses.replace(tiny, quantizer=quantizer), [photos], tmp_path, CPU)
+    lines = [x for x in capfd.readouterr().out.splitlines() if " mse " in x or " psnr " in x]
+    assert len(lines) == 5
+    for line in lines:
+        assert re.search(r"  \d+ of 256 codes used  .*  \d of 8 codes of stage 2 used  ", line)
+
+
+def test_a_long_run_without_a_terminal_says_where_it_is(monkeypatch):
+    """Every ten seconds if nothing else was said."""
+    now, output = [0.0], io.StringIO()
+    monkeypatch.setattr("training.tokenizer.progress.time.monotonic", lambda: now[0])
+    heartbeat = Heartbeat(Console(file=output), 500)
+    for step in range(1, 9):
+        now[0] += 4
+        heartbeat.beat(step)
+    assert output.getvalue() == "step 3 of 500\nstep 6 of 500\n"
+
+
+def test_phases_are_named_in_the_log(tiny, photos, tmp_path, capfd):
+    """With their steps and crops."""
+    phases = (PhaseConfig("first", 2), PhaseConfig("second", 3, crop=48, batch=4))
+    train(dataclasses.replace(tiny, phases=phases), [photos], tmp_path, CPU)
+    output = capfd.readouterr().out
+    assert "phase first: steps 0 to 2, 8 crops of 32×32, decoder decoder" in output
+    assert "phase second: steps 2 to 5, 4 crops of 48×48, decoder decoder" in output
+
+
+def test_a_discriminator_that_collapses_stops_the_run(tiny, photos, tmp_path, monkeypatch):
+    """The last good checkpoint stays, and the error names it."""
+    adversarial = LossConfig(adversarial=1.0, discriminator="patch")
+    config = dataclasses.replace(tiny, loss=adversarial)
+
+    def collapse(_self, _loss, _share):
+        raise DiscriminatorCollapsed("always right")
+
+    monkeypatch.setattr("training.tokenizer.discriminator.CollapseWatch.look", collapse)
+    with pytest.raises(DiscriminatorCollapsed, match="always right; there is no checkpoint"):
+        train(config, [photos], tmp_path, CPU)
+
+
+def test_a_run_stops_when_its_time_is_over(photos, tmp_path, capsys):
+    """With a checkpoint and exit code 130, as after a signal; the same command goes on."""
+    arguments = ["tiny", "--data", str(photos), "--out", str(tmp_path), *SHORT]
+    assert main([*arguments, "--minutes", "0"]) == 130
+    assert "stopped after step 1 of 2; the same command resumes" in capsys.readouterr().err
+    assert load_checkpoint(tmp_path / "last.pt").step == 1
+    assert main(arguments) == 0
+
+
+def test_larger_batches(photos, tmp_path):
+    """Four times as many crops a step, twice the learning rate, the same number of steps."""
+    arguments = ["tiny", "--data", str(photos), "--out", str(tmp_path), *SHORT]
+    assert main([*arguments, "--batch-factor", "4"]) == 0
+    state = load_checkpoint(tmp_path / "last.pt")
+    assert state.config.optimizer.batch == 16
+    assert state.config.optimizer.learning_rate == 2 * 2e-3
+    assert state.facts["images_seen"] == 2 * 16
+
+
+def test_larger_batches_of_phases(tiny):
+    """What a phase sets grows with the rest; what it doesn't set stays unset."""
+    phases = (PhaseConfig("a", 3, batch=2), PhaseConfig("b", 4, learning_rate=1.0))
+    grown = with_larger_batches(dataclasses.replace(tiny, phases=phases), 4)
+    assert grown.phases == (PhaseConfig("a", 3, batch=8), PhaseConfig("b", 4, learning_rate=2.0))

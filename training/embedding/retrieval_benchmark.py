@@ -26,7 +26,7 @@ from training.data.dataset import (
     find_images,
     in_validation,
     reduced,
-    tell_broken,
+    report_broken,
 )
 from training.embedding.embedder import apply_to_grids
 from training.onnx_export.codec import BundleCodec, Codec, Codes, encode_images
@@ -89,7 +89,7 @@ def read_photographs(folders: Sequence[Path], largest: int = 0) -> tuple[list[Pa
     for path, image in decoded(folder.paths, broken):
         paths.append(path)
         images.append(reduced(image, largest) if largest else image)
-    tell_broken(broken, partial(print, file=sys.stderr))
+    report_broken(broken, partial(print, file=sys.stderr))
     if not images:
         raise DataError("not one image could be decoded")
     return paths, images

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ class Checkpoint:
         step: steps done.
         model: state of the weights and of the quantizer as trained.
         averaged: the same with the weights' moving average; this is what gets exported.
-        optimizer: state of AdamW.
+        optimizer: state of the optimizer of the phase.
         facts: about the run so far, for the model card (images seen, seconds, data …).
+        discriminator: state of the phase's discriminator and of its optimizer; empty without one.
     """
 
     config: Config
@@ -40,6 +41,7 @@ class Checkpoint:
     averaged: dict[str, Any]
     optimizer: dict[str, Any]
     facts: dict[str, Any]
+    discriminator: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -57,6 +59,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "averaged": checkpoint.averaged,
         "optimizer": checkpoint.optimizer,
         "facts": checkpoint.facts,
+        "discriminator": checkpoint.discriminator,
     }
     content = io.BytesIO()  # torch.save would turn a full disk into an error of its own
     torch.save(values, content)
@@ -93,4 +96,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path} holds a configuration this version can't read: {error}"
         ) from error
     keys = ("step", "model", "averaged", "optimizer", "facts")
-    return Checkpoint(config, **{key: values[key] for key in keys})
+    # Checkpoints from before there were discriminators have no word of them.
+    discriminator = values.get("discriminator", {})
+    return Checkpoint(config, **{key: values[key] for key in keys}, discriminator=discriminator)

@@ -8,227 +8,65 @@ value is refused with one line that names it; `training.tokenizer.config_file` r
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 from bundle.manifest import NAME
+from training.tokenizer.config_error import ConfigError, require, require_at_least
+from training.tokenizer.config_model import DataConfig, NetworkConfig, QuantizerConfig
+from training.tokenizer.config_recipe import (
+    MAIN_DECODER,
+    LossConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    RunConfig,
+)
+
+__all__ = [
+    "MAIN_DECODER",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "LossConfig",
+    "NetworkConfig",
+    "OptimizerConfig",
+    "Phase",
+    "PhaseConfig",
+    "QuantizerConfig",
+    "RunConfig",
+    "require_at_least",
+    "with_larger_batches",
+]
+
+_Sized = TypeVar("_Sized", OptimizerConfig, PhaseConfig)
 
 # Three scales of an 11-pixel window: below this side the term `ms_ssim` isn't defined.
 _MS_SSIM_SIDE = 44
 
 
-class ConfigError(ValueError):
-    """A configuration that can't be: unknown key, wrong type, impossible value."""
-
-
 @dataclass(frozen=True)
-class DataConfig:
-    """Which crops of the images a model sees.
+class Phase:
+    """A phase of a run with all of its settings; a run without phases is a single one.
 
     Attributes:
-        crop: side of the square training crops, pixels; a multiple of the stride.
-        flip: mirror half of the crops left to right.
-        validation_fraction: share of the images held out, chosen by a hash of each file's stem.
-        cache_gib: decoded images kept in memory at most, GiB; what is beyond is decoded anew.
-        seed: of the order of the images, crops and flips.
+        name: of the phase; empty where the run has none.
+        first: step at which it begins, counted from 0 over the whole run.
+        decoder: which decoder is trained.
+        start_from: the decoder that another one begins as a copy of.
+        config: of the run, its `data`, `loss` and `optimizer` those of the phase.
     """
 
-    crop: int = 96
-    flip: bool = True
-    validation_fraction: float = 0.02
-    cache_gib: float = 4.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _require(self.crop >= 8, f"data.crop must be at least 8 pixels, not {self.crop}")
-        _require(
-            0 <= self.validation_fraction < 1,
-            f"data.validation_fraction must be in [0, 1), not {self.validation_fraction}",
-        )
-        _require(self.cache_gib >= 0, f"data.cache_gib must not be negative: {self.cache_gib}")
-        _require(0 <= self.seed < 2**32, f"data.seed must be in [0, 2³²), not {self.seed}")
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """The shape of encoder and decoder, from fine to coarse.
-
-    The stem's strided convolution divides height and width by `stem_stride`;
-    each further stage divides them by 2.
-
-    Attributes:
-        stem_stride: 2 or 4.
-        widths: channels of each stage.
-        encoder_depths: residual blocks of each stage of the encoder.
-        decoder_depths: the same for the decoder, also written from fine to coarse.
-    """
-
-    stem_stride: int = 4
-    widths: tuple[int, ...] = (96, 192)
-    encoder_depths: tuple[int, ...] = (2, 4)
-    decoder_depths: tuple[int, ...] = (3, 6)
-
-    def __post_init__(self) -> None:
-        _require(self.stem_stride in (2, 4), f"network.stem_stride is 2 or 4: {self.stem_stride}")
-        stages = len(self.widths)
-        _require(stages >= 1, "network.widths needs at least one stage")
-        _require(
-            len(self.encoder_depths) == stages == len(self.decoder_depths),
-            "network.widths, encoder_depths and decoder_depths must be equally long",
-        )
-        _require(
-            all(w >= 4 and w % 4 == 0 for w in self.widths),
-            f"network.widths must be multiples of 4: {list(self.widths)}",
-        )
-        _require(
-            all(d >= 0 for d in self.encoder_depths + self.decoder_depths),
-            "network depths must not be negative",
-        )
+    name: str
+    first: int
+    decoder: str
+    start_from: str
+    config: Config
 
     @property
-    def stride(self) -> int:
-        """Pixels along one side of the patch that one code stands for."""
-        return self.stem_stride << (len(self.widths) - 1)
-
-
-@dataclass(frozen=True)
-class QuantizerConfig:
-    """How latents become codes.
-
-    Attributes:
-        kind: `ema` learns the codebook as a moving average of the latents
-            assigned to it, `gradient` by the codebook loss of the original
-            paper, `none` is a plain autoencoder to compare with.
-        distance: `cosine` compares directions only, `euclidean` positions.
-        size: number of codes K.
-        width: dimension d of a code vector.
-        initialization: `kmeans` on the first latents, or `random`.
-        decay: of the moving average, per step.
-        commitment: weight beta of the commitment term ‖z − sg(e)‖².
-        restart_below: a code whose moving share of the latents is below this
-            fraction of the uniform share 1/K is moved onto a latent of the
-            batch; 0 never does so.
-    """
-
-    kind: Literal["ema", "gradient", "none"] = "ema"
-    distance: Literal["cosine", "euclidean"] = "cosine"
-    size: int = 4096
-    width: int = 8
-    initialization: Literal["kmeans", "random"] = "kmeans"
-    decay: float = 0.99
-    commitment: float = 0.25
-    restart_below: float = 0.05
-
-    def __post_init__(self) -> None:
-        _require(2 <= self.size <= 65536, f"quantizer.size must be in [2, 65536], not {self.size}")
-        _require(self.width >= 1, f"quantizer.width must be positive, not {self.width}")
-        _require(0 < self.decay < 1, f"quantizer.decay must be in (0, 1), not {self.decay}")
-        _require(self.commitment >= 0, "quantizer.commitment must not be negative")
-        _require(0 <= self.restart_below < 1, "quantizer.restart_below must be in [0, 1)")
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Weights of the reconstruction terms, on pixels in [−1, 1]; 0 leaves a term out.
-
-    Attributes:
-        mse: squared error.
-        l1: absolute error.
-        multiscale: absolute error of the images halved once, twice and three times.
-        gradient: absolute error of horizontal and vertical differences.
-        ms_ssim: 1 − multi-scale structural similarity (three scales); needs crops of 44 pixels.
-        lpips: learned perceptual distance; needs `lpips_weights`.
-        lpips_weights: a TorchScript file that maps two image batches in [−1, 1] to distances.
-    """
-
-    mse: float = 1.0
-    l1: float = 0.0
-    multiscale: float = 0.0
-    gradient: float = 0.0
-    ms_ssim: float = 0.0
-    lpips: float = 0.0
-    lpips_weights: str = ""
-
-    def __post_init__(self) -> None:
-        weights = (self.mse, self.l1, self.multiscale, self.gradient, self.ms_ssim, self.lpips)
-        _require(min(weights) >= 0, "loss weights must not be negative")
-        _require(max(weights) > 0, "at least one loss weight must be positive")
-        _require(
-            self.lpips == 0 or bool(self.lpips_weights),
-            "loss.lpips needs loss.lpips_weights, the file that holds the LPIPS network",
-        )
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW with linear warm-up and cosine decay.
-
-    Attributes:
-        steps: optimizer steps of the whole run.
-        batch: crops a step, over all processes.
-        learning_rate: at its peak.
-        final_learning_rate: at the end, as a fraction of the peak.
-        warmup_steps: of linear growth from zero.
-        betas: of AdamW.
-        weight_decay: of AdamW, on convolution weights only.
-        clip: the gradient's norm is scaled down to this at most.
-        weight_ema: decay of the moving average of the weights, which is what is exported.
-    """
-
-    steps: int = 20000
-    batch: int = 32
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 0.02
-    warmup_steps: int = 200
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    weight_ema: float = 0.999
-
-    def __post_init__(self) -> None:
-        _require(self.steps >= 1, f"optimizer.steps must be positive, not {self.steps}")
-        _require(self.batch >= 1, f"optimizer.batch must be positive, not {self.batch}")
-        _require(self.learning_rate > 0, "optimizer.learning_rate must be positive")
-        _require(
-            0 <= self.final_learning_rate <= 1,
-            f"optimizer.final_learning_rate must be in [0, 1], not {self.final_learning_rate}",
-        )
-        _require(self.warmup_steps >= 0, "optimizer.warmup_steps must not be negative")
-        _require(
-            all(0 <= beta < 1 for beta in self.betas),
-            f"optimizer.betas must be in [0, 1), not {list(self.betas)}",
-        )
-        _require(self.weight_decay >= 0, "optimizer.weight_decay must not be negative")
-        _require(self.clip > 0, "optimizer.clip must be positive")
-        _require(0 <= self.weight_ema < 1, "optimizer.weight_ema must be in [0, 1)")
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """How the run goes on a machine; all but `seed` change no result but through rounding.
-
-    Attributes:
-        bf16: convolutions in bfloat16 where the device has it; the quantizer stays float32.
-        compile: `torch.compile` the two networks.
-        log_every: steps between lines of numbers.
-        validate_every: steps between validations with picture grids.
-        checkpoint_every: steps between checkpoints.
-        seed: of the initial weights and of everything random in the quantizer.
-    """
-
-    bf16: bool = True
-    compile: bool = False
-    log_every: int = 50
-    validate_every: int = 1000
-    checkpoint_every: int = 500
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _require(
-            min(self.log_every, self.validate_every, self.checkpoint_every) >= 1,
-            "run.log_every, validate_every and checkpoint_every must be positive",
-        )
-        _require(0 <= self.seed < 2**32, f"run.seed must be in [0, 2³²), not {self.seed}")
+    def last(self) -> int:
+        """Step at which the next phase begins, or the run ends."""
+        return self.first + self.config.optimizer.steps
 
 
 @dataclass(frozen=True)
@@ -237,6 +75,7 @@ class Config:
 
     Attributes:
         name: of the model, and of the bundle exported from it, whose rule it follows.
+        phases: parts of the run with settings of their own, in their order; none is one phase.
     """
 
     name: str
@@ -246,43 +85,123 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    phases: tuple[PhaseConfig, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             NAME.fullmatch(self.name) is not None,
             f"name must match {NAME.pattern}, and {self.name!r} doesn't",
         )
-        _require(
+        require(
             self.data.crop % self.network.stride == 0,
             f"data.crop ({self.data.crop}) must be a multiple of the stride "
             f"({self.network.stride}) that network.stem_stride and widths make",
         )
-        _require(
+        require(
             self.loss.ms_ssim == 0 or self.data.crop >= _MS_SSIM_SIDE,
             f"loss.ms_ssim needs data.crop of at least {_MS_SSIM_SIDE} pixels, "
             f"not {self.data.crop}",
         )
+        self._check_phases()
+
+    def _check_phases(self) -> None:
+        names = [phase.name for phase in self.phases]
+        require(len(set(names)) == len(names), "two phases have the same name")
+        trained: set[str] = {MAIN_DECODER}
+        for phase in self.resolved_phases() if self.phases else ():
+            frozen = set(phase.config.optimizer.freeze)
+            require(
+                trained == {MAIN_DECODER} or {"encoder", "codebook"} <= frozen,
+                f"phase {phase.name} must freeze encoder and codebook: an earlier phase has "
+                "trained another decoder for their codes",
+            )
+            require(
+                phase.decoder in trained or phase.start_from in trained,
+                f"phase {phase.name} starts from the decoder {phase.start_from!r}, which no "
+                "phase before it has trained",
+            )
+            trained.add(phase.decoder)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return sum(phase.steps for phase in self.phases) or self.optimizer.steps
+
+    @property
+    def other_decoders(self) -> tuple[str, ...]:
+        """Names of the decoders beside the main one, in the order in which they are trained."""
+        names = dict.fromkeys(phase.decoder for phase in self.phases)
+        return tuple(name for name in names if name != MAIN_DECODER)
+
+    def decoders_at(self, step: int) -> tuple[str, ...]:
+        """The decoders that have begun to be trained after so many steps, the main one first."""
+        begun = [phase.decoder for phase in self.resolved_phases() if phase.first < step]
+        return tuple(dict.fromkeys([MAIN_DECODER, *begun]))
+
+    def resolved_phases(self) -> tuple[Phase, ...]:
+        """The phases with all of their settings; one phase where the run has none."""
+        if not self.phases:
+            return (Phase("", 0, MAIN_DECODER, MAIN_DECODER, self),)
+        phases, first = [], 0
+        for phase in self.phases:
+            phases.append(
+                Phase(phase.name, first, phase.decoder, phase.start_from, self._of_phase(phase))
+            )
+            first += phase.steps
+        return tuple(phases)
+
+    def phase_of(self, step: int) -> Phase:
+        """The phase that a step belongs to, the last one from the end of the run on."""
+        phases = self.resolved_phases()
+        return next((phase for phase in phases if step < phase.last), phases[-1])
+
+    def _of_phase(self, phase: PhaseConfig) -> Config:
+        def own(*names: str) -> dict[str, Any]:
+            values = {name: getattr(phase, name) for name in names}
+            return {name: value for name, value in values.items() if value is not None}
+
+        freeze = dict.fromkeys([*self.optimizer.freeze, *phase.freeze])
+        data = own("crop", "enlarge", "synthetic", "colour_jitter")
+        optimizer = own("steps", "batch", "learning_rate", "final_learning_rate", "warmup_steps")
+        return dataclasses.replace(
+            self,
+            phases=(),
+            data=dataclasses.replace(self.data, **data),
+            loss=self.loss if phase.loss is None else phase.loss,
+            optimizer=dataclasses.replace(self.optimizer, freeze=tuple(freeze), **optimizer),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain JSON types, readable by `from_dict`."""
-        return dataclasses.asdict(
-            self,
-            dict_factory=lambda items: {
-                k: list(v) if isinstance(v, tuple) else v for k, v in items
-            },
-        )
+        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
 
-def require_at_least(least: int, **options: int) -> None:
-    """Holds options of a command line, `name=value`, to the least that makes sense.
+def with_larger_batches(config: Config, factor: int) -> Config:
+    """Batches so many times as large, and learning rates that are its root times as high.
 
-    Raises:
-        ConfigError: naming the first that is less.
+    Of the run and of its phases; the number of steps stays. The root keeps the size of AdamW's
+    steps in proportion to the noise of the gradient (Malladi et al. 2022, arXiv:2205.10287).
     """
-    for name, value in options.items():
-        _require(value >= least, f"--{name} must be at least {least}, not {value}")
+    rate = math.sqrt(factor)
+
+    def enlarged(section: _Sized) -> _Sized:
+        changes: dict[str, Any] = {}
+        if section.batch is not None:
+            changes["batch"] = factor * section.batch
+        if section.learning_rate is not None:
+            changes["learning_rate"] = rate * section.learning_rate
+        return dataclasses.replace(section, **changes)
+
+    return dataclasses.replace(
+        config,
+        optimizer=enlarged(config.optimizer),
+        phases=tuple(enlarged(phase) for phase in config.phases),
+    )
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(inner) for inner in value]
+    return value

@@ -67,12 +67,12 @@ def override(config: Config, assignments: list[str]) -> Config:
             value = tomllib.loads(f"v = {text}")["v"]
         except tomllib.TOMLDecodeError:
             value = text.strip()
-        table = values
+        table: Any = values
         for part in tables:
-            table = table.get(part, {})
-            if not isinstance(table, dict):
-                raise ConfigError(f"unknown setting {key}")
-        if name not in table:
+            if isinstance(table, list):  # phases, by their names
+                table = {phase["name"]: phase for phase in table}
+            table = table.get(part) if isinstance(table, dict) else None
+        if not isinstance(table, dict) or name not in table:
             raise ConfigError(f"unknown setting {key}")
         table[name] = value
     return from_dict(values)
@@ -95,6 +95,11 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast("type[Any]", hint), value, f"{name}.")
+    if origin is types.UnionType:  # with None, which stands for a setting that is left out
+        if value is None:
+            return None
+        (hint,) = (argument for argument in arguments if argument is not types.NoneType)
+        return _convert(hint, value, name)
     if origin is Literal:
         if value not in arguments:
             raise ConfigError(f"{name} must be one of {', '.join(arguments)}, not {value!r}")
@@ -107,6 +112,8 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         return tuple(_convert(arguments[0], v, f"{name}[{i}]") for i, v in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():  # 1e4, say
+        return int(value)
     if isinstance(hint, types.GenericAlias) or type(value) is not hint:
         raise ConfigError(f"{name} must be of type {hint.__name__}, not {value!r}")
     if hint is float and not math.isfinite(value):

@@ -2,10 +2,9 @@
 
 A trainer makes one `Adversary` and, in every step after the one at which the term begins:
 
-    adversarial = adversary.loss(made)
-    total = reconstruction + balance(reconstruction, adversarial, made) * adversarial
-    ...                                    # backward and step of the tokenizer
+    backward_balanced(loss, commitment, adversary.loss(made), made, weight)
     figures = adversary.learn(made, pixels)    # one step of the discriminator; log its figures
+    optimizer.step()                           # of the tokenizer
 
 At first the discriminator knows nothing, and the balance would give its random gradient as much
 weight as everything else: measured, the reconstruction was more than twice as bad after 60 steps.
@@ -26,6 +25,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from training.perceptual.features import FrozenFeatures
+
+# Of the adversarial term, where its gradient all but vanishes.
+_LARGEST_FACTOR = 1e3
 
 
 class DiscriminatorCollapsed(ArithmeticError):
@@ -256,28 +258,28 @@ def accuracy(real: Sequence[Tensor], made: Sequence[Tensor]) -> float:
     return float(_mean(right))
 
 
-def balance(
-    reconstruction: Tensor, adversarial: Tensor, at: Tensor, maximum: float = 1e3
-) -> Tensor:
-    """The adaptive weight of VQGAN: ‖∇ reconstruction‖ / ‖∇ adversarial‖ (arXiv:2012.09841, eq. 7).
+def backward_balanced(
+    loss: Tensor, beside: Tensor, adversarial: Tensor, made: Tensor, weight: float
+) -> None:
+    """Gradients of a loss and of an adversarial term that is brought to the loss' size first.
 
-    With it both terms pull equally hard; multiply it by a share such as 0.5.
+    The term's factor is `weight` × ‖∇ loss‖ / ‖∇ adversarial‖ (Esser et al. 2021,
+    arXiv:2012.09841, equation 7), with respect to the reconstruction and not to the decoder's
+    last layer: frozen networks are gone through backwards once, and not once more for the norms.
 
     Args:
-        reconstruction: the sum of the other terms, a scalar with its graph, which is kept.
-        adversarial: what `Adversary.loss` gave, the same.
-        at: what to differentiate by: the decoder's last weight, as in VQGAN, or the
-            reconstructed images, which is cheaper and needs no look into the decoder.
-        maximum: of the weight.
-
-    Returns:
-        A scalar without a graph.
+        loss: scalar, of the reconstruction, and `beside` with it.
+        beside: what of the loss doesn't depend on the reconstruction, such as the commitment.
+        adversarial: scalar, of the reconstruction.
+        made: the reconstruction, with its graph.
+        weight: 1 makes both pull equally hard.
     """
-    (a,) = torch.autograd.grad(reconstruction, at, retain_graph=True)
-    (b,) = torch.autograd.grad(adversarial, at, retain_graph=True)
-    weight = a.float().norm() / (b.float().norm() + 1e-12)
-    limited: Tensor = weight.clamp(0.0, maximum)
-    return limited.detach()
+    (gradient,) = torch.autograd.grad(loss, made)
+    (term,) = torch.autograd.grad(adversarial, made)
+    size = gradient.float().norm() / term.float().norm().clamp_min(1e-12)
+    pull = gradient + (weight * size.clamp_max(_LARGEST_FACTOR)).to(gradient.dtype) * term
+    roots, gradients = ([made, beside], [pull, None]) if beside.requires_grad else ([made], [pull])
+    torch.autograd.backward(roots, gradients)
 
 
 def _mean(maps: Sequence[Tensor]) -> Tensor:

@@ -1,13 +1,15 @@
-"""Where a process of a training run stands: its device, its number, its signals, its memory."""
+"""A process of a training run: its device, its number, its signals, its memory."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import dataclasses
+import math
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -20,15 +22,15 @@ _DEVICES = re.compile(r"auto|cpu|cuda|cuda:[0-9]{1,3}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a process stands: its device and its number among `processes`."""
+class DistributedContext:
+    """The device of a process, and its number among `processes`."""
 
     device: torch.device
     rank: int = 0
     processes: int = 1
 
 
-def choose_place(device: str) -> Place:
+def choose_context(device: str) -> DistributedContext:
     """The device and, under `torchrun`, the process group that its variables describe.
 
     Raises:
@@ -43,18 +45,26 @@ def choose_place(device: str) -> Place:
         raise ConfigError(f"--device {device} isn't there: torch can use {cards} CUDA devices here")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
-        return Place(torch.device(device))
+        return DistributedContext(torch.device(device))
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda":
         device = f"cuda:{local}"
         torch.cuda.set_device(local)
     torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    return Place(torch.device(device), rank, processes)
+    return DistributedContext(torch.device(device), rank, processes)
 
 
 @contextlib.contextmanager
-def stop_signal(place: Place) -> Iterator[Callable[[], bool]]:
-    """Turns SIGTERM and SIGINT into a question that every process answers alike."""
+def stop_signal(
+    context: DistributedContext, minutes: float | None = None
+) -> Iterator[Callable[[], bool]]:
+    """Turns SIGTERM, SIGINT and the end of the time into a question; all processes answer alike.
+
+    Args:
+        context: of this process.
+        minutes: from now on, after which the answer is yes.
+    """
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     received: list[int] = []
     handlers = {
         number: signal.signal(number, lambda number, _: received.append(number))
@@ -62,10 +72,10 @@ def stop_signal(place: Place) -> Iterator[Callable[[], bool]]:
     }
 
     def stopping() -> bool:
-        if place.processes == 1:
-            return bool(received)
+        if context.processes == 1:
+            return bool(received) or time.monotonic() > end
         # One process may get the signal a step before the others: they stop together.
-        flag = torch.tensor(float(bool(received)), device=place.device)
+        flag = torch.tensor(float(bool(received) or time.monotonic() > end), device=context.device)
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
         return bool(flag > 0)
 

@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.data.metrics import ms_ssim
+from training.perceptual.features import FrozenFeatures
+from training.perceptual.lpips import LPIPS
+from training.perceptual.weights import WeightsError, network_facts
 from training.tokenizer.config import ConfigError, LossConfig, QuantizerConfig
 from training.tokenizer.model import Output
 
@@ -22,18 +25,35 @@ class Losses(nn.Module):
     Args:
         loss: weights of the reconstruction terms.
         quantizer: gives the weight of the commitment term.
+        bf16: frozen networks compute in bfloat16.
+
+    Attributes:
+        networks: facts about the frozen networks that take part, for the model card.
 
     Raises:
-        ConfigError: the file with the LPIPS network can't be read.
+        ConfigError: a frozen network can't be read.
     """
 
-    def __init__(self, loss: LossConfig, quantizer: QuantizerConfig) -> None:
+    def __init__(self, loss: LossConfig, quantizer: QuantizerConfig, *, bf16: bool = False) -> None:
         super().__init__()
         self.weights = loss
         self.quantizer = quantizer
         self.lpips: nn.Module | None = None
-        if loss.lpips > 0:
-            self.lpips = load_lpips(Path(loss.lpips_weights))
+        self.perceptual: FrozenFeatures | None = None
+        self.networks: list[dict[str, str]] = []
+        self._bf16 = bf16
+        try:
+            if loss.lpips > 0 and loss.lpips_weights:
+                self.lpips = load_lpips(Path(loss.lpips_weights))
+                self.networks.append({"name": Path(loss.lpips_weights).name})
+            elif loss.lpips > 0:
+                self.lpips = LPIPS("vgg16")
+                self.networks.append(network_facts("vgg16"))
+            if loss.perceptual > 0:
+                self.perceptual = FrozenFeatures(loss.perceptual_network, bf16=bf16)
+                self.networks.append(self.perceptual.facts)
+        except WeightsError as error:
+            raise ConfigError(str(error)) from error
 
     def forward(self, output: Output, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to minimise and its unweighted terms by name.
@@ -60,17 +80,28 @@ class Losses(nn.Module):
             terms["ms_ssim"] = 1 - similarity.mean()
             total = total + weights.ms_ssim * terms["ms_ssim"]
         if self.lpips is not None:
-            terms["lpips"] = self.lpips(made, pixels).mean()
+            with torch.autocast(made.device.type, torch.bfloat16, enabled=self._bf16):
+                terms["lpips"] = self.lpips(made, pixels).mean()
             total = total + weights.lpips * terms["lpips"]
-        # The weight beta belongs to the commitment term, which moves the encoder; the
-        # codebook term has weight 1. Several well-known repositories have them swapped.
+        if self.perceptual is not None:
+            terms["perceptual"] = self.perceptual(made, pixels)
+            total = total + weights.perceptual * terms["perceptual"]
         if self.quantizer.kind != "none":
             terms["commitment"] = output.quantized.commitment
-            total = total + self.quantizer.commitment * terms["commitment"]
         if self.quantizer.kind == "gradient":
             terms["codebook"] = output.quantized.codebook
+        return total + self.of_quantizer(terms), terms
+
+    def of_quantizer(self, terms: dict[str, Tensor]) -> Tensor:
+        """What the quantizer's terms add to the loss."""
+        # The weight beta belongs to the commitment term, which moves the encoder; the
+        # codebook term has weight 1. Several well-known repositories have them swapped.
+        total = terms["mse"].new_zeros(())
+        if "commitment" in terms:
+            total = total + self.quantizer.commitment * terms["commitment"]
+        if "codebook" in terms:
             total = total + terms["codebook"]
-        return total, terms
+        return total
 
 
 def load_lpips(path: Path) -> nn.Module:

@@ -8,9 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from bundle import code_space_digest
-from training.tokenizer.config import Config
+from training.tokenizer.config import MAIN_DECODER, Config
 from training.tokenizer.networks import Decoder, Encoder
-from training.tokenizer.quantizer import Quantized, Quantizer
+from training.tokenizer.quantizers import (
+    NearestQuantizer,
+    Quantized,
+    Quantizer,
+    ResidualQuantizer,
+)
 
 
 @dataclass(frozen=True)
@@ -27,36 +32,58 @@ class Output:
 
 
 class Tokenizer(nn.Module):
-    """A VQ-VAE (van den Oord et al. 2017, arXiv:1711.00937)."""
+    """A VQ-VAE (van den Oord et al. 2017, arXiv:1711.00937).
+
+    Attributes:
+        decoder: the nearest in squared error.
+        decoders: others for the same codes, by name; those that the configuration's phases train.
+    """
+
+    quantizer: Quantizer
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         width = config.quantizer.width
         self.encoder = Encoder(config.network, width)
-        self.quantizer = Quantizer(config.quantizer, config.run.seed)
+        kind = ResidualQuantizer if config.quantizer.residual_sizes else NearestQuantizer
+        self.quantizer = kind(config.quantizer, config.run.seed)
         self.decoder = Decoder(config.network, width)
+        self.decoders = nn.ModuleDict(
+            {name: Decoder(config.network, width) for name in config.other_decoders}
+        )
 
-    def forward(self, pixels: Tensor, step: int = 0) -> Output:
+    def forward(self, pixels: Tensor, step: int = 0, decoder: str = MAIN_DECODER) -> Output:
         """Reconstructs a batch.
 
         Args:
             pixels: float `[n, 3, h, w]` in [−1, 1]; h and w multiples of the stride.
             step: of the training run, for what is random in the quantizer.
+            decoder: name of the decoder to do it with.
         """
-        quantized = self.quantizer(self.encoder(pixels), step)
-        return Output(self.decoder(quantized.vectors), quantized)
+        quantized: Quantized = self.quantizer(self.encoder(pixels), step)
+        return Output(self.decoder_named(decoder)(quantized.vectors), quantized)
+
+    def decoder_named(self, name: str) -> nn.Module:
+        """The main decoder, or another one by its name."""
+        return self.decoder if name == MAIN_DECODER else self.decoders[name]
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Codes of images: uint8 `[n, h, w, 3]` RGB → int64 `[n, h/s, w/s]`."""
+        """Codes of images: uint8 `[n, h, w, 3]` RGB → int64 `[n, h/s, w/s]`.
+
+        With several stages `[n, stages, h/s, w/s]`.
+        """
         codes: Tensor = self.quantizer(self.encoder(to_float(pixels))).codes
         return codes
 
     @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Images of codes: int64 `[n, h/s, w/s]` → uint8 `[n, h, w, 3]` RGB."""
-        return to_uint8(self.decoder(self.quantizer.vectors_of(codes)))
+    def decode(self, codes: Tensor, decoder: str = MAIN_DECODER) -> Tensor:
+        """Images of codes: int64 `[n, h/s, w/s]` → uint8 `[n, h, w, 3]` RGB.
+
+        With several stages `[n, s, h/s, w/s]`, of all of them or the first few.
+        """
+        return to_uint8(self.decoder_named(decoder)(self.quantizer.vectors_of(codes)))
 
 
 def to_float(pixels: Tensor) -> Tensor:
@@ -70,8 +97,10 @@ def to_uint8(pixels: Tensor) -> Tensor:
 
 
 def code_space_of(model: Tokenizer) -> str:
-    """The digest of a model's codebook and decoder (`bundle/FORMAT.md`)."""
-    weights = {"codebook": model.quantizer.normalized_codebook()}
+    """The digest of a model's codebooks and main decoder (`bundle/FORMAT.md`)."""
+    first, *further = model.quantizer.codebooks()
+    weights = {"codebook": first}
+    weights |= {f"codebook.{stage}": book for stage, book in enumerate(further, 2)}
     weights |= {f"decoder.{name}": value for name, value in model.decoder.state_dict().items()}
     arrays = {k: v.detach().contiguous().numpy().astype("<f4") for k, v in weights.items()}
     return code_space_digest((k, a.shape, a.tobytes()) for k, a in arrays.items())

@@ -99,7 +99,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: NetworkConfig, latent_width: int) -> None:
         super().__init__()
-        widths = config.widths[::-1]
+        widths = config.decoder_channels[::-1]
         stages: list[nn.Module] = [nn.Conv2d(latent_width, widths[0], 3, padding=1), nn.ReLU()]
         for i, (width, depth) in enumerate(zip(widths, config.decoder_depths[::-1], strict=True)):
             stages += [ResidualBlock(width) for _ in range(depth)]

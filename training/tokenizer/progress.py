@@ -1,4 +1,4 @@
-"""What a person sees of a training run: lines, a bar, TensorBoard, and pictures now and then."""
+"""What a person sees of a training run: lines of figures, a bar and TensorBoard's curves."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from collections.abc import Callable, Iterator
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from training.data.dataset import Broken, Folder, decoded, evenly, tell_broken
-from training.data.metrics import CodeCounter, psnr
-from training.tokenizer.config import Config
-from training.tokenizer.model import Tokenizer, to_float
-from training.tokenizer.trainer import Taken
-
-# Validation looks at no more images than this, so that it stays a small part of the time.
-_VALIDATION_IMAGES = 32
-_PICTURES = 8
+from training.data.dataset import Folder, report_broken
+from training.data.metrics import CodeCounter
+from training.tokenizer.config import Config, QuantizerConfig
+from training.tokenizer.trainer import StepResult
 
 
 class Stopwatch:
@@ -56,89 +52,127 @@ class Stopwatch:
         self._pace_began += time.monotonic() - began
 
 
+class StageCounters:
+    """Counts the codes of each stage over several batches; nothing for a plain autoencoder."""
+
+    def __init__(self, config: QuantizerConfig) -> None:
+        sizes = () if config.kind == "none" else config.stages
+        self._counters = [CodeCounter(size) for size in sizes]
+
+    def add(self, codes: Tensor) -> None:
+        """Counts int64 codes `[n, h, w]` or `[n, stages, h, w]`."""
+        stages = codes.unbind(1) if codes.ndim == 4 else (codes,)
+        for counter, stage in zip(self._counters, stages, strict=False):
+            counter.add(stage)
+
+    def figures(self, group: str) -> dict[str, float]:
+        """Share of the codes that occurred and perplexity, of each stage."""
+        figures = {}
+        for number, counter in enumerate(self._counters, 1):
+            usage = counter.usage()
+            suffix = "" if number == 1 else f"_stage{number}"
+            figures[f"{group}/used{suffix}"] = usage.used
+            figures[f"{group}/perplexity{suffix}"] = usage.perplexity
+        return figures
+
+    def words(self) -> str:
+        """The same for people: `250 of 256 codes used  perplexity 201`, and so on."""
+        parts = []
+        for number, counter in enumerate(self._counters, 1):
+            used, size = int((counter.counts > 0).sum()), len(counter.counts)
+            stage = "" if number == 1 else f" of stage {number}"
+            parts.append(f"{used} of {size} codes{stage} used")
+            parts.append(f"perplexity {counter.usage().perplexity:.4g}")
+        return "  ".join(parts)
+
+
 def figures_of(
-    taken: Taken, used: CodeCounter, optimizer: torch.optim.Optimizer
+    result: StepResult, used: StageCounters, optimizer: torch.optim.Optimizer
 ) -> dict[str, float]:
     """The figures of a step, named as TensorBoard groups them; `used` counts since the last."""
-    usage = used.usage()
-    numbers = {"loss/total": taken.loss.item()}
-    numbers |= {f"loss/{name}": value.item() for name, value in taken.terms.items()}
+    numbers = {"loss/total": result.loss.item()}
+    numbers |= {f"loss/{name}": value.item() for name, value in result.terms.items()}
+    numbers |= used.figures("codes")
+    numbers |= result.discriminator
     numbers |= {
-        "codes/used": usage.used,
-        "codes/perplexity": usage.perplexity,
-        "optimizer/gradient_norm": float(taken.norm),
+        "optimizer/gradient_norm": float(result.norm),
         "optimizer/learning_rate": float(optimizer.param_groups[0]["lr"]),
     }
     return numbers
 
 
 def log(
-    console: Console, board: SummaryWriter | None, numbers: dict[str, float], step: int
+    console: Console,
+    board: SummaryWriter | None,
+    numbers: dict[str, float],
+    step: int,
+    codes: str = "",
 ) -> None:
-    """One line of figures, and a point of each TensorBoard curve."""
+    """One line of figures, and a point of each TensorBoard curve.
+
+    Args:
+        console: to print to.
+        board: of TensorBoard, if this process writes one.
+        numbers: by group and name.
+        step: of the run.
+        codes: stands in the line in place of the use of codes and their perplexity.
+    """
     if board is not None:
         for name, value in numbers.items():
             board.add_scalar(name, value, step)
-    shown = "  ".join(f"{name.split('/')[1]} {value:.4g}" for name, value in numbers.items())
-    console.print(f"step {step}  {shown}", highlight=False)
+    shown = [_shown(name, value) for name, value in numbers.items() if not _is_of_codes(name)]
+    console.print("  ".join([f"step {step}", *shown, *([codes] if codes else [])]), highlight=False)
 
 
-@torch.no_grad()
-def validate(
-    model: Tokenizer,
-    folder: Folder,
-    board: SummaryWriter,
-    console: Console,
-    step: int,
-    device: torch.device,
-) -> None:
-    """Held-out images, cropped to multiples of the stride, through the averaged weights.
-
-    An even choice of them, the same at every step of a run.
-    """
-    counter = CodeCounter(model.config.quantizer.size)
-    values, stride = [], model.config.network.stride
-    # Spread over the folders: the first ones in order of their paths may be of one kind.
-    chosen = [folder.paths[i] for i in evenly(len(folder.paths), _VALIDATION_IMAGES)]
-    broken: list[Broken] = []
-    for index, (_, pixels) in enumerate(decoded(chosen, broken)):
-        height, width = (side // stride * stride for side in pixels.shape[:2])
-        if min(height, width) == 0:
-            continue
-        wanted = to_float(torch.from_numpy(pixels)[None, :height, :width].to(device))
-        output = model(wanted)
-        made = output.reconstruction.clamp(-1, 1)
-        counter.add(output.quantized.codes)
-        values.append(float(psnr((made + 1) / 2, (wanted + 1) / 2)))
-        if index < _PICTURES:
-            pair = torch.cat([wanted, made], dim=3)[0]
-            board.add_image(f"original and reconstruction/{index}", (pair + 1) / 2, step)
-    tell_broken(broken, console.print)
-    if not values:
-        return
-    usage = counter.usage()
-    numbers = {
-        "validation/psnr": sum(values) / len(values),
-        "validation/used": usage.used,
-        "validation/perplexity": usage.perplexity,
-    }
-    log(console, board, numbers, step)
+def _is_of_codes(name: str) -> bool:
+    return name.partition("/")[2].startswith(("used", "perplexity"))
 
 
-def tell_data(console: Console, folder: Folder, training: Folder, validation: Folder) -> None:
+def _shown(name: str, value: float) -> str:
+    group, _, rest = name.partition("/")
+    return f"{f'{group} ' if group == 'discriminator' else ''}{rest} {value:.4g}"
+
+
+def report_data(console: Console, folder: Folder, training: Folder, validation: Folder) -> None:
     """How many images there are, and which can't be read."""
     console.print(
         f"{len(folder.paths)} images: {len(training.paths)} to train on, "
         f"{len(validation.paths)} held out; {len(folder.broken)} unreadable"
     )
-    tell_broken(folder.broken, console.print)
+    if not validation.paths:
+        console.print("no image is held out, so that there will be no validation")
+    report_broken(folder.broken, console.print)
 
 
 def progress(
     console: Console, config: Config, first: int
 ) -> contextlib.AbstractContextManager[Callable[[int], None]]:
     """The bar of a training run, from a step on."""
-    return bar(console, config.name, config.optimizer.steps, first)
+    return bar(console, config.name, config.steps, first)
+
+
+class Heartbeat:
+    """Says where a run is, where its output goes to a file and nothing else was said for long.
+
+    Args:
+        console: that is printed to; on a terminal there is a bar instead.
+        steps: of the run.
+        every: seconds.
+    """
+
+    def __init__(self, console: Console, steps: int, every: float = 10.0) -> None:
+        self._console, self._steps, self._every = console, steps, every
+        self._said = time.monotonic()
+
+    def said(self) -> None:
+        """Something else was printed just now."""
+        self._said = time.monotonic()
+
+    def beat(self, done: int) -> None:
+        """Called after every step."""
+        if not self._console.is_terminal and time.monotonic() - self._said > self._every:
+            self._console.print(f"step {done} of {self._steps}", highlight=False)
+            self.said()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from training.tokenizer.config import Config, ConfigError, DataConfig, LossConfi
 from training.tokenizer.config_file import PRESETS, from_dict, load_config, override
 from training.tokenizer.losses import Losses
 from training.tokenizer.model import Output, Tokenizer
-from training.tokenizer.quantizer import Quantized
+from training.tokenizer.quantizers import Quantized
 
 
 @pytest.mark.parametrize("name", [path.stem for path in PRESETS.glob("*.toml")])
@@ -66,7 +66,6 @@ def test_round_trip():
         ({"name": "x", "quantizer": {"decay": 1.5}}, "decay"),
         ({"name": "x", "quantizer": {"size": 1}}, "size"),
         ({"name": "x", "loss": {"mse": 0}}, "at least one"),
-        ({"name": "x", "loss": {"lpips": 1.0}}, "lpips_weights"),
         ({"name": "x", "data": {"crop": 40}, "loss": {"ms_ssim": 0.1}}, "ms_ssim.* 44 pixels"),
         ({"name": "x", "optimizer": {"betas": [0.9]}}, "2 values"),
         ({"name": "x", "optimizer": {"betas": [2.0, 0.9]}}, "betas"),
@@ -113,3 +112,18 @@ def test_the_smallest_crop_for_ms_ssim_is_large_enough():
     output = Output(pixels, Quantized(pixels, pixels, pixels.mean(), pixels.mean()))
     total, _ = Losses(loss, QuantizerConfig())(output, pixels)
     assert torch.isfinite(total)
+
+
+def test_whole_numbers_may_be_written_as_powers_of_ten():
+    """`1e4` is 10,000 steps; 1.5 steps are refused."""
+    assert override(load_config("tiny"), ["optimizer.steps=1e4"]).optimizer.steps == 10_000
+    with pytest.raises(ConfigError, match=r"optimizer\.steps must be of type int"):
+        override(load_config("tiny"), ["optimizer.steps=1.5"])
+
+
+def test_a_decoder_of_its_own_widths():
+    """Its channels are the encoder's unless they are given; as many as there are stages."""
+    assert load_config("photo-f8").network.decoder_channels == (96, 192)
+    assert load_config("photo-f8-v3").network.decoder_channels == (128, 192)
+    with pytest.raises(ConfigError, match=r"network\.decoder_widths must be as long"):
+        from_dict({"name": "x", "network": {"decoder_widths": [96]}})

@@ -1,7 +1,6 @@
 """The adversarial term: losses, balance, and what happens when it collapses."""
 
 import io
-import math
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from training.tokenizer.discriminator import (
     FeatureDiscriminator,
     PatchDiscriminator,
     accuracy,
-    balance,
+    backward_balanced,
     hinge_loss,
 )
 
@@ -45,20 +44,20 @@ def test_accuracy_counts_signs():
     assert accuracy([torch.tensor([1.0, 0.0])], [torch.tensor([-1.0, -2.0])]) == 0.75
 
 
-def test_balance_makes_both_pull_equally():
-    """Weighted by it, the adversarial gradient is as long as the other."""
-    weight = torch.tensor([1.0, -2.0], requires_grad=True)
-    reconstruction, adversarial = (3 * weight).sum(), (weight * torch.tensor([0.1, 0.2])).sum()
-    factor = balance(reconstruction, adversarial, weight)
-    assert float(factor) == pytest.approx(3 * math.sqrt(2) / math.sqrt(0.05), rel=1e-5)
-    assert not factor.requires_grad
-    (factor * adversarial + reconstruction).backward()  # the graphs were kept
+def test_balanced_terms_pull_equally():
+    """Weighted by 0.5, the adversarial gradient is half as long as that of the reconstruction."""
+    made = torch.tensor([1.0, -2.0], requires_grad=True)
+    pull, other = torch.tensor([3.0, 3.0]), torch.tensor([0.1, 0.2])
+    backward_balanced((made * pull).sum(), torch.zeros(()), (made * other).sum(), made, 0.5)
+    assert torch.allclose(made.grad, pull + 0.5 * other * pull.norm() / other.norm())
 
 
-def test_balance_is_limited():
-    """Without an adversarial gradient, the weight is the maximum and no infinity."""
-    weight = torch.tensor([1.0], requires_grad=True)
-    assert float(balance((5 * weight).sum(), (0 * weight).sum(), weight, maximum=100)) == 100
+def test_what_is_beside_the_reconstruction_keeps_its_gradient():
+    """A commitment reaches the weights as it would without an adversarial term."""
+    weight = torch.tensor([2.0], requires_grad=True)
+    made, beside = 3 * weight, 5 * weight.sum()
+    backward_balanced(made.sum() + beside, beside, (0 * made).sum(), made, 1.0)
+    assert weight.grad == 3 + 5
 
 
 def test_patch_discriminator_sees_34_pixels():

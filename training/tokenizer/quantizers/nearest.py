@@ -12,31 +12,19 @@ ties between codes are common and half precision would decide them at random.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.tokenizer.config import QuantizerConfig
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """What quantization makes of a batch of latents.
-
-    Attributes:
-        vectors: float32 `[n, d, h, w]`, the code vectors, with the gradient of the latents.
-        codes: int64 `[n, h, w]` in [0, K).
-        commitment: scalar ‖z − sg(e)‖², mean over latents and dimensions, unweighted.
-        codebook: scalar ‖sg(z) − e‖², the same way; zero where no gradient learns the codebook.
-    """
-
-    vectors: Tensor
-    codes: Tensor
-    commitment: Tensor
-    codebook: Tensor
+from training.tokenizer.quantizers.protocol import (
+    Quantized,
+    Quantizer,
+    of_all_processes,
+    sum_over_processes,
+)
 
 
 def nearest_codes(latents: Tensor, codebook: Tensor, distance: str) -> Tensor:
@@ -60,7 +48,7 @@ def nearest_codes(latents: Tensor, codebook: Tensor, distance: str) -> Tensor:
     return (codebook.square().sum(dim=1) - 2 * similarity).argmin(dim=1)
 
 
-class Quantizer(nn.Module):
+class NearestQuantizer(Quantizer):
     """Nearest-code quantization with a straight-through gradient.
 
     In training mode a forward pass also moves the codebook (`ema`) or yields
@@ -72,12 +60,15 @@ class Quantizer(nn.Module):
         counts: float32 `[K]`, moving average of the latents assigned to each code in a step.
         sums: float32 `[K, d]`, moving average of their sums; `codebook` is sums / counts.
         initialized: bool scalar.
+        settled: bool scalar; the codebook comes from a trained model, so that its averages are
+            slow from the first step on.
     """
 
     codebook: Tensor
     counts: Tensor
     sums: Tensor
     initialized: Tensor
+    settled: Tensor
 
     def __init__(self, config: QuantizerConfig, seed: int = 0) -> None:
         super().__init__()
@@ -93,17 +84,43 @@ class Quantizer(nn.Module):
         self.register_buffer("counts", torch.ones(config.size))
         self.register_buffer("sums", codebook.detach().clone())
         self.register_buffer("initialized", torch.tensor(config.initialization == "random"))
+        self.register_buffer("settled", torch.tensor(False))
+        self.register_load_state_dict_pre_hook(_unsettled_if_unknown)  # type: ignore[no-untyped-call]
+        self.sizes = (config.size,)
+
+    @torch.no_grad()
+    def start_from(self, codebook: Tensor) -> None:
+        """Takes the codebook of a trained model, each code as if used equally often.
+
+        Args:
+            codebook: float32 `[K, d]`.
+
+        Raises:
+            ValueError: it has another shape than this quantizer's.
+        """
+        if codebook.shape != self.codebook.shape:
+            raise ValueError(
+                f"a codebook of {list(codebook.shape)} numbers can't start one of "
+                f"{list(self.codebook.shape)}"
+            )
+        self.codebook.copy_(codebook)
+        self.counts.fill_(1.0)
+        self.sums.copy_(codebook)
+        self.initialized.fill_(True)
+        self.settled.fill_(True)
 
     def vectors_of(self, codes: Tensor) -> Tensor:
-        """Code vectors of a grid: int64 `[n, h, w]` → float32 `[n, d, h, w]`."""
+        """Code vectors of a grid: int64 `[n, h, w]` or `[n, 1, h, w]` → float32 `[n, d, h, w]`."""
+        if codes.ndim == 4:
+            codes = codes.squeeze(1)
         return F.embedding(codes, self.normalized_codebook()).permute(0, 3, 1, 2)
 
-    def normalized_codebook(self) -> Tensor:
+    def codebooks(self) -> tuple[Tensor, ...]:
         """The code vectors as the decoder sees them, float32 `[K, d]`."""
         # An EMA codebook is kept at unit length; one learnt by gradient drifts off it.
         if self.config.distance == "cosine" and self.config.kind == "gradient":
-            return F.normalize(self.codebook)
-        return self.codebook
+            return (F.normalize(self.codebook),)
+        return (self.codebook,)
 
     def forward(self, latents: Tensor, step: int = 0) -> Quantized:
         """Quantizes a batch.
@@ -128,8 +145,9 @@ class Quantizer(nn.Module):
         if self.config.distance == "cosine":
             flat = F.normalize(flat)
 
-        learning = self.training and torch.is_grad_enabled()
-        if learning and not self.initialized:
+        learning = self.training and torch.is_grad_enabled() and not self.frozen
+        # A codebook that is frozen before it has seen a latent would be a random one.
+        if self.training and (learning or self.frozen) and not self.initialized:
             self._initialize(flat.detach(), step)
         codebook = self.normalized_codebook()
         codes = nearest_codes(flat.detach(), codebook.detach(), self.config.distance)
@@ -149,11 +167,13 @@ class Quantizer(nn.Module):
     def _learn(self, flat: Tensor, codes: Tensor, step: int) -> None:
         """Moves the averages (eq. 6–8 of the paper's appendix), then the codebook."""
         # Early on the latents move fast, and an average that lags behind them loses most codes.
-        decay = min(self.config.decay, (1 + step) / (10 + step))
+        decay = self.config.decay
+        if not self.settled:
+            decay = min(decay, (1 + step) / (10 + step))
         counts = torch.bincount(codes, minlength=self.config.size).to(flat.dtype)
         sums = torch.zeros_like(self.sums).index_add_(0, codes, flat)
-        _sum_over_processes(counts)
-        _sum_over_processes(sums)
+        sum_over_processes(counts)
+        sum_over_processes(sums)
         self.counts.mul_(decay).add_(counts, alpha=1 - decay)
         if self.config.kind == "ema":
             self.sums.mul_(decay).add_(sums, alpha=1 - decay)
@@ -172,7 +192,7 @@ class Quantizer(nn.Module):
         dead = (self.counts < self.config.restart_below * uniform).nonzero().squeeze(1)
         if len(dead) == 0:
             return
-        flat = _of_all_processes(flat)
+        flat = of_all_processes(flat)
         # At most as many as there are latents; the others follow in later steps.
         dead = dead[: len(flat)]
         picks = self._permutation(len(flat), step)[: len(dead)].to(flat.device)
@@ -186,7 +206,7 @@ class Quantizer(nn.Module):
     def _initialize(self, flat: Tensor, step: int) -> None:
         """k-means (ten rounds of Lloyd's algorithm) on the first batch's latents."""
         size = self.config.size
-        flat = _of_all_processes(flat)
+        flat = of_all_processes(flat)
         order = self._permutation(len(flat), step).to(flat.device)
         # Fewer latents than codes: repeat them; restarts will spread the copies.
         places = flat[order.repeat(-(-size // len(flat)))[:size]].clone()
@@ -209,19 +229,9 @@ class Quantizer(nn.Module):
         return torch.randperm(length, generator=generator)
 
 
-def _processes() -> int:
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-
-
-def _sum_over_processes(values: Tensor) -> None:
-    if _processes() > 1:
-        torch.distributed.all_reduce(values)
-
-
-def _of_all_processes(flat: Tensor) -> Tensor:
-    """Every process' latents in the order in which one process would have them."""
-    if _processes() == 1:
-        return flat
-    parts = [torch.empty_like(flat) for _ in range(_processes())]
-    torch.distributed.all_gather(parts, flat.contiguous())
-    return torch.cat(parts)
+def _unsettled_if_unknown(
+    module: nn.Module, state: dict[str, Any], prefix: str, *_: object
+) -> None:
+    """Lets the state of a run from before the buffer `settled` be loaded."""
+    del module
+    state.setdefault(f"{prefix}settled", torch.tensor(False))

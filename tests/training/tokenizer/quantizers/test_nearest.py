@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from training.tokenizer.config import QuantizerConfig
-from training.tokenizer.quantizer import Quantizer, nearest_codes
+from training.tokenizer.quantizers import NearestQuantizer, nearest_codes
 
 CONFIG = QuantizerConfig(size=16, width=4, initialization="random", restart_below=0.0, decay=0.9)
 
@@ -16,7 +16,7 @@ CONFIG = QuantizerConfig(size=16, width=4, initialization="random", restart_belo
 def make(seed=0, **changes):
     """A quantizer in training mode."""
     torch.manual_seed(seed)
-    return Quantizer(dataclasses.replace(CONFIG, **changes), seed)
+    return NearestQuantizer(dataclasses.replace(CONFIG, **changes), seed)
 
 
 def latents(seed=1, n=2, h=5, w=7, d=4):
@@ -206,3 +206,35 @@ def test_cosine_codes_stay_on_the_sphere():
         quantizer(latents(seed=step), step)
     assert torch.allclose(quantizer.codebook.norm(dim=1), torch.ones(16), atol=1e-5)
     assert torch.allclose(F.normalize(quantizer.codebook), quantizer.normalized_codebook())
+
+
+def test_a_trained_codebook_is_slow_from_the_first_step():
+    """Its averages don't forget it in the early steps, as those of a new codebook do."""
+    z = latents(n=8, h=16, w=16)
+    trained = torch.randn(16, 4, generator=torch.Generator().manual_seed(5))
+    moved = {}
+    for settled in (True, False):
+        quantizer = make(distance="euclidean", decay=0.99)
+        quantizer.start_from(trained)
+        quantizer.settled.fill_(settled)
+        quantizer.counts.fill_(128.0)
+        quantizer.sums.copy_(128.0 * trained)
+        quantizer(z, 0)
+        moved[settled] = (quantizer.codebook - trained).norm()
+    assert moved[True] < 0.05 * moved[False]
+
+
+def test_a_codebook_of_another_shape_is_refused():
+    """With both shapes."""
+    with pytest.raises(ValueError, match=r"\[8, 4\] numbers can't start one of \[16, 4\]"):
+        make().start_from(torch.zeros(8, 4))
+
+
+def test_state_from_before_a_codebook_could_be_settled():
+    """It loads, as that of a codebook that isn't."""
+    quantizer = make()
+    state = quantizer.state_dict()
+    del state["settled"]
+    quantizer.settled.fill_(True)
+    quantizer.load_state_dict(state)
+    assert not quantizer.settled

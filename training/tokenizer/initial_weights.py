@@ -1,0 +1,199 @@
+"""Trained weights that a new run begins from: a bundle's graphs, or a checkpoint.
+
+A bundle needs no checkpoint beside it: its fp32 graphs keep the names of the networks' weights.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from bundle import Bundle, BundleError, open_bundle
+from bundle.manifest import codebook_file
+from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
+from training.tokenizer.config import Config, ConfigError
+from training.tokenizer.config_file import from_dict
+from training.tokenizer.model import Tokenizer
+from training.tokenizer.networks import Decoder
+from training.tokenizer.quantizers import NearestQuantizer, ResidualQuantizer
+from training.tokenizer.widening import widen_into
+
+# Without settings of its own, fine-tuning is a short run at a low learning rate.
+_FINE_TUNING = {"steps": 1000, "learning_rate": 3e-4, "warmup_steps": 50}
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """What a trained model gives to a new one.
+
+    Attributes:
+        name: of the model.
+        code_space: of the bundle; empty for a checkpoint.
+        configuration: that it was trained with.
+        encoder: state of the encoder, by the names that it has in `Encoder`.
+        codebooks: float32 `[K, d]` of each stage.
+        decoder: state of the main decoder.
+    """
+
+    name: str
+    code_space: str
+    configuration: dict[str, Any]
+    encoder: dict[str, Tensor]
+    codebooks: tuple[Tensor, ...]
+    decoder: dict[str, Tensor]
+
+    def facts(self) -> dict[str, str]:
+        """What a checkpoint and a model card say about the start."""
+        return {"name": self.name, "code_space": self.code_space}
+
+
+def read_initial_weights(path: Path) -> InitialWeights:
+    """Reads a bundle's folder or a checkpoint's file.
+
+    Raises:
+        ConfigError: it is neither, or its graphs don't hold the weights by their names.
+    """
+    try:
+        return _of_bundle(path) if path.is_dir() else _of_checkpoint(path)
+    except (BundleError, CheckpointError) as error:
+        raise ConfigError(f"--from {path}: {error}") from error
+
+
+def put_into(model: Tokenizer, start: InitialWeights) -> list[str]:
+    """Gives a model the weights that fit it.
+
+    The encoder and the first stage's codebook must fit. Further stages begin anew where they have
+    another shape. A larger decoder begins with the function of the one that there is, any
+    other one anew.
+
+    Returns:
+        A line for each part that isn't simply taken.
+
+    Raises:
+        ConfigError: the encoder or the first codebook has another shape.
+    """
+    if not _load(model.encoder, start.encoder):
+        raise ConfigError(
+            f"the encoder of {start.name} has another shape than [network] and quantizer.width say"
+        )
+    lines = []
+    quantizer = model.quantizer
+    stages = list(quantizer.stages) if isinstance(quantizer, ResidualQuantizer) else [quantizer]
+    for index, stage in enumerate(stages):
+        assert isinstance(stage, NearestQuantizer)  # noqa: S101 - for the type checker
+        known = start.codebooks[index] if index < len(start.codebooks) else None
+        if known is not None and known.shape == stage.codebook.shape:
+            stage.start_from(known)
+        elif index == 0:
+            raise ConfigError(
+                f"the codebook of {start.name} has {list(start.codebooks[0].shape)} numbers, and "
+                f"quantizer.size and width say {list(stage.codebook.shape)}"
+            )
+        else:
+            lines.append(f"stage {index + 1} of the quantizer begins anew")
+    if not _load(model.decoder, start.decoder):
+        if _widen(model, start):
+            lines.append(f"the decoder is larger and begins with the function of {start.name}'s")
+        else:
+            lines.append(f"the decoder begins anew: that of {start.name} has another shape")
+    return lines
+
+
+def fine_tuning_config(start: InitialWeights, name: str) -> Config:
+    """The configuration of a trained model, for a short run that goes on from it.
+
+    Raises:
+        ConfigError: the model doesn't say how it was made, or another version of this program did.
+    """
+    if not start.configuration:
+        raise ConfigError(f"{start.name} doesn't record its configuration: name a preset or a file")
+    values = {**start.configuration, "name": name, "phases": []}
+    values["optimizer"] = {**values["optimizer"], **_FINE_TUNING, "freeze": []}
+    return from_dict(values)
+
+
+def _load(network: nn.Module, state: dict[str, Tensor]) -> bool:
+    """Whether the state fits; if so, the network has it."""
+    wanted = network.state_dict()
+    fits = wanted.keys() == state.keys() and all(
+        wanted[name].shape == value.shape for name, value in state.items()
+    )
+    if fits:
+        network.load_state_dict(state)
+    return fits
+
+
+def _widen(model: Tokenizer, start: InitialWeights) -> bool:
+    """Whether the model's decoder could take over the function of the one to begin from."""
+    try:
+        config = from_dict({**start.configuration, "phases": []})
+    except ConfigError:  # of another version of this program, or none
+        return False
+    old = Decoder(config.network, config.quantizer.width)
+    return _load(old, start.decoder) and widen_into(model.decoder, old)
+
+
+def _of_bundle(path: Path) -> InitialWeights:
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
+    codebooks = [
+        np.load(io.BytesIO(bundle.read(codebook_file(stage))), allow_pickle=False)
+        for stage in range(manifest.stages)
+    ]
+    return InitialWeights(
+        manifest.name,
+        manifest.code_space,
+        dict(manifest.training.get("configuration", {})),
+        weights_of(bundle, "encoder"),
+        tuple(torch.from_numpy(codebook.astype(np.float32)) for codebook in codebooks),
+        weights_of(bundle, "decoder"),
+    )
+
+
+def weights_of(bundle: Bundle, graph: str, precision: str = "fp32") -> dict[str, Tensor]:
+    """The weights of a network, read out of its graph's constants.
+
+    Args:
+        bundle: whose graph it is.
+        graph: whose name stands before the names of its network's weights.
+        precision: of the graph.
+
+    Returns:
+        float32, by the names that they have in the network, whatever they are stored as.
+    """
+    prefix, outside = f"{graph}.", bundle.read_weights(graph)
+    model = onnx.load_from_string(bundle.read_graph(graph, precision))
+    weights = {}
+    for tensor in model.graph.initializer:
+        if not tensor.name.startswith(prefix):
+            continue
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            where = {entry.key: entry.value for entry in tensor.external_data}
+            offset, length = int(where.get("offset", 0)), int(where["length"])
+            tensor.raw_data = outside[where["location"]][offset : offset + length]
+            tensor.data_location = onnx.TensorProto.DEFAULT
+        values = numpy_helper.to_array(tensor).astype(np.float32)
+        weights[tensor.name.removeprefix(prefix)] = torch.from_numpy(values)
+    return weights
+
+
+def _of_checkpoint(path: Path) -> InitialWeights:
+    checkpoint = load_checkpoint(path)
+    model = Tokenizer(checkpoint.config)
+    model.load_state_dict(checkpoint.averaged)
+    return InitialWeights(
+        checkpoint.config.name,
+        "",
+        checkpoint.config.to_dict(),
+        model.encoder.state_dict(),
+        tuple(book.detach().clone() for book in model.quantizer.codebooks()),
+        model.decoder.state_dict(),
+    )
