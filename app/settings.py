@@ -49,10 +49,12 @@ class Settings(BaseModel):
         default=8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one"
     )
     metrics_port: Annotated[int | None, Field(ge=1, le=65_535)] = Field(
-        default=None, description="port for /metrics alone; by default it is on the service's own"
+        default=None,
+        description="separate port for /metrics; by default it is served on the service's own port",
     )
     metrics_host: str | None = Field(
-        default=None, description="address for TESSERA_METRICS_PORT; by default TESSERA_HOST"
+        default=None,
+        description="address that TESSERA_METRICS_PORT listens on; by default TESSERA_HOST",
     )
     models_dir: Path = Field(
         default=Path("models"), description="folder of bundles; each folder in it is one"
@@ -64,22 +66,26 @@ class Settings(BaseModel):
     )
     device: Annotated[str, Field(pattern=_DEVICE.pattern.join(("^(", ")$")))] = Field(
         default="auto",
-        description="auto, cpu, cuda or cuda:N; cuda where CUDA can't run is a failed start",
+        description="device that the graphs run on: auto, cpu, cuda or cuda:N; cuda where CUDA "
+        "can't run is a failed start",
     )
     precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
-        default="auto", description="of the graphs; auto is fp16 on CUDA and fp32 on a CPU"
+        default="auto",
+        description="precision that the graphs run in; auto is fp16 on CUDA and fp32 on a CPU",
     )
     threads: int = Field(
         default=0,
         ge=0,
         le=1024,
-        description="of one graph run; 0: as many as this process may use CPUs",
+        description="most CPU threads that one graph run uses; 0: all CPUs that this process may "
+        "use",
     )
     api_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_comma_separated)] = Field(
-        default=(), description="comma-separated; requests then need one as Authorization: Bearer"
+        default=(),
+        description="API keys, comma-separated; requests then need one as Authorization: Bearer",
     )
     api_keys_file: Path | None = Field(
-        default=None, description="file with one key a line, besides those in TESSERA_API_KEYS"
+        default=None, description="file with one API key a line, besides those in TESSERA_API_KEYS"
     )
     max_body_bytes: int = Field(
         default=32 * 2**20, ge=1024, le=2**31, description="most bytes of a request body"
@@ -96,8 +102,8 @@ class Settings(BaseModel):
     max_tile_pixels: int = Field(
         default=4_665_600,
         ge=262_144,
-        description="larger images run in tiles of so many pixels, which bounds memory; the codes "
-        "are the same",
+        description="most pixels of an image that runs whole; larger ones run in tiles of so many "
+        "pixels, which bounds memory and gives the same codes",
     )
     max_queue: int = Field(
         default=256, ge=1, le=65_535, description="most images accepted and not yet answered"
@@ -106,29 +112,31 @@ class Settings(BaseModel):
         default=30.0,
         gt=0,
         le=3600,
-        description="from the request's first byte to its answer; then 504",
+        description="seconds from a request's first byte to its answer; then 504",
     )
     client_timeout_s: float = Field(
         default=20.0,
         gt=0,
         le=3600,
-        description="for a request's headers to arrive, and over which 16 KiB a second of an "
-        "answer must be read; then the connection is cut",
+        description="seconds for a request's headers to arrive, and over which 16 KiB a second of "
+        "an answer must be read; then the connection is cut",
     )
     stuck_after_s: float = Field(
         default=60.0,
         gt=0,
         le=3600,
-        description="a run that takes longer counts as hung: the process ends",
+        description="seconds after which a run counts as hung: the process ends",
     )
     drain_timeout_s: float = Field(
         default=8.0,
         gt=0,
         le=3600,
-        description="for requests in flight on SIGTERM, before they are cut off",
+        description="seconds that requests in flight on SIGTERM are given before they are cut off",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="warning and error leave out the line per request"
+        default="info",
+        description="least severe messages that are logged; warning and error leave out the line "
+        "per request",
     )
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto",
@@ -136,7 +144,7 @@ class Settings(BaseModel):
     )
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
         default=(),
-        description="comma-separated origins that browsers may call from; none by default",
+        description="origins that browsers may call from, comma-separated; none by default",
     )
 
     @model_validator(mode="after")

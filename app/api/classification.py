@@ -19,17 +19,20 @@ if TYPE_CHECKING:
     from app.runtime.model import Model
     from app.service.results import Item, Recognition
 
-# What a map must reach, of its highest value, to belong to the main region.
+# Share of its highest value that a map must reach in a cell of the main region.
 _REGION_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a request wants to know.
+    """What a request asks of a recognizer.
 
     Attributes:
-        model, name, graph, classes: which recognizer, and what its scores are of.
-        k: most labels.
+        model: the model that the recognizer belongs to.
+        name: name of the recognizer.
+        graph: name of its graph.
+        classes: names of the classes that its scores stand for.
+        k: most labels of an item.
         with_map: whether to add the map and box of the first label.
     """
 

@@ -72,7 +72,7 @@ def add_docs(app: FastAPI) -> None:
 
 def _asset(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
     async def serve(_request: Request) -> Response:
-        # The package is used for its files alone; its own code patches FastAPI.
+        # Only the files of the package are used: its own code patches FastAPI.
         content = resources.files("fastapi_swagger.resources").joinpath(name).read_bytes()
         return Response(content, media_type=media_type, headers={"cache-control": "max-age=86400"})
 

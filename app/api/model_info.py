@@ -1,4 +1,4 @@
-"""What a client may know of a model."""
+"""The facts about a model that clients get."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def describe_model(model: Model, aliases: list[str]) -> dict[str, Any]:
     """The manifest's facts and how the model runs here, as plain values for JSON.
 
     Args:
-        model: to be described.
+        model: the model to be described.
         aliases: other names than `id` that mean it now.
     """
     manifest = model.manifest

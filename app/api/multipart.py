@@ -28,12 +28,12 @@ def read_files(body: bytes, content_type: str, *, max_files: int) -> list[tuple[
     """The file parts of a body, in order, whatever their fields are called.
 
     A part is a file if it has a file name or a type of its own other than text. Empty file inputs,
-    which browsers send for fields left blank, are passed over.
+    which browsers send for fields left blank, are skipped.
 
     Args:
         body: all of it.
-        content_type: of the request, with its boundary.
-        max_files: most parts.
+        content_type: the request's `Content-Type`, with its boundary.
+        max_files: most parts of the body.
 
     Returns:
         For each file its name, the last component of what was sent, and its content.

@@ -1,4 +1,4 @@
-"""The OpenAPI document: everything of the HTTP contract that code alone doesn't say."""
+"""The OpenAPI document: everything of the HTTP contract that the code itself doesn't say."""
 
 from __future__ import annotations
 

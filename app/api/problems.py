@@ -33,9 +33,9 @@ def problem(
     """The answer to a request that failed.
 
     Args:
-        error: why.
-        request_id: of the request.
-        headers: besides those that the error brings.
+        error: why it failed.
+        request_id: id of the request.
+        headers: headers of the answer besides those that the error brings.
     """
     body = {
         "type": f"urn:tessera:problem:{error.code}",

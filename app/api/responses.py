@@ -79,7 +79,7 @@ def head(model: Model) -> dict[str, Any]:
 
 
 def entry_of(item: Item[Any]) -> dict[str, Any]:
-    """What every answer in JSON says of an item: place, name, warnings, its error if it failed."""
+    """What every answer in JSON says of an item: index, name, warnings, its error if it failed."""
     entry: dict[str, Any] = {"index": item.index}
     if item.name is not None:
         entry["name"] = item.name
@@ -101,10 +101,10 @@ def codes_reply(
     """Codes as JSON, packed or npy.
 
     Args:
-        form: one of `CODE_FORMS`, but coded by context.
-        model: whose codes they are.
-        items: one for each image.
-        precision: what they were made in.
+        form: media type, one of `CODE_FORMS`, but not coded by context.
+        model: the model whose codes they are.
+        items: one item for each image.
+        precision: precision that the codes were made in.
 
     Raises:
         NotAcceptable: npy of grids that differ in shape.
@@ -202,18 +202,18 @@ def pictures_reply(
     accept: str | None,
     items: Sequence[Item[NDArray[np.uint8]]],
     quality: int,
-    near: Mapping[int, tuple[float, float]] | None = None,
+    measures: Mapping[int, tuple[float, float]] | None = None,
 ) -> Response:
     """Images: one as itself, several as JSON, ZIP or npy.
 
-    Where `Accept` names an image type beside JSON or ZIP, the images inside are of that type;
+    Where `Accept` names an image type as well as JSON or ZIP, the images inside are of that type;
     else they are PNG.
 
     Args:
-        accept: of the request.
+        accept: the request's `Accept` header.
         items: RGB uint8 `[h, w, 3]` each.
-        quality: 1…100 of WebP and JPEG.
-        near: by index, PSNR in dB and bits per pixel, for the items of JSON.
+        quality: quality of WebP and JPEG, 1…100.
+        measures: by index, PSNR in dB and bits per pixel, for the items of JSON.
 
     Raises:
         NotAcceptable: no such form, npy of images that differ in size, or an image too large for
@@ -230,8 +230,8 @@ def pictures_reply(
         return Response(_zipped(items, inner, quality), media_type=ZIP)
     data = [_picture_entry(item, inner, quality) for item in items]
     for entry in data:
-        if near is not None and entry["index"] in near:
-            psnr, rate = near[entry["index"]]
+        if measures is not None and entry["index"] in measures:
+            psnr, rate = measures[entry["index"]]
             # JSON has no infinity: equal images have a PSNR of null.
             entry |= {"psnr": psnr if math.isfinite(psnr) else None, "bits_per_pixel": rate}
     return json_response({"data": data})
@@ -261,7 +261,7 @@ def _picture_entry(
 
 
 def _zipped(items: Sequence[Item[NDArray[np.uint8]]], media_type: MediaType, quality: int) -> bytes:
-    """A ZIP of the images, stored, named by their place: `00.png`, `01.png` and so on."""
+    """A ZIP of the images, stored, named by their index: `00.png`, `01.png` and so on."""
     archive = io.BytesIO()
     pixels = whole(items)
     digits = len(str(len(pixels) - 1))
@@ -285,7 +285,7 @@ def _stacked(arrays: list[NDArray[Any]], what: str) -> bytes:
 def reconstructions_reply(
     accept: str | None, model: Model, items: Sequence[Item[Reconstruction]], quality: int
 ) -> Response:
-    """Reconstructed images, as `pictures_reply` gives them, with how near they are.
+    """Reconstructed images, as `pictures_reply` gives them, with PSNR and bits per pixel.
 
     Of one image the measures are headers; of several, in JSON, fields of each item.
     """
@@ -298,21 +298,21 @@ def reconstructions_reply(
         )
         for item in items
     ]
-    near = {
-        item.index: measures(item.value, model)
+    measures = {
+        item.index: measure(item.value, model)
         for item in items
         if not isinstance(item.value, TesseraError)
     }
-    reply = pictures_reply(accept, pictures, quality, near)
+    reply = pictures_reply(accept, pictures, quality, measures)
     reply.headers["tessera-code-space"] = model.manifest.code_space
     if len(items) == 1 and not isinstance(items[0].value, TesseraError):
-        psnr, rate = near[items[0].index]
+        psnr, rate = measures[items[0].index]
         reply.headers["tessera-psnr"] = f"{psnr:.4f}"
         reply.headers["tessera-bits-per-pixel"] = f"{rate:.6f}"
     return reply
 
 
-def measures(value: Reconstruction, model: Model) -> tuple[float, float]:
+def measure(value: Reconstruction, model: Model) -> tuple[float, float]:
     """PSNR in dB over all samples (infinite if equal), and bits of codes per pixel."""
     height, width, _ = value.original.shape
     difference = value.original.astype(np.float32) - value.pixels
@@ -334,8 +334,8 @@ def vectors_reply(
     """Embeddings as JSON, of numbers or base64 of little-endian float32, or as npy.
 
     Args:
-        form: one of `VECTOR_FORMS`.
-        model: which made the vectors.
+        form: media type, one of `VECTOR_FORMS`.
+        model: the model that made the vectors.
         items: float32 `[e]` each.
         encoding: `float` or `base64`, for JSON.
 

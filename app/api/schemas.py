@@ -46,10 +46,12 @@ class ItemWarning(Schema):
 class ItemBase(Schema):
     """What every item says."""
 
-    index: int = Field(ge=0, description="place in the request")
+    index: int = Field(ge=0, description="position in the request")
     name: str | None = Field(default=None, description="file name, if the client sent one")
-    warnings: list[ItemWarning] | None = Field(default=None, description="about the image")
-    error: ItemError | None = Field(default=None, description="instead of a result")
+    warnings: list[ItemWarning] | None = Field(
+        default=None, description="what may look wrong about the image"
+    )
+    error: ItemError | None = Field(default=None, description="why there is no result")
 
 
 class ImagesBody(BaseModel):
@@ -85,7 +87,7 @@ class Encoded(Schema):
 
 
 class CodesItem(BaseModel):
-    """One grid to decode. An item with `error` and no codes is passed over."""
+    """One grid to decode. An item with `error` and no codes is skipped."""
 
     codes: list[list[int]] | None = Field(
         default=None, description="rows of integers, all of one length"
@@ -121,8 +123,14 @@ class Pictures(Schema):
 class ReconstructedItem(PictureItem):
     """One image, and how near it is to its original."""
 
-    psnr: float | None = Field(default=None, description="dB over all samples; null if equal")
-    bits_per_pixel: float | None = Field(default=None, description="of the codes, at fixed length")
+    psnr: float | None = Field(
+        default=None,
+        description="PSNR in dB over all samples; null if equal",
+    )
+    bits_per_pixel: float | None = Field(
+        default=None,
+        description="bits of the codes at fixed length, for each pixel",
+    )
 
 
 class Reconstructions(Schema):
@@ -135,7 +143,8 @@ class EmbeddedItem(ItemBase):
     """One vector."""
 
     embedding: list[float] | str | None = Field(
-        default=None, description="numbers, or base64 of little-endian float32; of length 1"
+        default=None,
+        description="a vector of length 1: numbers, or base64 of little-endian float32",
     )
 
 
@@ -215,9 +224,9 @@ class PriorFacts(Schema):
 class RecognizerFacts(Schema):
     """A recognizer of a model."""
 
-    classes: list[str] = Field(description="in the order of its scores")
-    licence: str = Field(description="of the data it was trained on")
-    metrics: dict[str, Any] = Field(description="measured when it was made")
+    classes: list[str] = Field(description="class names in the order of its scores")
+    licence: str = Field(description="licence of the data it was trained on")
+    metrics: dict[str, Any] = Field(description="what was measured when it was made")
     map: bool = Field(description="whether it gives activation maps, and so boxes")
 
 
@@ -228,7 +237,8 @@ class ModelFacts(Schema):
     name: str = Field(examples=["photo-f8"])
     version: str
     aliases: list[str] = Field(
-        description="what else means it now: of the newest version, the name alone",
+        description="other names that mean it now: the newest version has the name without "
+        "version too",
         examples=[["photo-f8"]],
     )
     code_space: str
@@ -237,21 +247,25 @@ class ModelFacts(Schema):
     codebook_width: int = Field(description="dimension of a code vector")
     bits_per_code: int = Field(examples=[12])
     embedding_dimension: int
-    precision: str = Field(description="that runs here", examples=["fp32"])
-    precisions: list[str] = Field(description="that the bundle carries")
+    precision: str = Field(description="precision that runs here", examples=["fp32"])
+    precisions: list[str] = Field(description="precisions that the bundle carries")
     device: str = Field(examples=["cpu"])
-    recognizers: dict[str, RecognizerFacts] = Field(description="by name; empty without any")
-    prior: PriorFacts | None = Field(description="null without: then there is no coding=context")
+    recognizers: dict[str, RecognizerFacts] = Field(
+        description="recognizers by name; empty without any",
+    )
+    prior: PriorFacts | None = Field(
+        description="the model that codes by context; null where there is none",
+    )
     data: list[dict[str, Any]] = Field(description="what it was trained on, with licences")
-    metrics: dict[str, Any] = Field(description="measured at export")
+    metrics: dict[str, Any] = Field(description="what was measured at export")
 
 
 class ModelList(Schema):
     """The loaded models."""
 
     default: str = Field(
-        description="for requests that name none: its name, or its id where the name alone means "
-        "a newer version"
+        description="the model for requests that name none: its name, or its id where the name "
+        "without version means a newer one"
     )
     data: list[ModelFacts]
 

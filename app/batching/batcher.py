@@ -47,7 +47,7 @@ class Batcher:
 
     Args:
         run: `run(key, payloads)` → one result per payload, in order; a result that is an
-            exception fails its item alone. It is called while nothing else runs, or by the only
+            exception fails only its own item. It is called while nothing else runs, or by the only
             runner.
         max_items: most items admitted and not yet answered.
         max_weight: most weight that waits in the queue; a single item may weigh more.
@@ -126,8 +126,8 @@ class Batcher:
     async def submit(self, prepare: Callable[[], Work | Heavy], *, at_once: bool = False) -> Done:
         """Prepare an item in the pool, queue it, and wait until it has run.
 
-        What turns out to be heavy waits for its turn to be prepared; if the queue has no room for
-        it, it is refused at once.
+        An item that turns out to be heavy waits for its turn to be prepared; if the queue is too
+        full for it, it is refused at once.
 
         Cancelling this drops the item at its next step: before it is prepared, or before it
         runs. Call it with a slot for the item.

@@ -65,10 +65,10 @@ def grid_from_rows(
     """Check code rows as they come out of a JSON parser.
 
     Args:
-        rows: to be a list of `rows` lists, each of the same number of integers.
+        rows: what should be a list of rows, each a list of the same number of integers.
         width: true width in pixels; None for all that the columns cover.
         height: true height in pixels; None for all that the rows cover.
-        name: passed on.
+        name: the client's name for the image.
         codebook_size: codes must be within `[0, codebook_size)`.
         stride: pixels per code along each axis.
         max_pixels: most pixels (width × height) of the image the codes stand for.

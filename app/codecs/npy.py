@@ -68,7 +68,7 @@ def read_npy(data: bytes) -> NDArray[Any]:
         # An empty array has no bytes for frombuffer to look at.
         flat = np.frombuffer(data, dtype, items, start) if items else np.empty(0, dtype)
         return flat.reshape(shape, order="F" if fortran_order else "C")
-    except ValueError as error:  # a zero beside dimensions whose product overflows
+    except ValueError as error:  # a zero among dimensions whose product overflows
         raise MalformedRequest("the .npy header declares an impossible shape") from error
 
 

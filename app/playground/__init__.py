@@ -1,7 +1,7 @@
 """The page at `/`: a playground for one's own pictures, every file of it served from here.
 
 The files are hand-written modules over the web platform, in `static/`; there is no build step.
-They hold nothing secret, so the gate lets them through without a key; what the page then asks of
+They hold nothing secret, so they need no key; what the page then asks of
 the API needs one like any other client's request.
 """
 

@@ -1,4 +1,4 @@
-"""Where the graphs run: the device, judged by running on it, and the CPUs we may use."""
+"""The device that graphs run on, proved by running a graph there, and the CPUs to use."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Device:
 
     Attributes:
         kind: `cpu` or `cuda`.
-        index: of the GPU; 0 for a CPU.
-        threads: CPU threads of one graph run.
+        index: index of the GPU; 0 for a CPU.
+        threads: number of CPU threads that one graph run uses.
     """
 
     kind: Literal["cpu", "cuda"]
@@ -48,8 +48,8 @@ def usable_cpus(cgroup: Path = _CGROUP, affinity: int | None = None) -> int:
     (microsoft/onnxruntime#29510).
 
     Args:
-        cgroup: where the control group's files are (version 2, or 1 with `cpu/` below it).
-        affinity: CPUs of the affinity mask; None asks the system.
+        cgroup: folder with the control group's files (version 2, or 1 with `cpu/` below it).
+        affinity: number of CPUs in the affinity mask; None asks the system.
     """
     if affinity is None:
         affinity = len(os.sched_getaffinity(0))
@@ -77,7 +77,7 @@ def choose_device(asked: str, threads: int = 0) -> Device:
 
     Args:
         asked: `auto` (CUDA where it works, else the CPU), `cpu`, `cuda` or `cuda:N`.
-        threads: of one graph run; 0 means `usable_cpus()`.
+        threads: number of CPU threads that one graph run uses; 0 means `usable_cpus()`.
 
     Raises:
         DeviceUnavailable: CUDA was asked for by name and can't run, or the installation of ONNX
@@ -104,8 +104,8 @@ def session(graph: bytes, device: Device, weights: Mapping[str, bytes] | None = 
 
     Args:
         graph: an ONNX file.
-        device: where it is to run.
-        weights: files that it refers to, by name; without, all its weights are inside.
+        device: device that the graph is to run on.
+        weights: files that the graph refers to, by name; without, all weights are inside it.
 
     Raises:
         DeviceUnavailable: the session came up on another device.
@@ -114,7 +114,7 @@ def session(graph: bytes, device: Device, weights: Mapping[str, bytes] | None = 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = device.threads
     options.inter_op_num_threads = 1
-    # Fatal alone: errors are raised with all of their text, and the log is ours, JSON to the end.
+    # Fatal errors only: others are raised with their text, and each line of our log is JSON.
     options.log_severity_level = 4
     # Idle threads otherwise spin and fight the event loop for the cores: 16–18 images/s with
     # spinning, 51 without, on the same two cores.

@@ -75,9 +75,9 @@ class Graphs:
     """A bundle's graphs, loaded on a device.
 
     Args:
-        bundle: opened; each graph's bytes are checked again as they are loaded.
-        device: where all of them run.
-        precision: of encoder and decoder; a graph that lacks it runs in fp32.
+        bundle: the opened bundle; each graph's bytes are checked again as they are loaded.
+        device: device that all of them run on.
+        precision: precision of encoder and decoder; a graph that lacks it runs in fp32.
         tile_pixels: larger images run in tiles of at most so many pixels, where the manifest
             says how far the graph reaches.
 

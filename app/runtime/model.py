@@ -152,9 +152,9 @@ def load_model(
 
     Args:
         path: folder of the bundle.
-        device: where it is to run.
-        precision: as in `choose_precision`.
-        tile_pixels: as in `Graphs`.
+        device: device that the graphs are to run on.
+        precision: precision asked for, as in `choose_precision`.
+        tile_pixels: most pixels of one run, as in `Graphs`.
         concurrent: load everything for concurrent runs on one core each too, where the device
             has several cores.
 

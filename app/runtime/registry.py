@@ -1,4 +1,4 @@
-"""The bundles on disk, loaded and named: an immutable snapshot that can be swapped as a whole."""
+"""All loaded models and their names: an immutable snapshot that is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Models:
     Attributes:
         by_name: each model once: the newest of a name under that name, then its older versions
             under `name@version`; names in alphabetical order.
-        default: for requests that name none.
+        default: the model for requests that name none.
     """
 
     by_name: Mapping[str, Model]
@@ -91,7 +91,7 @@ class Models:
 
         Args:
             code_space: digest that came with the codes.
-            name: of the model, if the request names one.
+            name: name of the model, if the request names one.
             prior: beginning of the digest of the prior that the codes were coded with, if they
                 were.
 
@@ -132,9 +132,9 @@ def load_models(
             named in the log and skipped.
         default: name of the default model, or name@version; None takes the only one, or the
             shipped one.
-        device: where all run.
-        precision: as in `choose_precision`.
-        tile_pixels: as in `Graphs`.
+        device: device that all of them run on.
+        precision: precision asked for, as in `choose_precision`.
+        tile_pixels: most pixels of one run, as in `Graphs`.
         concurrent: load everything for concurrent runs on one core each too, where the device has
             several cores.
 

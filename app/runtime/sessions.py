@@ -27,9 +27,9 @@ def choose_precision(asked: str, device: Device, bundle: Bundle) -> Precision:
     speed says `TESSERA_PRECISION=int8`; decoded quality is within 0.1 dB.
 
     Args:
-        asked: `auto`, `fp32`, `fp16` or `int8`.
-        device: where the graphs will run.
-        bundle: which says what its encoder comes in.
+        asked: precision asked for: `auto`, `fp32`, `fp16` or `int8`.
+        device: device that the graphs will run on.
+        bundle: the bundle, which says what its encoder comes in.
 
     Raises:
         GraphRefused: the encoder doesn't come in the precision asked for.

@@ -57,7 +57,7 @@ def in_tiles(
     Args:
         values: `[n, rows · scale[0], columns · scale[0], …]`.
         scale: elements along one side of a cell, of what goes in and of what comes out.
-        reach: of `run`, in cells.
+        reach: radius of the receptive field of `run`, in cells.
         most: cells of one tile with its halo.
         run: `run(tile, last)` → `[n, rows of the tile · scale[1], columns … · scale[1], …]`.
 
@@ -85,10 +85,10 @@ def tiles(rows: int, columns: int, reach: int, most: int) -> Iterator[tuple[Span
     """Divide a grid so that the tiles, halos and all, add up to as little as possible.
 
     Args:
-        rows: of the grid, in cells.
-        columns: of the grid, in cells.
-        reach: of the graph, in cells.
-        most: cells of one tile with its halo. If the halo alone takes more, tiles get a core
+        rows: rows of the grid, in cells.
+        columns: columns of the grid, in cells.
+        reach: radius of the graph's receptive field, in cells.
+        most: most cells of one tile with its halo. If the halo alone takes more, tiles get a core
             as small as their halo and are larger than asked.
 
     Yields:

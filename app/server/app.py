@@ -56,9 +56,9 @@ def create_app(
     once, `/readyz` as soon as every model has run.
 
     Args:
-        settings: as read from the environment.
-        on_fatal: called with one line when the process had better end.
-        tracing: as the environment asks for it.
+        settings: the settings, as read from the environment.
+        on_fatal: called with one line when the process should end.
+        tracing: makes spans of requests; None where traces are off.
     """
     service = Service(settings, Metrics(), on_fatal)
 
@@ -101,7 +101,7 @@ def create_metrics_app(service: Service) -> Starlette:
     """`/metrics` of a service and nothing else, for a port of its own.
 
     Args:
-        service: the one that the application of `create_app` has.
+        service: the service that the application of `create_app` has.
     """
 
     async def metrics(_request: Request) -> Response:

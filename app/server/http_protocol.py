@@ -153,7 +153,7 @@ class BoundedFraming(HttpToolsProtocol):
 class HttpProtocol(BoundedFraming):
     """Bounded framing, and bounds on how long a client may take.
 
-    uvicorn itself bounds the pause between two requests alone. The time that a request's body
+    uvicorn itself bounds only the pause between two requests. The time that a request's body
     takes is part of the request's own deadline (`app.server.middleware`).
     """
 
@@ -260,7 +260,7 @@ class HttpProtocol(BoundedFraming):
         """Bytes that the client's side hasn't taken: in our buffer and in the kernel's.
 
         The kernel takes more from us only when a good part of its buffer is free, megabytes of a
-        fast connection: by our buffer alone a slow reader would seem to stand still.
+        fast connection: by our buffer only, a slow reader would seem to stand still.
         """
         in_kernel = array("i", [0])
         with suppress(OSError):

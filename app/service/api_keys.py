@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class ApiKeys:
-    """The keys as they were when this was made; none means that everyone may ask.
+    """The configured keys; without any, everyone may ask.
 
     Args:
-        settings: which hold them, or name the file that does: one a line, `#` begins a comment.
+        settings: hold the keys, or name the file that does: one a line, `#` begins a comment.
 
     Raises:
         SettingsError: the file can't be read, or holds no key.
@@ -50,10 +50,10 @@ class ApiKeys:
         return bool(self._digests)
 
     def check(self, authorization: str | None) -> None:
-        """Pass a request that carries a valid key, or any if there are none.
+        """Check that a request carries a valid key, if keys are configured.
 
         Args:
-            authorization: the header, None if it has none.
+            authorization: the request's `Authorization` header; None without one.
 
         Raises:
             Unauthorized: no valid key.

@@ -1,4 +1,4 @@
-"""The service's life: starting, ready, stuck, draining; and what requests may use meanwhile."""
+"""The service's life cycle: starting, ready, stuck, draining; and what requests use meanwhile."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class Service:
     """What requests may use, from the start of the process to its end.
 
     Args:
-        settings: as read at the start.
-        metrics: to count in.
-        on_fatal: called with one line when the process had better end: the start failed, or a
-            run hangs.
+        settings: the settings, as read at the start.
+        metrics: the metrics to count in.
+        on_fatal: called with one line when the process should end: the start failed, or a run
+            hangs.
 
     Attributes:
         limits: limits of one request.
@@ -117,7 +117,7 @@ class Service:
         return self._batcher
 
     def check_ready(self) -> None:
-        """Pass only while every loaded model has lately run.
+        """Check that every loaded model has lately run.
 
         Raises:
             NotReady: with the reason.

@@ -1,4 +1,4 @@
-"""What requests ask for, item by item: images to codes, codes to images, either to vectors.
+"""Runs what requests ask for, item by item: images to codes, codes to images, either to vectors.
 
 One fault harms no neighbour: each item ends as a result or as an error of its own, and the
 request fails only if all of its items did.
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-# Codes as they come in: plain, or coded by their context.
+# Codes as they are sent: plain, or coded by their context.
 AnyGrid: TypeAlias = CodeGrid | CodedGrid
 
 
@@ -60,7 +60,7 @@ class Runner:
 
     Args:
         batcher: the queue.
-        model: for all items.
+        model: the model that runs all of the items.
         context: the request's context, for its stage times.
     """
 

@@ -99,11 +99,11 @@ def described(
     """What the OpenAPI document says of a route of another protocol.
 
     Args:
-        protocol: `OpenAI` or `Open Inference Protocol`.
-        summary: of the route.
+        protocol: name of the protocol, `OpenAI` or `Open Inference Protocol`.
+        summary: summary of the route.
         answer: schema of its answer.
-        statuses: that it may fail with.
-        codes: of the errors of these statuses, those that it raises; all if None.
+        statuses: statuses that it may fail with.
+        codes: codes of the errors that it raises, among those of these statuses; all if None.
         bodies: what it takes: media type → OpenAPI media type object.
         many: whether it answers with a list of such answers.
         open_to_all: whether it needs no key.

@@ -41,8 +41,9 @@ class Port:
     """An input or output.
 
     Attributes:
-        name, datatype: as in the protocol.
-        shape: -1 where a side is free.
+        name: name of the input or output.
+        datatype: its datatype, as the protocol names it.
+        shape: its shape, -1 where a side is free.
     """
 
     name: str
@@ -59,10 +60,10 @@ class Target:
     """One of the protocol's models.
 
     Attributes:
-        model: of ours.
-        name: as the client said it.
-        task: one of `GRAPHS` or `COMPOSED`, `RECOGNIZER` or `CLASSIFY`.
-        recognizer: which one, of the latter two.
+        model: the loaded model that it is part of.
+        name: its name, as the client wrote it.
+        task: what it does: one of `GRAPHS` or `COMPOSED`, `RECOGNIZER` or `CLASSIFY`.
+        recognizer: its recognizer, if it is one of the latter two.
     """
 
     model: Model
@@ -127,9 +128,9 @@ class Inputs:
     """A request's inputs, held to what the target takes and to the limits.
 
     Args:
-        target: what is to be run.
-        asked: the request.
-        limits: of one request.
+        target: the protocol's model that is to be run.
+        asked: the request, parsed.
+        limits: limits of one request.
 
     Raises:
         MalformedRequest: an input that the target doesn't have, or not exactly one of those that

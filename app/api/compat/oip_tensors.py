@@ -47,7 +47,7 @@ class Tensor:
     """One input or output.
 
     Attributes:
-        datatype: as the protocol names it.
+        datatype: datatype, as the protocol names it.
         values: the elements, shaped; of BYTES a flat list, each `bytes` if it came as binary and
             `str` if it came as JSON.
     """
@@ -67,11 +67,12 @@ class Inference:
     """What a request asks.
 
     Attributes:
-        id: the client's, to be given back.
-        inputs: by name.
-        outputs: names of those asked for, and whether as binary; None for all of them.
-        binary: whether outputs that say nothing of it come as binary.
-        parameters: of the request.
+        id: the client's id of the request, which the answer repeats.
+        inputs: input tensors by name.
+        outputs: names of the outputs asked for, and whether each comes as binary; None for all of
+            them.
+        binary: whether outputs come as binary unless they say otherwise.
+        parameters: parameters of the request.
     """
 
     id: str | None
@@ -91,7 +92,7 @@ def json_length(header: str | None, body_bytes: int) -> int:
 
     Args:
         header: the request's `Inference-Header-Content-Length`, if it has one.
-        body_bytes: of the whole body.
+        body_bytes: bytes of the whole body.
 
     Raises:
         MalformedRequest: not a number, or more than there are.
@@ -241,9 +242,9 @@ def write_inference(
     """Write an answer.
 
     Args:
-        asked: the request.
-        head: model name, version and parameters.
-        outputs: by name, all that there are.
+        asked: the request, parsed.
+        head: model name, version and parameters of the answer.
+        outputs: all outputs, by name.
 
     Raises:
         InvalidParameter: an output is asked for that there isn't, or FP16 as JSON.

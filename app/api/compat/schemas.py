@@ -26,7 +26,10 @@ class OpenAIError(Body):
     message: str
     type: str = Field(examples=["invalid_request_error"])
     param: str | None
-    code: str = Field(description="ours", examples=["image_corrupt"])
+    code: str = Field(
+        description="stable name of the failure, as in other errors of this service",
+        examples=["image_corrupt"],
+    )
 
 
 class OpenAIProblem(Body):
@@ -41,7 +44,10 @@ class EmbeddingsBody(BaseModel):
     input: str | list[str] = Field(description="images, each as base64 or as a data: URI")
     model: str | None = Field(default=None, description="the default model if absent")
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(default=None, description="only what the model has")
+    dimensions: int | None = Field(
+        default=None,
+        description="size of the vectors; only the model's own",
+    )
     user: str | None = Field(default=None, description="ignored")
 
 
@@ -50,7 +56,7 @@ class EmbeddingsEntry(Body):
 
     object: Literal["embedding"]
     index: int
-    embedding: list[float] | str = Field(description="base64: of little-endian float32")
+    embedding: list[float] | str = Field(description="numbers, or base64 of little-endian float32")
 
 
 class EmbeddingsUsage(Body):
