@@ -109,14 +109,14 @@ def test_the_tokenizers_term_leaves_the_discriminator_alone(discriminator):
 
 
 def test_the_term_is_zero_until_the_discriminator_has_learnt():
-    """So many steps it learns alone; the balance finds nothing to weigh, and the sum stands."""
+    """So many steps it learns alone, and the gradient is that of the other terms."""
     adversary = Adversary(PatchDiscriminator(width=8), CPU, warmup=2, patience=1, bf16=False)
     made = _blurred(_photographs(0)).requires_grad_()
     for _ in range(2):
         adversarial = adversary.loss(made)
-        total = made.square().mean()
-        weighted = total + balance(total, adversarial, made) * adversarial
-        assert weighted.item() == total.item()
+        made.grad = None
+        backward_balanced(made.square().sum(), torch.zeros(()), adversarial, made, 1.0)
+        assert torch.equal(made.grad, 2 * made.detach())
         adversary.learn(made, _photographs(0))
     assert adversary.loss(made).item() != 0
 
