@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # A camera's samples of 12 bits that were put into 16 without being scaled.
 _LOW_MAXIMUM = 4095
 
+# Worked on at a time, so that no copy of a whole picture in 16 bits is made.
+_ROWS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class ImageWarning:
@@ -101,19 +104,29 @@ def _to_8_bits(
     bits = sample_bits if sample_bits is not None and file.sample_bits == 16 else file.sample_bits
     if grey:
         return _grey(samples, image.info.get("transparency"), bits, white=file.white_is_zero)
-    if bits != file.sample_bits:
-        try:
-            samples = _high_and_low(image, file)
-        except ValueError as error:
-            raise UnsupportedFormat("sample_bits is not honoured for grey with alpha") from error
-        scaled = Image.fromarray(_scaled(samples, bits), image.mode)
-        if file.transparent is not None:
-            _make_transparent(scaled, (samples == file.transparent).all(axis=-1))
-        return scaled
-    if file.transparent is not None:
-        samples = _high_and_low(image, file)
-        _make_transparent(image, (samples == file.transparent).all(axis=-1))
+    if image.mode in {"RGB", "RGBA"} and (bits != file.sample_bits or file.transparent is not None):
+        return _deep_colours(image, file, bits)
     return image
+
+
+def _deep_colours(image: Image.Image, file: ImageFile, bits: int) -> Image.Image:
+    """Scale samples of 16 bits, and find the transparent colour by all of them."""
+    try:
+        low = _low_bytes(file)
+    except ValueError as error:
+        raise UnsupportedFormat("sample_bits is not honoured for grey with alpha") from error
+    high = np.array(image)
+    opaque = np.full(high.shape[:2], 255, np.uint8)
+    for top in range(0, len(high), _ROWS):
+        rows = slice(top, top + _ROWS)
+        samples: NDArray[np.uint16] = high[rows].astype(np.uint16) << np.uint16(8) | low[rows]
+        if file.transparent is not None:
+            opaque[rows][(samples == file.transparent).all(axis=-1)] = 0
+        high[rows] = _scaled(samples, bits)
+    made = Image.fromarray(high)
+    if file.transparent is not None:
+        made.putalpha(Image.fromarray(opaque))
+    return made
 
 
 def _grey(
@@ -122,17 +135,14 @@ def _grey(
     grey = _scaled(samples, bits)
     image = Image.fromarray(255 - grey if white else grey)
     if transparent is not None:
-        _make_transparent(image, samples == transparent)
+        opaque = np.where(samples == transparent, 0, 255).astype(np.uint8)
+        image.putalpha(Image.fromarray(opaque))
     return image
 
 
 def _scaled(samples: NDArray[np.uint16], bits: int) -> NDArray[np.uint8]:
     high: NDArray[np.uint16] = np.minimum(samples, 2**bits - 1) >> (bits - 8)
     return high.astype(np.uint8)
-
-
-def _make_transparent(image: Image.Image, where: NDArray[np.bool_]) -> None:
-    image.putalpha(Image.fromarray(np.where(where, 0, 255).astype(np.uint8)))
 
 
 def _largest(image: Image.Image, file: ImageFile) -> int:
@@ -144,23 +154,25 @@ def _largest(image: Image.Image, file: ImageFile) -> int:
     if high or file.sample_bits < 16:
         return high << 8 | 255
     try:
-        return int(_high_and_low(image, file)[..., :3].max())
+        return int(_low_bytes(file)[..., :3].max())
     except ValueError:
         return 0  # black, as far as we can see
 
 
-def _high_and_low(image: Image.Image, file: ImageFile) -> NDArray[np.uint16]:
-    """Return samples of 16 bits, of which Pillow keeps the high bytes: `[h, w, channels]`.
+def _low_bytes(file: ImageFile) -> NDArray[np.uint8]:
+    """Return the low bytes of samples of 16 bits, of which Pillow keeps the high ones.
+
+    Returns:
+        uint8 `[h, w, channels]`.
 
     Raises:
         ValueError: Pillow knows no way to unpack the low bytes of this kind of picture.
     """
-    with Image.open(io.BytesIO(file.data), formats=(file.format,)) as again:
-        again.tile = [tile._replace(args=_of_other_order(tile.args)) for tile in again.tile]
-        again.load()
-        low = np.asarray(again)
-    samples: NDArray[np.uint16] = np.asarray(image).astype(np.uint16) << 8 | low
-    return samples
+    with Image.open(io.BytesIO(file.data), formats=(file.format,)) as image:
+        image.tile = [tile._replace(args=_of_other_order(tile.args)) for tile in image.tile]
+        image.load()
+        low: NDArray[np.uint8] = np.asarray(image)
+    return low
 
 
 def _of_other_order(unpacking: Any) -> Any:

@@ -107,6 +107,8 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         )
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         raise UnusableProfile("it is broken") from error
+    except ImportError as error:
+        raise UnusableProfile("this installation's Pillow was built without LittleCMS") from error
     if mode == "CMYK":
         return transform
     levels = np.linspace(0, 255, 18, dtype=np.uint8)  # every fifteenth of 256
