@@ -13,6 +13,7 @@ from app.api.classification import Question, labels_reply
 from app.api.model_info import describe_model
 from app.api.negotiation import choose
 from app.api.parsing import JSON, NPY, Codes
+from app.api.picture_responses import picture_form, pictures_reply, reconstructions_reply
 from app.api.request import HEAVY_NUMBERS, Call
 from app.api.responses import (
     CODE_FORMS,
@@ -22,9 +23,6 @@ from app.api.responses import (
     coded_reply,
     codes_reply,
     json_response,
-    picture_form,
-    pictures_reply,
-    reconstructions_reply,
     vectors_reply,
 )
 from app.codecs.grids import CodeGrid
