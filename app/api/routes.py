@@ -1,4 +1,4 @@
-"""The HTTP API. What each route promises in detail is in `app.api.openapi`."""
+"""The HTTP API. What the OpenAPI document says of each route is in `app.api.route_docs`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from app.api import openapi
+from app.api import route_docs
 from app.api.classification import Question, labels_reply
 from app.api.model_info import describe_model
 from app.api.negotiation import choose
 from app.api.parsing import JSON, NPY, Codes
+from app.api.picture_responses import picture_form, pictures_reply, reconstructions_reply
 from app.api.request import HEAVY_NUMBERS, Call
 from app.api.responses import (
     CODE_FORMS,
@@ -22,9 +23,6 @@ from app.api.responses import (
     coded_reply,
     codes_reply,
     json_response,
-    picture_form,
-    pictures_reply,
-    reconstructions_reply,
     vectors_reply,
 )
 from app.codecs.grids import CodeGrid
@@ -45,20 +43,20 @@ if TYPE_CHECKING:
 # Items from which on making labels of scores leaves the event loop: about half a millisecond.
 _MANY_LABELLED = 16
 
-ModelName = Annotated[str | None, Query(description=openapi.MODEL, examples=["photo-f8"])]
-Size = Annotated[str | None, Query(description=openapi.SIZE, examples=["256x256"])]
-Fitting = Annotated[Fit, Query(description=openapi.FIT)]
-SampleBits = Annotated[int | None, Query(ge=9, le=16, description=openapi.SAMPLE_BITS)]
-Quality = Annotated[int, Query(ge=1, le=100, description="of WebP and JPEG answers")]
+ModelName = Annotated[str | None, Query(description=route_docs.MODEL, examples=["photo-f8"])]
+Size = Annotated[str | None, Query(description=route_docs.SIZE, examples=["256x256"])]
+Fitting = Annotated[Fit, Query(description=route_docs.FIT)]
+SampleBits = Annotated[int | None, Query(ge=9, le=16, description=route_docs.SAMPLE_BITS)]
+Quality = Annotated[int, Query(ge=1, le=100, description=route_docs.QUALITY)]
 Encoding = Annotated[
     Literal["float", "base64"],
-    Query(description="of vectors in JSON: numbers, or base64 of little-endian float32"),
+    Query(description=route_docs.ENCODING),
 ]
 
 router = APIRouter()
 
 
-@router.post("/v1/encode", **openapi.ENCODE)
+@router.post("/v1/encode", **route_docs.ENCODE)
 async def encode(
     request: Request,
     model: ModelName = None,
@@ -85,7 +83,7 @@ async def encode(
         )
 
 
-@router.post("/v1/decode", **openapi.DECODE)
+@router.post("/v1/decode", **route_docs.DECODE)
 async def decode(request: Request, model: ModelName = None, quality: Quality = 90) -> Response:
     """Codes → images: takes what encoding answered, in any of its forms, unchanged."""
     call = Call(request)
@@ -96,7 +94,7 @@ async def decode(request: Request, model: ModelName = None, quality: Quality = 9
         return await call.reply(pictures_reply, call.accept, items, quality)
 
 
-@router.post("/v1/recode", **openapi.RECODE)
+@router.post("/v1/recode", **route_docs.RECODE)
 async def recode(request: Request, model: ModelName = None) -> Response:
     """Codes → the same codes in another form: plain or by their context, JSON, packed or npy."""
     call = Call(request)
@@ -113,7 +111,7 @@ async def recode(request: Request, model: ModelName = None) -> Response:
         return await call.reply(codes_reply, form, given.model, items, given.precision)
 
 
-@router.post("/v1/reconstruct", **openapi.RECONSTRUCT)
+@router.post("/v1/reconstruct", **route_docs.RECONSTRUCT)
 async def reconstruct(
     request: Request,
     model: ModelName = None,
@@ -132,7 +130,7 @@ async def reconstruct(
         return await call.reply(reconstructions_reply, call.accept, chosen, items, quality)
 
 
-@router.post("/v1/embed", **openapi.EMBED)
+@router.post("/v1/embed", **route_docs.EMBED)
 async def embed(
     request: Request,
     model: ModelName = None,
@@ -157,16 +155,16 @@ async def embed(
         )
 
 
-@router.post("/v1/classify", **openapi.CLASSIFY)
+@router.post("/v1/classify", **route_docs.CLASSIFY)
 async def classify(
     request: Request,
     model: ModelName = None,
     size: Size = None,
     fit: Fitting = "cover",
     sample_bits: SampleBits = None,
-    recognizer: Annotated[str | None, Query(description=openapi.RECOGNIZER)] = None,
-    k: Annotated[int, Query(ge=1, le=1000, description="most labels of each item")] = 5,
-    map: Annotated[bool, Query(description=openapi.MAP)] = False,  # noqa: A002 (contract)
+    recognizer: Annotated[str | None, Query(description=route_docs.RECOGNIZER)] = None,
+    k: Annotated[int, Query(ge=1, le=1000, description=route_docs.LABELS)] = 5,
+    map: Annotated[bool, Query(description=route_docs.MAP)] = False,  # noqa: A002 (contract)
 ) -> Response:
     """Images or codes → labels, by a recognizer that the model's bundle carries."""
     call = Call(request)
@@ -184,13 +182,13 @@ async def classify(
         return await call.reply(labels_reply, question, items, heavy=heavy)
 
 
-@router.post("/v1/bits", **openapi.BITS)
+@router.post("/v1/bits", **route_docs.BITS)
 async def bits(
     request: Request,
     model: ModelName = None,
     size: Size = None,
     fit: Fitting = "cover",
-    map: Annotated[bool, Query(description=openapi.BITS_MAP)] = False,  # noqa: A002 (contract)
+    map: Annotated[bool, Query(description=route_docs.BITS_MAP)] = False,  # noqa: A002 (contract)
 ) -> Response:
     """Images or codes → how many bits their codes take, coded by their context: surprise."""
     call = Call(request)
@@ -209,7 +207,7 @@ async def bits(
         return await call.reply(reply, given.model, items, heavy=map)
 
 
-@router.get("/v1/models", **openapi.MODELS)
+@router.get("/v1/models", **route_docs.MODELS)
 async def list_models(request: Request) -> Response:
     """The loaded models, and which is the default."""
     choose(request.headers.get("accept"), (JSON,))
@@ -218,7 +216,7 @@ async def list_models(request: Request) -> Response:
     return json_response({"default": models.default_name, "data": data})
 
 
-@router.post("/v1/models:reload", **openapi.RELOAD)
+@router.post("/v1/models:reload", **route_docs.RELOAD)
 async def reload_models(request: Request) -> Response:
     """Load the models folder anew and serve it, if all of it is good. Needs keys to be set."""
     service = request.app.state.service
@@ -231,9 +229,9 @@ async def reload_models(request: Request) -> Response:
     return json_response({"default": models.default_name, "models": list(models.by_name)})
 
 
-@router.get("/v1/models/{name}", **openapi.MODEL_OF_NAME)
+@router.get("/v1/models/{name}", **route_docs.MODEL_OF_NAME)
 async def get_model(
-    request: Request, name: Annotated[str, Path(description="of the model")]
+    request: Request, name: Annotated[str, Path(description=route_docs.MODEL_NAME)]
 ) -> Response:
     """What a model's manifest says of it, and how it runs here."""
     choose(request.headers.get("accept"), (JSON,))
@@ -242,9 +240,9 @@ async def get_model(
     return json_response(describe_model(model, models.aliases(model)))
 
 
-@router.get("/v1/models/{name}/codebook", **openapi.CODEBOOK)
+@router.get("/v1/models/{name}/codebook", **route_docs.CODEBOOK)
 async def get_codebook(
-    request: Request, name: Annotated[str, Path(description="of the model")]
+    request: Request, name: Annotated[str, Path(description=route_docs.MODEL_NAME)]
 ) -> Response:
     """The code vectors: float32, one row for each code."""
     model = request.app.state.service.models.get(name)
@@ -261,9 +259,9 @@ async def get_codebook(
     )
 
 
-@router.get("/v1/models/{name}/card", **openapi.CARD)
+@router.get("/v1/models/{name}/card", **route_docs.CARD)
 async def get_card(
-    request: Request, name: Annotated[str, Path(description="of the model")]
+    request: Request, name: Annotated[str, Path(description=route_docs.MODEL_NAME)]
 ) -> Response:
     """The model card: what it was trained on, how good it is, what it is not for."""
     form = choose(request.headers.get("accept"), (MARKDOWN, "text/plain"))
@@ -277,13 +275,13 @@ async def get_card(
     return Response(text, media_type=f"{form}; charset=utf-8")
 
 
-@router.get("/livez", **openapi.LIVEZ)
+@router.get("/livez", **route_docs.LIVEZ)
 async def livez() -> Response:
     """The process answers."""
     return json_response({"status": "alive"})
 
 
-@router.get("/readyz", **openapi.READYZ)
+@router.get("/readyz", **route_docs.READYZ)
 async def readyz(request: Request) -> Response:
     """Every loaded model has lately run for real on its device."""
     service = request.app.state.service
@@ -291,7 +289,7 @@ async def readyz(request: Request) -> Response:
     return json_response({"status": "ready", "models": list(service.models.by_name)})
 
 
-@router.get("/metrics", **openapi.METRICS)
+@router.get("/metrics", **route_docs.METRICS)
 async def metrics(request: Request) -> Response:
     """What the service counts, for Prometheus."""
     service = request.app.state.service

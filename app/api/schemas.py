@@ -298,22 +298,3 @@ class Ready(Schema):
 
     status: str = Field(examples=["ready"])
     models: list[str]
-
-
-BODIES: tuple[type[BaseModel], ...] = (
-    Problem,
-    ImagesBody,
-    CodesBody,
-    Encoded,
-    Pictures,
-    Reconstructions,
-    Embedded,
-    Classified,
-    Costs,
-    ModelFacts,
-    ModelList,
-    Reloaded,
-    Codebook,
-    Alive,
-    Ready,
-)

@@ -4,6 +4,9 @@
 pickle. Here the header is read by itself: the declared shape must account for every byte that is
 there, so that a 128-byte upload can't ask for a terabyte, and no object is ever constructed.
 
+`numpy.lib.format` reads headers too, but its public functions don't know version 3, parse those of
+Python 2 again with a warning on standard error, and let errors of the tokenizer out.
+
 The format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 

@@ -1,8 +1,12 @@
 """The page at `/`: a playground for one's own pictures, every file of it served from here.
 
 The files are hand-written modules over the web platform, in `static/`; there is no build step.
-They hold nothing secret, so they need no key; what the page then asks of
-the API needs one like any other client's request.
+They hold nothing secret, so they need no key; what the page then asks of the API needs one like
+any other client's request.
+
+Starlette's `StaticFiles` makes ETags of size and modification time, which is the same for every
+version in a reproducible image, and media types of the machine's tables: here both follow from
+the content.
 """
 
 from __future__ import annotations

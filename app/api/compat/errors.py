@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from app.api import openapi
-from app.api.compat import schemas as protocols
 from app.api.parsing import JSON
 from app.api.problems import problem
 from app.errors import (
@@ -24,9 +22,8 @@ from app.errors import (
 from app.observability.request_context import context_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from pydantic import BaseModel
     from starlette.responses import Response
     from starlette.types import Scope
 
@@ -76,49 +73,4 @@ def _openai(error: TesseraError) -> dict[str, Any]:
         param = "input"
     return {
         "error": {"message": error.detail, "type": kind, "param": param, "code": error.code},
-    }
-
-
-_PROBLEMS: dict[str, type[BaseModel]] = {
-    "OpenAI": protocols.OpenAIProblem,
-    "Open Inference Protocol": protocols.V2Problem,
-}
-
-
-def described(
-    protocol: str,
-    summary: str,
-    answer: type[BaseModel],
-    statuses: Iterable[int] = (),
-    codes: Iterable[str] | None = None,
-    *,
-    bodies: dict[str, Any] | None = None,
-    many: bool = False,
-    open_to_all: bool = False,
-) -> dict[str, Any]:
-    """What the OpenAPI document says of a route of another protocol.
-
-    Args:
-        protocol: name of the protocol, `OpenAI` or `Open Inference Protocol`.
-        summary: summary of the route.
-        answer: schema of its answer.
-        statuses: statuses that it may fail with.
-        codes: codes of the errors that it raises, among those of these statuses; all if None.
-        bodies: what it takes: media type → OpenAPI media type object.
-        many: whether it answers with a list of such answers.
-        open_to_all: whether it needs no key.
-    """
-    found = openapi.responses(statuses, codes)
-    for response in found.values():
-        response["content"] = {JSON: {"schema": openapi.reference(_PROBLEMS[protocol])}}
-    schema = openapi.reference(answer)
-    content = {JSON: {"schema": {"type": "array", "items": schema} if many else schema}}
-    extra: dict[str, Any] = {"security": []} if open_to_all else {}
-    if bodies is not None:
-        extra["requestBody"] = {"required": True, "content": bodies}
-    return {
-        "summary": summary,
-        "tags": [protocol],
-        "responses": {200: {"description": "as the protocol says", "content": content}, **found},
-        "openapi_extra": extra,
     }

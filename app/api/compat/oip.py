@@ -18,7 +18,6 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from app.api.classification import probabilities_of
-from app.api.compat.errors import described
 from app.api.compat.oip_models import CLASSIFY, COMPOSED, GRAPHS, RECOGNIZER, Inputs, Target
 from app.api.compat.oip_tensors import (
     BINARY,
@@ -29,6 +28,7 @@ from app.api.compat.oip_tensors import (
     read_inference,
     write_inference,
 )
+from app.api.compat.route_docs import operation
 from app.api.compat.schemas import (
     V2Index,
     V2InferBody,
@@ -62,18 +62,15 @@ PROTOCOL = "Open Inference Protocol"
 
 _FLOATS = {"FP16": np.float16, "FP32": np.float32}
 
-_KEYED: dict[str, Any] = {"statuses": (401, 503), "codes": ("unauthorized", "not_ready")}
-_NAMED: dict[str, Any] = {
-    "statuses": (401, 404, 503),
-    "codes": ("unauthorized", "model_not_found", "recognizer_not_found", "not_ready"),
-}
-_OF = partial(described, PROTOCOL)
-_METADATA = _OF("What a model takes and gives", V2Model, **_NAMED)
-_READY = _OF("Is a model ready?", V2ModelReady, **_NAMED)
+_KEYED = ("unauthorized", "not_ready")
+_NAMED = (*_KEYED, "model_not_found", "recognizer_not_found")
+_OF = partial(operation, PROTOCOL)
+_SERVER_READY = _OF("Is the service ready?", V2Ready, ("not_ready",), open_to_all=True)
+_METADATA = _OF("What a model takes and gives", V2Model, _NAMED)
+_READY = _OF("Is a model ready?", V2ModelReady, _NAMED)
 _INFER = _OF(
     "Run a model",
     V2Inferred,
-    (400, 401, 404, 406, 409, 413, 415, 422, 429, 500, 503, 504),
     (
         *("malformed_request", "unauthorized", "model_not_found", "not_acceptable"),
         *("code_space_mismatch", "body_too_large", "too_many_images", "image_too_large"),
@@ -92,7 +89,7 @@ router = APIRouter(prefix="/v2")
 # --- health and metadata -------------------------------------------------------------------
 
 
-@router.get("", **_OF("What serves here", V2Server, (401,)))
+@router.get("", **_OF("What serves here", V2Server, ("unauthorized",)))
 async def server_metadata(request: Request) -> Response:
     """Name, version and extensions."""
     return json_response(
@@ -110,20 +107,22 @@ async def server_live() -> Response:
     return json_response({"live": True})
 
 
-@router.get("/health/ready", **_OF("Is the service ready?", V2Ready, (503,), open_to_all=True))
+@router.get(
+    "/health/ready", **_OF("Is the service ready?", V2Ready, ("not_ready",), open_to_all=True)
+)
 async def server_ready(request: Request) -> Response:
     """As `/readyz`."""
     request.app.state.service.check_ready()
     return json_response({"ready": True})
 
 
-@router.get("/models", **_OF("Names of the models", V2Names, **_KEYED))
+@router.get("/models", **_OF("Names of the models", V2Names, _KEYED))
 async def model_names(request: Request) -> Response:
     """All that can be asked for."""
     return json_response({"models": [entry["name"] for entry in _index(request)]})
 
 
-@router.post("/repository/index", **_OF("Models and versions", V2Index, many=True, **_KEYED))
+@router.post("/repository/index", **_OF("Models and versions", list[V2Index], _KEYED))
 async def repository_index(request: Request) -> Response:
     """Triton's list of models."""
     return json_response(_index(request))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from app.api.compat.errors import OPENAI_PATH, described
+from app.api.compat.errors import OPENAI_PATH
+from app.api.compat.route_docs import operation
 from app.api.compat.schemas import Embeddings, EmbeddingsBody
 from app.api.openapi import reference
 from app.api.parsing import JSON, json_object, media_type
@@ -27,11 +28,10 @@ if TYPE_CHECKING:
     from app.runtime.model import Model
     from app.service.results import Item
 
-_DESCRIBED = described(
+_DESCRIBED = operation(
     "OpenAI",
     "Images to vectors, for OpenAI's clients",
     Embeddings,
-    (400, 401, 404, 413, 415, 422, 429, 500, 503, 504),
     (
         *("malformed_request", "unauthorized", "model_not_found", "body_too_large"),
         *("too_many_images", "image_too_large", "unsupported_media_type", "image_corrupt"),

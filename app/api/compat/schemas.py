@@ -195,20 +195,3 @@ class V2Inferred(Body):
     id: str | None = None
     parameters: dict[str, Any] = Field(description="code_space and precision of the model")
     outputs: list[V2Output]
-
-
-BODIES: tuple[type[BaseModel], ...] = (
-    OpenAIProblem,
-    EmbeddingsBody,
-    Embeddings,
-    V2Problem,
-    V2Server,
-    V2Live,
-    V2Ready,
-    V2Names,
-    V2Index,
-    V2Model,
-    V2ModelReady,
-    V2InferBody,
-    V2Inferred,
-)
