@@ -2,10 +2,11 @@
 
     python examples/odd_ones_out.py photos/ --most 20
 
-`POST /v1/bits` says how many bits each code of a picture costs, coded by its context: how surprising
-it was. Many bits don't make a picture odd, since a meadow takes more than a sky; being unlike the
-rest of the folder does. So four figures of each picture's map of bits, their mean, their spread,
-and how like its neighbours a place is across and down, are held against the folder's middle.
+`POST /v1/bits` says how many bits each code of a picture costs, coded by its context: how
+surprising it was. Many bits don't make a picture odd, since a meadow takes more than a sky; being
+unlike the rest of the folder does. So four figures of each picture's map of bits, their mean, their
+spread, and how like its neighbours a place is across and down, are held against the folder's
+middle.
 
 With photo-f8, version 2, among 65 photographs that nothing was learnt from, AUROC (0.5 is chance):
 drawings of a few shapes .97, flat or drawn backgrounds .95, noise .93. Rendered text isn't found
