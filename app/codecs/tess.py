@@ -117,11 +117,13 @@ def pack_coded(file: CodedFile) -> bytes:
     Args:
         file: what to write.
     """
-    images = [
-        _image(grid, grid.shape, _CODED.pack(bytes.fromhex(grid.prior), grid.crc) + grid.data)
-        for grid in file.grids
-    ]
+    images = [_image(grid, grid.shape, coded_payload(grid)) for grid in file.grids]
     return _sealed(file, _CONTEXT, images)
+
+
+def coded_payload(grid: CodedGrid) -> bytes:
+    """The payload of one image in coding method 1: which prior, the codes' CRC, the coded codes."""
+    return _CODED.pack(bytes.fromhex(grid.prior), grid.crc) + grid.data
 
 
 def _image(grid: CodeGrid | CodedGrid, shape: tuple[int, ...], payload: bytes) -> bytes:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from app.codecs.context_coder import Prior
     from app.codecs.tess import CodedGrid
+    from app.runtime.model import Model
+    from app.runtime.operations import Operation
 
 
 class ContextCoding(Enum):
@@ -24,6 +26,15 @@ class ContextCoding(Enum):
     CODE = "codes to bytes"
     DECODE = "a coded grid to codes, or to the error that is this item's alone"
     BITS = "codes to what each costs: float32 of their shape"
+
+
+def run_operation(
+    model: Model, operation: Operation | ContextCoding, batch: list[Any], *, exclusive: bool = True
+) -> list[Any]:
+    """Run what the queue hands out: an operation of the model's graphs, or of its prior."""
+    if isinstance(operation, ContextCoding):
+        return run_context_coding(operation, model.prior_of(), batch)
+    return model.run(operation, batch, exclusive=exclusive)
 
 
 def run_context_coding(operation: ContextCoding, prior: Prior, batch: Sequence[Any]) -> list[Any]:

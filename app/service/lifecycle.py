@@ -21,7 +21,7 @@ from app.runtime.operations import ENCODE
 from app.runtime.registry import Models, ModelsRefused, load_models
 from app.service.api_keys import ApiKeys
 from app.service.body_memory import BodyMemory
-from app.service.context_coding import ContextCoding, run_context_coding
+from app.service.context_coding import ContextCoding, run_operation
 from app.service.model_health import ModelHealth
 from app.service.preprocessing import Limits
 
@@ -255,10 +255,7 @@ class Service:
     ) -> list[Any]:
         """Run one operation of one model on items of one shape, in a thread of the batcher."""
         model, operation, _ = key
-        if isinstance(operation, ContextCoding):
-            results = run_context_coding(operation, model.prior_of(), payloads)
-        else:
-            results = model.run(operation, payloads, exclusive=exclusive)
+        results = run_operation(model, operation, payloads, exclusive=exclusive)
         self.health.note_run(model)
         if operation == ENCODE:
             self.metrics.code_usage.add(model.id, model.manifest.codebook_size, results)

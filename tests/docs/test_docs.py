@@ -111,6 +111,16 @@ def test_near_duplicates_are_found(workplace, photos, client):
     assert "album/copy.jpg  album/lake.webp" in out.splitlines()[0]
 
 
+def test_the_odd_one_out_is_found(workplace, photos, client):
+    """A blank page among photographs comes first."""
+    folder = workplace[0] / "mixed"
+    shutil.copytree(photos, folder)
+    Image.new("RGB", (256, 256), "white").save(folder / "blank.png")
+    example = str(ROOT / "examples" / "odd_ones_out.py")
+    out = _run([sys.executable, example, "mixed", "--url", str(client.base_url)], workplace)
+    assert out.splitlines()[0].endswith("mixed/blank.png")
+
+
 def test_a_classifier_learns_from_codes(workplace):
     """Two kinds of pictures that differ in texture are told apart."""
     folder = workplace[0] / "kinds"

@@ -52,6 +52,13 @@ def tokenize(
     form: Annotated[
         str, typer.Option("--format", help="of the shards: npy, with JSON beside it, or parquet")
     ] = "npy",
+    coding: Annotated[
+        str,
+        typer.Option(
+            help="fixed, or context: each image's codes as bytes, about a third fewer, which only "
+            "the same model reads; with --format parquet"
+        ),
+    ] = "fixed",
     model: ModelName = None,
     strict: Annotated[
         bool,
@@ -78,11 +85,17 @@ def tokenize(
 
     settings = local.settings()
     _check_choice("--format", form, ("npy", "parquet"))
+    _check_choice("--coding", coding, ("fixed", "context"))
+    if coding == "context" and form != "parquet":
+        raise CommandFailed("--coding context needs --format parquet", MISUSED)
     _check_choice("--engine", engine, ("local", "ray"))
     preprocessing = PreprocessingOptions(
         settings.max_pixels, resize.wanted(settings.max_pixels), resize.fit
     )
-    task = Task(source, out, preprocessing, model, shard_size, cast("Form", form), settings, strict)
+    task = Task(
+        *(source, out, preprocessing, model, shard_size, cast("Form", form), settings, strict),
+        by_context=coding == "context",
+    )
     if engine == "ray":
         from app.cli.tokenize.ray import tokenize_on_ray
 

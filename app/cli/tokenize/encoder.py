@@ -21,6 +21,7 @@ from app.observability.request_context import RequestContext
 from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
 from app.runtime.registry import ModelsRefused, load_models
+from app.service.context_coding import run_operation
 from app.service.runner import Runner
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
     from app.cli.tokenize.formats import Form
     from app.cli.tokenize.sources import Stored
-    from app.codecs.grids import CodeGrid
     from app.runtime.model import Model
     from app.service.preprocessing import PreprocessingOptions
+    from app.service.runner import AnyGrid
     from app.settings import Settings
 
 # Images that are decoded, queued or running at once, in units of a full batch of ordinary ones:
@@ -59,6 +60,7 @@ class Task:
         form: of the shards' files.
         settings: device, precision, threads, models folder.
         strict: whether damage in the source is an error.
+        by_context: whether each image's codes are coded by their context.
     """
 
     source: Path
@@ -69,6 +71,7 @@ class Task:
     form: Form
     settings: Settings
     strict: bool = False
+    by_context: bool = False
 
 
 class Outcome(NamedTuple):
@@ -129,12 +132,13 @@ def job_of(task: Task, model: Model) -> dict[str, Any]:
         "fit": None if options.size is None else options.fit,
         "shard_size": task.shard_size,
         "format": task.form,
+        **({"coding": "context", "prior": model.prior_of().digest} if task.by_context else {}),
     }
 
 
 async def encoded(
     images: Iterator[Stored], model: Model, task: Task
-) -> AsyncIterator[tuple[str | None, CodeGrid | TesseraError]]:
+) -> AsyncIterator[tuple[str | None, AnyGrid | TesseraError]]:
     """Name, and codes or why there are none, of images in their order.
 
     Raises:
@@ -146,20 +150,25 @@ async def encoded(
     batch_pixels = task.settings.max_batch_pixels or BATCH_PIXELS[device.kind]
     ahead = max(_LEAST_AHEAD, _BATCHES_AHEAD * batch_pixels // _ORDINARY_PIXELS)
     batcher = Batcher(
-        lambda key, payloads: model.run(key[1], payloads),
+        lambda key, payloads: run_operation(model, key[1], payloads),
         max_items=ahead,
         max_weight=sys.maxsize,
         max_batch_weight=batch_pixels,
         prepare_threads=task.settings.threads or usable_cpus(),
-        run_concurrently=lambda key, payloads: model.run(key[1], payloads, exclusive=False),
+        run_concurrently=lambda key, payloads: run_operation(
+            model, key[1], payloads, exclusive=False
+        ),
         runners=device.threads if device.kind == "cpu" else 1,
     )
     runner = Runner(batcher, model, RequestContext(None))
 
-    async def one(image: Stored) -> tuple[str | None, CodeGrid | TesseraError]:
+    async def one(image: Stored) -> tuple[str | None, AnyGrid | TesseraError]:
         try:
             async with batcher.slots():
                 (item,) = await runner.encode([image], task.preprocessing)
+                value: AnyGrid | TesseraError = item.value
+                if task.by_context:
+                    value = (await runner.code([item]))[0].value
         except TesseraError as error:
             if error.status in _NOT_THE_IMAGES:
                 raise  # going on would call the image broken
@@ -168,10 +177,10 @@ async def encoded(
             if warning.code not in told:
                 told.add(warning.code)
                 _log.warning("%s and maybe others: %s", image.name, warning.detail)
-        return image.name, item.value
+        return image.name, value
 
     told: set[str] = set()
-    tasks: deque[asyncio.Task[tuple[str | None, CodeGrid | TesseraError]]] = deque()
+    tasks: deque[asyncio.Task[tuple[str | None, AnyGrid | TesseraError]]] = deque()
     try:
         for image in itertools.islice(images, ahead):
             tasks.append(asyncio.create_task(one(image)))

@@ -16,6 +16,7 @@ import orjson
 from app.cli.failures import MISUSED, CommandFailed, install_hint
 from app.cli.files import write_durably
 from app.codecs.npy import write_npy
+from app.codecs.tess import CodedGrid, coded_payload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from app.errors import TesseraError
 
 Form = Literal["npy", "parquet"]
-Grids = list[tuple[int, "CodeGrid"]]
+Grids = list[tuple[int, "CodeGrid | CodedGrid"]]
 Broken = list[tuple[int, "str | None", "TesseraError"]]
 
 _JOB_KEY, _BROKEN_KEY, _SOURCE_KEY = b"tessera", b"tessera.broken", b"tessera.source"
@@ -110,7 +111,7 @@ class _NpyFiles:
         images = []
         offset = 0
         for place, grid in grids:
-            rows, columns = grid.codes.shape
+            rows, columns = _shape(grid)
             entry: dict[str, Any] = {"place": place, "name": grid.name}
             if not one_size:
                 entry |= {"width": grid.width, "height": grid.height}
@@ -119,7 +120,7 @@ class _NpyFiles:
             offset += rows * columns
         dtype = _code_dtype(self._job)
         codes = (
-            np.stack([grid.codes for _, grid in grids]).astype(dtype)
+            np.stack([_plain(grid).codes for _, grid in grids]).astype(dtype)
             if one_size and grids
             else _flat(grids, dtype)
         )
@@ -166,12 +167,8 @@ class _ParquetFiles:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        codes = _flat(grids, _code_dtype(self._job))
-        if codes.size > _MOST_CODES:
-            raise CommandFailed(f"a shard of {codes.size:,} codes: choose a smaller --shard-size")
-        shapes = np.array([grid.codes.shape for _, grid in grids], np.int32).reshape(-1, 2)
-        ends = np.cumsum(np.prod(shapes, axis=1, dtype=np.int64))
-        offsets = np.concatenate([[0], ends]).astype(np.int32)
+        shapes = np.array([_shape(grid) for _, grid in grids], np.int32).reshape(-1, 2)
+        by_context = self._job.get("coding") == "context"
         table = pa.table(
             {
                 "place": pa.array([place for place, _ in grids], pa.int64()),
@@ -180,7 +177,7 @@ class _ParquetFiles:
                 "height": pa.array([grid.height for _, grid in grids], pa.int32()),
                 "rows": pa.array(shapes[:, 0]),
                 "columns": pa.array(shapes[:, 1]),
-                "codes": pa.ListArray.from_arrays(pa.array(offsets), pa.array(codes)),
+                **(self._coded(grids) if by_context else self._codes(grids, shapes)),
             }
         ).replace_schema_metadata(
             {
@@ -191,9 +188,31 @@ class _ParquetFiles:
         )
         sink = pa.BufferOutputStream()
         # With a dictionary, a code takes as many bits as the codebook needs, 12 of 4,096.
-        pq.write_table(table, sink, compression="zstd", use_dictionary=True)
+        pq.write_table(
+            table,
+            sink,
+            # What is coded can't be made smaller.
+            compression="none" if by_context else "zstd",
+            use_dictionary=not by_context,
+        )
         write_durably(self._path(index), [sink.getvalue().to_pybytes()])
         return Tally(len(grids), len(broken))
+
+    def _codes(self, grids: Grids, shapes: NDArray[Any]) -> dict[str, Any]:
+        import pyarrow as pa
+
+        codes = _flat(grids, _code_dtype(self._job))
+        if codes.size > _MOST_CODES:
+            raise CommandFailed(f"a shard of {codes.size:,} codes: choose a smaller --shard-size")
+        ends = np.cumsum(np.prod(shapes, axis=1, dtype=np.int64))
+        offsets = np.concatenate([[0], ends]).astype(np.int32)
+        return {"codes": pa.ListArray.from_arrays(pa.array(offsets), pa.array(codes))}
+
+    def _coded(self, grids: Grids) -> dict[str, Any]:
+        import pyarrow as pa
+
+        payloads = [coded_payload(grid) for _, grid in grids if isinstance(grid, CodedGrid)]
+        return {"payload": pa.array(payloads, pa.large_binary())}
 
     def tally(self, index: int) -> Tally:
         metadata = self._metadata(index)
@@ -214,6 +233,10 @@ class _ParquetFiles:
         return self._folder / f"{index:05}.parquet"
 
 
+def _shape(grid: CodeGrid | CodedGrid) -> tuple[int, ...]:
+    return grid.shape if isinstance(grid, CodedGrid) else grid.codes.shape
+
+
 def _code_dtype(job: Mapping[str, Any]) -> np.dtype[Any]:
     return np.dtype("<u2" if job["codebook_size"] <= 2**16 else "<u4")
 
@@ -222,7 +245,13 @@ def _flat(grids: Grids, dtype: np.dtype[Any]) -> NDArray[Any]:
     """All codes, row after row and image after image."""
     if not grids:
         return np.empty(0, dtype)
-    return np.concatenate([grid.codes.ravel() for _, grid in grids]).astype(dtype)
+    return np.concatenate([_plain(grid).codes.ravel() for _, grid in grids]).astype(dtype)
+
+
+def _plain(grid: CodeGrid | CodedGrid) -> CodeGrid:
+    if isinstance(grid, CodedGrid):
+        raise TypeError("codes that are coded by their context go into Parquet alone")
+    return grid
 
 
 def _entries(broken: Broken) -> list[dict[str, Any]]:

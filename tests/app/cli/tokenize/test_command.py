@@ -22,6 +22,9 @@ import pytest
 from PIL import Image
 
 from app.cli import main as cli
+from app.codecs.context_coder import decode_grids
+from app.runtime.prior import Prior
+from bundle import open_bundle
 
 ROOT = Path(__file__).parents[4]
 
@@ -335,3 +338,39 @@ def test_names_that_are_not_utf8_can_be_told_apart_and_had_again(tokenize, many,
         for name in stored
     ]
     assert plain == names
+
+
+def test_codes_by_their_context_are_those_of_encode(tokenize, many, tmp_path, tiny_bundle):
+    """Each payload decodes to the codes of the plain shard, and a second run has equal bytes."""
+    plain, coded, again = tmp_path / "plain", tmp_path / "coded", tmp_path / "again"
+    options = ("--format", "parquet", "--shard-size", 40)
+    assert tokenize(many, plain, *options)[0] == 0
+    code, summary = tokenize(many, coded, *options, "--coding", "context")
+    assert (code, summary["images"], summary["broken"]) == (0, 60, 2)
+    assert tokenize(many, again, *options, "--coding", "context")[0] == 0
+    bundle = open_bundle(tiny_bundle)
+    prior = Prior(bundle, bundle.manifest.prior)
+    for path in sorted(coded.glob("*.parquet")):
+        assert path.read_bytes() == (again / path.name).read_bytes()
+        table, wanted = pq.read_table(path), pq.read_table(plain / path.name)
+        job = json.loads(table.schema.metadata[b"tessera"])
+        assert (job["coding"], job["prior"]) == ("context", prior.digest)
+        rows = table.to_pylist()
+        payloads = [(row["payload"][12:], (row["rows"], row["columns"])) for row in rows]
+        made = decode_grids(prior, payloads)
+        assert [grid[0].ravel().tolist() for grid in made] == wanted["codes"].to_pylist()
+
+
+def test_a_finished_folder_of_another_coding_is_refused(tokenize, many, tmp_path):
+    """Shards of both kinds never mix."""
+    assert tokenize(many, tmp_path / "out", "--format", "parquet")[0] == 0
+    code, says = tokenize(many, tmp_path / "out", "--format", "parquet", "--coding", "context")
+    assert code != 0
+    assert "coding" in says
+
+
+def test_codes_by_their_context_need_parquet(tokenize, many, tmp_path):
+    """NumPy's form has no place for bytes of any length."""
+    code, says = tokenize(many, tmp_path / "out", "--coding", "context")
+    assert (code, "--format parquet" in says) == (2, True)
+    assert tokenize(many, tmp_path / "out", "--coding", "magic")[0] == 2
