@@ -126,7 +126,7 @@ def export(
             "configuration": config.to_dict(),
             "git_commit": git_commit(),
             "steps": checkpoint.step,
-            "steps_planned": config.optimizer.steps,
+            "steps_planned": config.steps,
             "torch": torch.__version__,
             "weights": {
                 "stored": "float16" if made.in_half else "float32",
@@ -167,7 +167,7 @@ def sample(folder: Folder) -> list[Pixels]:
 
 def steps_seen(checkpoint: Checkpoint) -> str:
     """How much of its run a checkpoint has seen, in words."""
-    done, planned = checkpoint.step, checkpoint.config.optimizer.steps
+    done, planned = checkpoint.step, checkpoint.config.steps
     if done >= planned:
         return f"after all {done} steps of its run"
     return (

@@ -155,6 +155,8 @@ class _Loop:
             )
         crops = crops_of(settings, images, self._drawing, context, self._console)
         drawn = self._drawing.held_out(settings)
+        if first == 0 and "started_from" in self._facts:
+            self._validate(phase, held_out, drawn, 0)  # what there is to gain
         share = (batch, context.rank, context.processes)
         batches = crops.batches(first, phase.last, *share, workers=run.data_workers)
         for done, pixels in enumerate(batches, first + 1):

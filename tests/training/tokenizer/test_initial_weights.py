@@ -116,11 +116,17 @@ def test_what_must_fit_and_does_not_is_refused(start, section, change, words):
         put_into(Tokenizer(dataclasses.replace(config, **{section: other})), start)
 
 
-def test_frozen_codes_stay_valid(start, photos, tmp_path):
-    """After fine-tuning with encoder and codebook frozen, images have the codes that they had."""
+def test_frozen_codes_stay_valid(start, photos, tmp_path, capfd):
+    """After fine-tuning with encoder and codebook frozen, images have the codes that they had.
+
+    The first figures are those of the model that the run begins from.
+    """
     settings = ["--set", "optimizer.steps=3", "--set", "optimizer.batch=2", "--set", "data.crop=64"]
     arguments = ["--from", str(DEFAULT), "--freeze", "encoder,codebook", "--data", str(photos)]
     assert main([*arguments, *settings, "--out", str(tmp_path)]) == 0
+    figures = [line for line in capfd.readouterr().out.splitlines() if " psnr " in line]
+    assert [line.split()[1] for line in figures] == ["0", "3"]
+    assert abs(float(figures[0].split()[3]) - float(figures[1].split()[3])) < 1
     state = load_checkpoint(tmp_path / "last.pt")
     assert state.facts["started_from"] == {"name": "photo-f8", "code_space": start.code_space}
     assert state.config.name == "photo-f8-tuned"
