@@ -19,20 +19,45 @@ _ASSETS = {
     "swagger-ui.css": "text/css; charset=utf-8",
 }
 
+# Colours, type and the bar are the playground's, which is served at `/`.
 _PAGE = """<!doctype html>
 <html lang="en">
+<head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Tessera</title>
-<link rel="icon" href="data:,">
+<meta name="color-scheme" content="light dark">
+<title>Tessera API</title>
+<link rel="icon" type="image/svg+xml" href="playground/mark.svg">
 <link rel="stylesheet" href="docs/swagger-ui.css">
-<div id="swagger-ui"></div>
+<link rel="stylesheet" href="playground/theme.css">
+<link rel="stylesheet" href="playground/docs.css">
+</head>
+<body>
+<header class="bar">
+  <a class="brand" href="./">
+    <img src="playground/mark.svg" alt="" width="26" height="26">Tessera
+  </a>
+  <nav aria-label="Sections">
+    <a href="./#picture">Picture</a>
+    <a href="./#compare">Compare</a>
+    <a href="./#model">Model</a>
+    <a href="./#terminal">Terminal</a>
+    <a href="docs" aria-current="page">API</a>
+  </nav>
+</header>
+<main id="swagger-ui"></main>
 <script src="docs/swagger-ui-bundle.js"></script>
 <script src="docs/start.js"></script>
+</body>
 </html>
 """
 
 _START = """\
+// Swagger UI has a dark theme, and leaves it to the page when to use it.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const showTheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", showTheme);
+showTheme();
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",

@@ -47,6 +47,14 @@ export const startBrowser = () =>
     ],
   });
 
+/** Opens a sample of the page, and waits until it is shown. */
+export async function openSample(page, name = "otter") {
+  // The same sample may be there already.
+  await page.locator("#picture-name").evaluate((title) => (title.textContent = ""));
+  await page.click(`[data-sample="${name}.webp"]`);
+  await page.getByRole("heading", { name: `${name}.webp` }).waitFor();
+}
+
 export async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -95,7 +103,10 @@ export async function serve(environment = {}, ...bundles) {
   return { address, stop };
 }
 
-/** A page whose `said` gathers errors and warnings, but those that were announced. */
+/**
+ * A page whose `said` gathers errors and warnings, but those that were announced. Where it is to be
+ * `ready`, it shows the sample that every visitor sees first.
+ */
 export async function openPage(browser, address, { ready = true, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   context.setDefaultTimeout(60_000);
@@ -116,6 +127,6 @@ export async function openPage(browser, address, { ready = true, ...options } = 
     }
   });
   await page.goto(address);
-  if (ready) await page.waitForSelector('#health[data-state="ready"]');
+  if (ready) await page.waitForSelector("#work:not([hidden])");
   return page;
 }

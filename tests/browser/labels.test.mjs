@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
-import { openPage, photo, serve, startBrowser } from "./harness.mjs";
+import { openPage, openSample as openSampleOf, photo, serve, startBrowser } from "./harness.mjs";
 
 const AXE = new URL("./node_modules/axe-core/axe.min.js", import.meta.url);
 
@@ -32,9 +32,10 @@ const bars = () => page.locator("#label-bars li").allInnerTexts();
 
 const labelled = () => page.waitForSelector("#label-bars li");
 
+/** Opens a sample and then what the recognizer says of it. */
 const openSample = async (name = "otter") => {
-  await page.click(`[data-sample="${name}.webp"]`);
-  await page.waitForSelector("#work:not([hidden])");
+  await openSampleOf(page, name);
+  if ((await page.locator("#labels").getAttribute("open")) === null) await page.click("#labels summary");
   await labelled();
 };
 
@@ -77,16 +78,51 @@ test("the labels are the service's, best first, with their probabilities in word
     labels.map(({ label, probability }) => [label, `${(100 * probability).toFixed(1)} %`]),
   );
   const status = await page.locator("#labels-status").innerText();
-  assert.ok(status.startsWith(`Most probably ${labels[0].label}, `));
+  assert.ok(status.startsWith(`Of its classes most probably ${labels[0].label}, `));
   assert.ok(status.includes(`between ${box[0]} and ${box[2]} px from the left`));
   assert.match(
     await page.locator("#label-classes").innerText(),
-    /knows 6 classes and no .none of these.*black, blue, brown, green, grey, white/,
+    /^Chooses among 6 classes: black, blue, brown, green, grey, white\.$/,
   );
   const widths = await page.$$eval("#label-bars .share", (all) =>
     all.map((bar) => parseFloat(getComputedStyle(bar, "::before").width) / bar.clientWidth),
   );
   labels.forEach(({ probability }, i) => assert.ok(Math.abs(widths[i] - probability) < 0.01));
+});
+
+test("the recognizer is closed at first, named as one, with its classes, and not asked", async () => {
+  const asked = [];
+  page.on("request", (request) => request.url().includes("classify") && asked.push(request.url()));
+  await openSampleOf(page, "colosseum");
+  await page.click("#shuffle");
+  await page.waitForFunction(() => document.querySelector("#play-note").textContent);
+  const shown = await page.locator("#labels").innerText();
+  assert.match(shown, /^Recognizer colours\s+Chooses among 6 classes: black, .* white\.$/);
+  assert.deepEqual(asked, []);
+});
+
+test("what it says once opened begins with what it can't say", async () => {
+  await openSample();
+  assert.match(await page.locator("#labels .content").innerText(), /^.*no .none of these/);
+});
+
+test("names of classes are readable: on the bars, in words and in the model panel", async () => {
+  const rename = async (route) => {
+    const answer = await route.fetch();
+    const body = (await answer.text()).replaceAll('"black"', '"coal_black"').replaceAll('"grey"', '"slate_grey"');
+    await route.fulfill({ response: answer, body });
+  };
+  await page.route("**/v1/models", rename);
+  await page.route("**/v1/classify?**", rename);
+  await page.reload();
+  await page.waitForSelector("#work:not([hidden])");
+  await openSample();
+  await page.click("#model-recognizers summary");
+  for (const selector of ["#labels", "#model-recognizers"]) {
+    const shown = await page.locator(selector).innerText();
+    assert.match(shown, /coal black/, selector);
+    assert.ok(!shown.includes("_"), shown);
+  }
 });
 
 test("the map is laid over the picture when it is wanted, with a box, and taken away", async () => {
@@ -172,12 +208,12 @@ test("a refusal is said, and the next picture is classified", async () => {
     }),
   );
   page.expectErrors(/status of 503/);
-  await page.click('[data-sample="otter.webp"]');
+  await page.click("#labels summary");
   await page.waitForFunction(() => /Not ready/.test(document.querySelector("#labels-status").textContent));
   assert.deepEqual(await bars(), []);
   await page.unroute("**/v1/classify?**");
   await openSample("lake");
-  assert.match(await page.locator("#labels-status").innerText(), /^Most probably/);
+  assert.match(await page.locator("#labels-status").innerText(), /^Of its classes most probably/);
 });
 
 test("without a recognizer there is nothing of it", async () => {
@@ -185,8 +221,6 @@ test("without a recognizer there is nothing of it", async () => {
   try {
     await page.context().close();
     page = await openPage(browser, plain.address);
-    await page.click('[data-sample="otter.webp"]');
-    await page.waitForSelector("#work:not([hidden])");
     assert.ok(await page.isHidden("#labels"));
     assert.ok(!(await page.locator("#commands").innerText()).includes("labels"));
   } finally {

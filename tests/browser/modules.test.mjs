@@ -12,6 +12,10 @@ const { readFloats, writeCodes } = await import(`${STATIC}/npy.js`);
 const { EditedGrid } = await import(`${STATIC}/edits.js`);
 const { Codebook, principalAxes } = await import(`${STATIC}/codebook.js`);
 
+const { groupsOf } = await import(`${STATIC}/measurements.js`);
+const { formatCosine } = await import(`${STATIC}/compare.js`);
+const { readable } = await import(`${STATIC}/dom.js`);
+
 const bytesOf = async (name) => new Uint8Array(await readFile(new URL(name, CODES)));
 
 for (const name of (await readdir(CODES)).filter((name) => name.endsWith(".tess"))) {
@@ -102,4 +106,46 @@ test("edits change what they say, and are undone one by one", () => {
   assert.equal(grid.past.length, 0);
   grid.undo();
   assert.equal(grid.changed(), 0);
+});
+
+test("measurements of any bundle come in groups, with units and in words", () => {
+  const groups = groupsOf({
+    kodak_int8: { runtime: "ONNX Runtime int8", images: 24, ms_ssim: 0.91734, jpeg_psnr_at_equal_bytes: 25.382 },
+    embedder: { recognition_linear: 0.6062, "found: JPEG q30": 1 },
+    texture_decoder: { stages: { lpips: 0.31 }, decode_ms: 12.345, perplexity: 1813.5 },
+    images: 3,
+    names: ["left out"],
+  });
+  assert.deepEqual(groups, [
+    { title: "Model", rows: [["Images", "3"]] },
+    {
+      title: "Kodak, int8",
+      rows: [
+        ["Runtime", "ONNX Runtime int8"],
+        ["Images", "24"],
+        ["MS-SSIM", "0.9173"],
+        ["JPEG PSNR at equal bytes", "25.38 dB"],
+      ],
+    },
+    { title: "Embedder", rows: [["Linear probe, top-1", "60.6 %"], ["Found again, JPEG q30", "100.0 %"]] },
+    {
+      title: "Texture decoder",
+      rows: [["Stages, LPIPS", "0.31"], ["Decode ms", "12.35 ms"], ["Perplexity", "1,814"]],
+    },
+  ]);
+});
+
+test("a cosine near zero has no sign", () => {
+  assert.deepEqual([-0.004, -0, 0.004, -0.005001, 0.18, 1].map(formatCosine), [
+    "0.00",
+    "0.00",
+    "0.00",
+    "−0.01",
+    "0.18",
+    "1.00",
+  ]);
+});
+
+test("names of classes are written as people write them", () => {
+  assert.equal(readable("german_shorthaired_pointer"), "german shorthaired pointer");
 });

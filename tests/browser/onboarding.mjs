@@ -54,7 +54,7 @@ try {
   const page = await openPage(browser, address);
   tell("the page is there, in Chromium");
   await page.setInputFiles("#file", photo("street.webp"));
-  await page.waitForSelector("#work:not([hidden])");
+  await page.getByRole("heading", { name: "street.webp" }).waitFor();
   const facts = await page.locator("#facts").innerText();
   assert.match(facts, /PSNR\s+\d\d\.\d/);
   assert.deepEqual(page.said, [], "the console is silent");

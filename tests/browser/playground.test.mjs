@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
-import { openPage, photo, serve, startBrowser, TESS } from "./harness.mjs";
+import { openPage, openSample as openSampleOf, photo, serve, startBrowser, TESS } from "./harness.mjs";
 
 const AXE = new URL("./node_modules/axe-core/axe.min.js", import.meta.url);
 const CARD = new URL("../data/bundles/tiny/MODEL_CARD.md", import.meta.url);
@@ -29,10 +29,7 @@ afterEach(async () => {
   assert.deepEqual(said, [], "the console is silent");
 });
 
-const openSample = async () => {
-  await page.click('[data-sample="otter.webp"]');
-  await page.waitForSelector("#work:not([hidden])");
-};
+const openSample = (name) => openSampleOf(page, name);
 
 const fact = (name) => page.locator("#facts div", { hasText: new RegExp(`^${name}`) }).locator("dd");
 
@@ -126,6 +123,26 @@ test("the model panel shows the model's card, and links to it", async () => {
   assert.equal(await (await fetch(new URL(link, service.address))).text(), card);
 });
 
+test("there is one model card", async () => {
+  assert.equal(await page.getByText(/model card/i).count(), 1);
+});
+
+test("what was measured at export is closed at first, and in groups with units", async () => {
+  await page.route("**/v1/models", async (route) => {
+    const answer = await route.fetch();
+    const body = await answer.json();
+    body.data[0].metrics = { kodak_int8: { psnr: 26.2247, bits_per_pixel: 0.1875, codes_used: 0.9927 } };
+    await route.fulfill({ response: answer, json: body });
+  });
+  await page.reload();
+  const measured = page.locator("#model-metrics");
+  await measured.getByText("Measured at export").waitFor();
+  assert.ok(await measured.locator("table").isHidden());
+  await measured.locator("summary").click();
+  assert.equal(await measured.locator("caption").innerText(), "Kodak, int8");
+  assert.deepEqual(await measured.locator("td").allInnerTexts(), ["26.22 dB", "0.188 bit/px", "99.3 %"]);
+});
+
 test("the .tess that the page writes is the one that the service writes", async () => {
   await openSample();
   const [download] = await Promise.all([
@@ -203,21 +220,106 @@ test("zoom shows single pixels, of picture and codes together", async () => {
   assert.equal(await text("#zoom-level"), "fit");
 });
 
-test("codes are drawn as the patches that they decode to", async () => {
+/** How many colours a canvas shows. */
+const coloursOf = (selector) =>
+  page.$eval(selector, (canvas) => {
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+    copy.drawImage(canvas, 0, 0);
+    return new Set(new Uint32Array(copy.getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size;
+  });
+
+test("codes are drawn as the patches that they decode to, when that is chosen", async () => {
   await openSample();
-  const before = await pixelsOf("#mosaic");
+  await page.click("#zoom-pixels");
+  const flat = await coloursOf("#mosaic");
+  await page.check("[name=drawn][value=patches]");
+  const deadline = Date.now() + 60_000;
+  while ((await coloursOf("#mosaic")) < 2 * flat && Date.now() < deadline) await page.waitForTimeout(50);
+  assert.ok((await coloursOf("#mosaic")) >= 2 * flat);
+});
+
+/** How far two canvases are from each other, as means of large areas: 0…255. */
+const distance = (one, other) =>
+  page.evaluate(
+    (selectors) => {
+      const [a, b] = selectors.map((selector) => {
+        const copy = new OffscreenCanvas(8, 6).getContext("2d");
+        copy.imageSmoothingQuality = "high";
+        copy.drawImage(document.querySelector(selector), 0, 0, 8, 6);
+        return copy.getImageData(0, 0, 8, 6).data;
+      });
+      return a.reduce((sum, value, i) => sum + Math.abs(value - b[i]), 0) / (a.length * 0.75);
+    },
+    [one, other],
+  );
+
+test("the mosaic's first colours are those of the picture's patches", async () => {
+  await openSample("colosseum");
+  await page.focus("#wipe-range");
+  await page.keyboard.press("Home"); // all of it reconstruction
+  const first = await distance("#wipe", "#mosaic");
+  assert.match(await text("#drawn-note"), /mean colour of what each code decodes to/);
+  await page.check("[name=drawn][value=axes]");
+  assert.match(await text("#drawn-note"), /Similar code vectors have similar colours/);
+  const axes = await distance("#wipe", "#mosaic");
+  assert.ok(first < 30 && first < axes / 2, `${first} from the picture, ${axes} by similarity`);
+});
+
+test("a sample is there at first sight, and the page stays at its top", async () => {
+  assert.equal(await text("#picture-name"), "lake.webp");
+  assert.match(await fact("PSNR").innerText(), /dB/);
+  assert.equal(await page.evaluate(() => scrollY), 0);
+});
+
+test("a picture that was chosen meanwhile isn't replaced by the first sample", async () => {
   let release;
   const released = new Promise((resolve) => (release = resolve));
-  await page.route("**/v1/decode", async (route) => {
-    await released;
+  await page.route("**/samples/lake.webp", async (route) => {
+    if (route.request().resourceType() === "fetch") await released; // not the button's image
     await route.continue();
   });
-  await page.check("[name=drawn][value=patches]");
-  const blank = await pixelsOf("#mosaic");
+  await page.goto(service.address);
+  await page.setInputFiles("#file", photo("street.webp"));
+  await page.getByRole("heading", { name: "street.webp" }).waitFor();
+  const encoded = [];
+  page.on("request", (request) => request.url().includes("v1/encode") && encoded.push(request.url()));
+  const loaded = page.waitForResponse("**/samples/lake.webp");
   release();
-  const deadline = Date.now() + 30_000;
-  while ((await pixelsOf("#mosaic")) === blank && Date.now() < deadline) await page.waitForTimeout(50);
-  assert.ok(![before, blank].includes(await pixelsOf("#mosaic")));
+  await (await loaded).finished();
+  await openSample("colosseum"); // asked for after the first sample would have been
+  assert.equal(encoded.length, 1);
+});
+
+/** Whether all of an element is in the window, with nothing over its middle. */
+const isSeen = (selector) =>
+  page.waitForFunction((selector) => {
+    const element = document.querySelector(selector);
+    const { top, bottom, left, width, height } = element.getBoundingClientRect();
+    const inside = height > 0 && top >= 0 && bottom <= innerHeight;
+    return inside && document.elementFromPoint(left + width / 2, top + height / 2) === element;
+  }, selector);
+
+test("a refusal is seen and has the focus, wherever the page was scrolled to", async () => {
+  page.expectErrors(/status of 4\d\d/);
+  for (const place of ["picture", "model"]) {
+    await page.evaluate((id) => document.getElementById(id).scrollIntoView({ behavior: "instant" }), place);
+    await page.setInputFiles("#file", { name: `${place}.txt`, mimeType: "text/plain", buffer: Buffer.from("x") });
+    await page.waitForFunction((name) => document.querySelector("#message").textContent.startsWith(name), place);
+    await isSeen("#message");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "message");
+    assert.equal(await page.getAttribute("#message", "role"), "alert");
+  }
+});
+
+test("a refusal among pictures to compare is seen and has the focus", async () => {
+  const lake = await readFile(photo("lake.webp"));
+  await page.setInputFiles("#compare-file", [
+    { name: "lake.webp", mimeType: "image/webp", buffer: lake },
+    { name: "broken.webp", mimeType: "image/webp", buffer: lake.subarray(0, 5000) },
+  ]);
+  await page.waitForFunction(() => document.querySelector("#compare-message").textContent);
+  await isSeen("#compare-message");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "compare-message");
 });
 
 test("a broken picture is refused in words, and the next one is taken", async () => {
@@ -286,8 +388,29 @@ test("several pictures are compared by their embeddings", async () => {
   const own = await page.locator("#matrix td.self").allInnerTexts();
   assert.deepEqual(own, Array(6).fill("1.00"));
   assert.equal(await page.locator("#neighbours li").count(), 6);
+  // The scale is fixed: the share of the accent is the cosine itself, and nothing for less than 0.
+  for (const cell of await page.locator("#matrix td:not(.self)").all()) {
+    const cosine = Number((await cell.innerText()).replace("−", "-"));
+    if (Number.isNaN(cosine) || (await cell.innerText()) === "") continue;
+    const share = await cell.evaluate((td) => Number(td.style.getPropertyValue("--share")));
+    assert.ok(Math.abs(share - Math.max(0, cosine)) <= 0.006, `${share} for ${cosine}`);
+  }
   await page.click("#compare-clear");
   assert.ok(await page.isHidden("#matrix"));
+});
+
+test("commands stand in a section of their own, under a heading, which the bar leads to", async () => {
+  await page.click('nav a[href="#terminal"]');
+  await page.click("#compare-samples");
+  await page.waitForSelector("#matrix table");
+  const all = await page.locator("details:has(pre code)").count();
+  assert.equal(await page.locator("#terminal details").count(), all);
+  assert.deepEqual(await page.locator("#terminal h2, #terminal h3").allInnerTexts(), [
+    "From a terminal",
+    "The picture",
+    "The comparison",
+    "The model",
+  ]);
 });
 
 test("each action has its command, which copies and works", async () => {
@@ -311,11 +434,10 @@ for (const [name, options] of [
   test(`${name}: nothing sticks out, and axe has no serious finding`, async () => {
     await page.context().close();
     page = await openPage(browser, service.address, options);
-    assert.deepEqual(await findings(), [], "before a picture");
-    await openSample();
+    assert.deepEqual(await findings(), [], "at first sight");
     await page.click("#compare-samples");
     await page.waitForSelector("#matrix table");
-    for (const summary of await page.locator("summary").all()) await summary.click();
+    for (const summary of await page.locator("summary:visible").all()) await summary.click();
     assert.deepEqual(await findings(), [], "with everything open");
     const width = await page.evaluate(() => [
       document.documentElement.scrollWidth,
@@ -335,6 +457,7 @@ test("a service with keys asks for one, and takes it", async () => {
     page = await openPage(browser, closed.address, { ready: false });
     page.expectErrors(/status of 401/);
     await page.waitForSelector("#key-form:not([hidden])");
+    assert.deepEqual(await findings(), [], "without a picture");
     await page.fill("#key", "wrong");
     await page.click("#key-form button");
     await page.getByText("doesn't accept this key").waitFor();

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 
-import { openPage, serve, startBrowser } from "./harness.mjs";
+import { openPage, openSample, serve, startBrowser } from "./harness.mjs";
 
 const [browser, service] = await Promise.all([
   startBrowser(),
@@ -25,10 +25,11 @@ test("an older version can be chosen, and everything asked is asked of it", asyn
 
   const asked = [];
   page.on("request", (request) => asked.push(decodeURIComponent(request.url())));
-  await page.click('[data-sample="otter.webp"]');
-  await page.waitForSelector("#work:not([hidden])");
-  assert.ok(asked.some((url) => url.endsWith("v1/models/tiny@1/codebook")), asked.join("\n"));
-  assert.ok(asked.some((url) => url.includes("v1/encode?model=tiny@1")), asked.join("\n"));
+  await openSample(page, "colosseum");
+  for (const operation of ["encode", "reconstruct"]) {
+    assert.ok(asked.some((url) => url.includes(`v1/${operation}?model=tiny@1`)), asked.join("\n"));
+  }
+  assert.ok(!asked.some((url) => url.includes("tiny@2")), asked.join("\n"));
   assert.ok(await page.isHidden("#labels"), "version 1 has no recognizer");
   assert.deepEqual(page.said, []);
 });

@@ -2,7 +2,7 @@
 
 import { send } from "./api.js";
 import { showCommands } from "./curl.js";
-import { byId, element } from "./dom.js";
+import { byId, element, showRefusal } from "./dom.js";
 import { sample } from "./file_input.js";
 
 const SAMPLES = ["otter", "colosseum", "lake", "street", "spices", "flowers"].map((n) => `${n}.webp`);
@@ -31,10 +31,10 @@ export function comparePictures(service) {
       for (const { address } of shown) URL.revokeObjectURL(address);
       shown = embedded;
       files = files.filter((_, i) => !refused.has(i));
-      message.textContent = [...refused.values()].join(" ");
+      showRefusal(message, [...refused.values()].join(" "));
     } catch (error) {
       files = files.slice(0, files.length - added.length);
-      message.textContent = /** @type {Error} */ (error).message;
+      showRefusal(message, /** @type {Error} */ (error).message);
     }
     byId("compare-status").textContent =
       shown.length === 1 ? "One picture. Add another to compare it with." : "";
@@ -101,14 +101,11 @@ function draw(shown, files, model) {
   byId("compare-commands").replaceChildren();
   if (shown.length < 2) return;
   const values = shown.map(({ vector: a }) => shown.map(({ vector: b }) => cosine(a, b)));
-  const others = values.flatMap((row, i) => row.filter((_, j) => j !== i));
-  // Colours span what is there: most cosines of photographs lie close together.
-  const [low, high] = [Math.min(...others), Math.max(...others)];
-  matrix.replaceChildren(matrixTable(shown, values, low, high));
+  matrix.replaceChildren(matrixTable(shown, values));
   if (shown.length > 2) byId("neighbours").replaceChildren(...nearest(shown, values));
   showCommands(byId("compare-commands"), [
     {
-      title: "These vectors, from a terminal",
+      title: "Pictures to vectors",
       path: `v1/embed?model=${model}&size=${SIZE}`,
       files: files.slice(0, 3).map(({ name }) => name),
     },
@@ -118,10 +115,8 @@ function draw(shown, files, model) {
 /**
  * @param {Embedded[]} shown
  * @param {number[][]} values
- * @param {number} low
- * @param {number} high
  */
-function matrixTable(shown, values, low, high) {
+function matrixTable(shown, values) {
   const head = shown.map((picture) =>
     element("th", { scope: "col" }, thumbnail(picture, picture.name)),
   );
@@ -131,10 +126,10 @@ function matrixTable(shown, values, low, high) {
       {},
       element("th", { scope: "row" }, thumbnail(shown[i], shown[i].name)),
       ...row.map((value, j) => {
-        const cell = element("td", {}, withSign(value, 2));
-        const share = i === j ? 0 : (value - low) / (high - low || 1);
+        const cell = element("td", {}, formatCosine(value));
+        // The scale is fixed, 0 to 1, so that what is weak looks weak whatever stands next to it.
         if (i === j) cell.className = "self";
-        else cell.style.setProperty("--share", share.toFixed(3));
+        else cell.style.setProperty("--share", Math.max(0, Math.min(value, 1)).toFixed(3));
         return cell;
       }),
     ),
@@ -142,7 +137,13 @@ function matrixTable(shown, values, low, high) {
   return element(
     "table",
     { class: "matrix" },
-    element("caption", {}, "Cosine of each two pictures' vectors: 1 is the same, 0 or less unlike"),
+    element(
+      "caption",
+      {},
+      "Cosine similarity ",
+      element("span", { class: "scale" }, "0", element("span", { class: "ramp" }), "1"),
+      " 1 is the same picture; unrelated pictures are near 0.",
+    ),
     element("thead", {}, element("tr", {}, element("td", {}), ...head)),
     element("tbody", {}, ...rows),
   );
@@ -165,15 +166,21 @@ function nearest(shown, values) {
       thumbnail(picture, picture.name),
       element("span", { "aria-hidden": "true", class: "arrow" }, "→"),
       ...near.map(({ value, other }) =>
-        element("figure", {}, thumbnail(other, other.name), element("figcaption", {}, withSign(value, 3))),
+        element("figure", {}, thumbnail(other, other.name), element("figcaption", {}, formatCosine(value))),
       ),
     );
   });
   return [element("h3", {}, "Nearest to each"), element("ul", {}, ...items)];
 }
 
-/** @param {number} value @param {number} digits */
-const withSign = (value, digits) => value.toFixed(digits).replace("-", "−");
+/**
+ * Two decimals, and never a zero with a sign.
+ * @param {number} value
+ */
+export const formatCosine = (value) => {
+  const text = value.toFixed(2);
+  return text === "-0.00" ? "0.00" : text.replace("-", "−");
+};
 
 /** @param {Embedded} picture @param {string} alt */
 const thumbnail = (picture, alt) =>

@@ -65,10 +65,28 @@ export function fitCanvas(canvas, width, height) {
 
 /** @param {number} bytes */
 export function formatBytes(bytes) {
-  if (bytes < 1000) return `${bytes} B`;
-  if (bytes < 1e6) return `${(bytes / 1e3).toFixed(bytes < 1e4 ? 1 : 0)} kB`;
-  return `${(bytes / 1e6).toFixed(1)} MB`;
+  if (bytes < 1000) return `${bytes}\u00a0B`;
+  if (bytes < 1e6) return `${(bytes / 1e3).toFixed(bytes < 1e4 ? 1 : 0)}\u00a0kB`;
+  return `${(bytes / 1e6).toFixed(1)}\u00a0MB`;
 }
+
+/**
+ * Shows a refusal where it is seen: the words come into view and have the focus.
+ * @param {HTMLElement} message with `role="alert"` and `tabindex="-1"`
+ * @param {string} text empty where nothing is refused
+ */
+export function showRefusal(message, text) {
+  message.textContent = text;
+  if (!text) return;
+  message.focus({ preventScroll: true });
+  message.scrollIntoView({ block: "center" });
+}
+
+/** Whether this device has a touch screen and nothing that could point or drop. */
+export const touchOnly = () => matchMedia("not all and (any-pointer: fine)").matches;
+
+/** @param {string} name as bundles write it: `golf_ball` */
+export const readable = (name) => name.replaceAll("_", " ");
 
 /** @param {string[]} names */
 export const inBrief = (names) => (names.length > 20 ? `${names.slice(0, 20).join(", ")}, …` : names.join(", "));

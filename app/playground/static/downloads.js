@@ -22,7 +22,7 @@ export function offerDownloads(workspace) {
       const files = {
         tess: () => new Blob([workspace.tessFile()], { type: PACKED }),
         npy: () => new Blob([writeCodes(codes, [1, rows, columns])]),
-        png: () => picture.paintedFile,
+        png: () => picture.reconstructionFile,
       };
       download(files[/** @type {keyof typeof files} */ (kind)](), `${stem(picture)}.${kind}`);
     });
@@ -70,6 +70,6 @@ function reconstruction(picture, file) {
     path: `v1/reconstruct?${picture.query}`,
     headers: { "Content-Type": mediaType(file), Accept: "image/png" },
     data: file.name || "picture.png",
-    output: `${stem(picture)}-painted.png`,
+    output: `${stem(picture)}-reconstruction.png`,
   };
 }

@@ -1,9 +1,15 @@
 // The two drawings of the open picture: the picture itself and the mosaic of its codes.
 
 import { byId, formatCount } from "./dom.js";
-import { thumbnailOf } from "./picture.js";
 
 /** @typedef {import("./mosaic.js").Cell} Cell */
+
+/** What the mosaic's colours mean. @type {Record<string, string>} */
+const MEANINGS = {
+  colours: "The mean colour of what each code decodes to.",
+  patches: "What each code decodes to, alone.",
+  axes: "Similar code vectors have similar colours: the first three principal axes of the codebook.",
+};
 
 /**
  * Keeps both drawings as the workspace is.
@@ -15,16 +21,15 @@ import { thumbnailOf } from "./picture.js";
  */
 export function drawPicture(workspace, wipe, mosaic, tools, service) {
   workspace.addEventListener("open", () => {
-    const { picture, grid, codebook } = workspace;
-    if (!picture || !grid || !codebook) return;
-    codebook.orient(grid.codes, thumbnailOf(picture.painted, grid));
+    const { picture, grid } = workspace;
+    if (!picture || !grid) return;
     mosaic.grid = grid;
-    mosaic.codebook = codebook;
+    mosaic.colourOf = (code) => workspace.colourOf(code);
     mosaic.stride = picture.codes.stride;
     mosaic.marked = mosaic.cursor = null;
     tools.clearRegion();
     wipe.original = picture.original;
-    wipe.painted = picture.painted;
+    wipe.reconstruction = picture.reconstruction;
     wipe.marked = [];
     byId("left-caption").textContent = picture.original ? "Original" : "";
     byId("wipe-range").toggleAttribute("disabled", !picture.original);
@@ -37,9 +42,9 @@ export function drawPicture(workspace, wipe, mosaic, tools, service) {
     if (workspace.grid?.past.length === 1 && wipe.original) wipe.moveLine(0);
     mosaic.repaint();
   });
-  workspace.addEventListener("settle", () => mosaic.patches && loadPatches(mosaic));
+  workspace.addEventListener("settle", () => loadPatches(workspace, mosaic));
   workspace.addEventListener("decode", () => {
-    wipe.painted = workspace.picture?.painted ?? null;
+    wipe.reconstruction = workspace.picture?.reconstruction ?? null;
     wipe.draw();
   });
 
@@ -67,21 +72,29 @@ export function drawPicture(workspace, wipe, mosaic, tools, service) {
  * @param {import("./mosaic.js").Mosaic} mosaic
  * @param {import("./service.js").Service} service
  */
-function drawTiles({ model }, mosaic, service) {
+function drawTiles(workspace, mosaic, service) {
+  const { model } = workspace;
   if (!model) return;
   const chosen = /** @type {HTMLInputElement} */ (document.querySelector("[name=drawn]:checked"));
-  mosaic.patches = chosen.value === "patches" ? service.patches(model) : null;
+  workspace.patches = chosen.value === "axes" ? null : service.patches(model);
+  mosaic.patches = chosen.value === "patches" ? workspace.patches : null;
+  byId("drawn-note").textContent = MEANINGS[chosen.value];
   mosaic.repaint();
-  if (mosaic.patches) loadPatches(mosaic);
+  workspace.recoloured();
+  loadPatches(workspace, mosaic);
 }
 
-/** @param {import("./mosaic.js").Mosaic} mosaic */
-async function loadPatches(mosaic) {
-  const { patches, grid } = mosaic;
+/**
+ * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./mosaic.js").Mosaic} mosaic
+ */
+async function loadPatches(workspace, mosaic) {
+  const { patches, grid } = workspace;
   if (!patches || !grid) return;
   try {
     await patches.load(grid.codes);
     mosaic.repaint();
+    workspace.recoloured();
   } catch (error) {
     byId("under-cursor").textContent = /** @type {Error} */ (error).message;
   }

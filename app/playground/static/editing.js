@@ -1,14 +1,21 @@
 // Changing the codes: the toolbar, undoing, and how much is changed.
 
-import { byId, formatCount } from "./dom.js";
+import { byId, formatCount, touchOnly } from "./dom.js";
 
 /** @typedef {"pick" | "paint" | "copy"} Tool */
 
-/** What each tool does, in words. @type {Record<Tool, string>} */
-const HINTS = {
-  pick: "Point at a tile: the code, and all its other places.",
-  paint: "Paint with the chosen code. Look at a tile and click to choose another.",
-  copy: "Mark a region, then click where it is to be put. Escape to mark another.",
+/** What each tool does, with a pointer. @type {Record<Tool, string>} */
+const POINTER_HINTS = {
+  pick: "Point at a tile to see its code and where else it is used.",
+  paint: "Drag to paint with the chosen code. To choose another, look and click a tile.",
+  copy: "Drag over a region, then click where a copy is to go. Escape clears the region.",
+};
+
+/** The same where there is only touch. @type {Record<Tool, string>} */
+const TOUCH_HINTS = {
+  pick: "Tap a tile to see its code and where else it is used.",
+  paint: "Draw with the chosen code. To choose another, look and tap a tile.",
+  copy: "Draw over a region, then tap where a copy is to go.",
 };
 
 /**
@@ -22,8 +29,10 @@ export function editCodes(workspace, mosaic, tools) {
 
   workspace.addEventListener("open", () => {
     tools.pick([...workspace.counts.keys()][0]);
+    showHint(tools);
     showChanges(workspace);
   });
+  workspace.addEventListener("colours", () => showBrush(workspace, tools));
   workspace.addEventListener("edit", () => showUndo(workspace));
   workspace.addEventListener("decode", () => showChanges(workspace));
   workspace.addEventListener("failure", (event) => {
@@ -42,27 +51,33 @@ function chooseTools(workspace, mosaic, tools) {
       const tool = /** @type {Tool} */ (/** @type {HTMLInputElement} */ (radio).value);
       tools.use(tool);
       byId("brush-size-choice").hidden = tool !== "paint";
-      byId("under-cursor").textContent = HINTS[tool];
+      showHint(tools);
     });
   }
   byId("brush-size").addEventListener("change", (event) => {
     tools.brushSize = Number(/** @type {HTMLSelectElement} */ (event.target).value);
   });
   tools.addEventListener("edit", () => workspace.edited());
-  tools.addEventListener("pick", (event) => {
-    const code = /** @type {CustomEvent<number>} */ (event).detail;
-    byId("brush-code").textContent = String(code);
-    const swatch = /** @type {HTMLCanvasElement} */ (byId("brush-swatch"));
-    const context = swatch.getContext("2d");
-    if (!context || !workspace.codebook) return;
-    context.fillStyle = workspace.codebook.css(code);
-    context.fillRect(0, 0, swatch.width, swatch.height);
-  });
+  tools.addEventListener("pick", () => showBrush(workspace, tools));
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     tools.clearRegion();
     mosaic.draw();
   });
+}
+
+/** @param {import("./tools.js").Tools} tools */
+function showHint({ tool }) {
+  byId("under-cursor").textContent = (touchOnly() ? TOUCH_HINTS : POINTER_HINTS)[tool];
+}
+
+/**
+ * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./tools.js").Tools} tools
+ */
+function showBrush(workspace, { code }) {
+  byId("brush-code").textContent = String(code);
+  byId("brush-swatch").style.background = workspace.colourOf(code);
 }
 
 /**
@@ -116,7 +131,7 @@ function showChanges(workspace) {
   byId("play-note").textContent = changed
     ? `${formatCount(changed)} of ${formatCount(grid.codes.length)} codes changed (${share} %).`
     : "";
-  byId("right-caption").textContent = changed ? "Painted from your codes" : "Painted from the codes";
+  byId("right-caption").textContent = changed ? "Decoded from your codes" : "Reconstruction";
   showUndo(workspace);
 }
 

@@ -36,9 +36,9 @@ function sizes(picture, changed) {
   /** @type {Fact[]} */
   const facts = [["Size", `${width} × ${height}`, `${columns} × ${rows} codes`]];
   if (picture.psnr !== null && changed === 0) {
-    facts.push(["PSNR", `${picture.psnr.toFixed(2)} dB`, "of the painted against the original"]);
+    facts.push(["PSNR", `${picture.psnr.toFixed(2)} dB`, "against the original"]);
   } else if (picture.original) {
-    const psnr = psnrOf(picture.original, picture.painted, width, height);
+    const psnr = psnrOf(picture.original, picture.reconstruction, width, height);
     facts.push(["PSNR", `${psnr.toFixed(2)} dB`, "as changed, against the original"]);
   }
   return facts;
@@ -57,11 +57,11 @@ function rates(picture, bytes) {
   /** @type {Fact[]} */
   const facts = [
     ["Rate", `${perPixel.toFixed(3)} bit/px`, `${bits} bits for each code`],
-    ["Codes", formatBytes(bytes), `1 : ${(raw / bytes).toFixed(0)} of raw RGB, ${formatBytes(raw)}`],
+    ["Codes", formatBytes(bytes), `1 : ${(raw / bytes).toFixed(0)} of raw RGB`],
   ];
   if (picture.file) {
-    const note = picture.resized ? "before it was made smaller" : "as it was given";
-    facts.push(["Its file", formatBytes(picture.file.size), note]);
+    const note = picture.resized ? "before it was resized" : "as it was given";
+    facts.push(["Original file", formatBytes(picture.file.size), note]);
   }
   return facts;
 }

@@ -15,7 +15,7 @@ const TOP = 10;
 export function showCodesInUse(workspace, mosaic, tools) {
   const canvas = /** @type {HTMLCanvasElement} */ (byId("histogram"));
   const draw = (/** @type {number | null} */ marked) => {
-    if (workspace.codebook) drawHistogram(canvas, workspace.counts, workspace.codebook, marked);
+    if (workspace.codebook) drawHistogram(canvas, workspace, marked);
   };
   const mark = (/** @type {number | null} */ code) => {
     mosaic.marked = code;
@@ -27,13 +27,21 @@ export function showCodesInUse(workspace, mosaic, tools) {
     if (!codebook) return;
     draw(mosaic.marked);
     byId("histogram-text").textContent = inWords(counts, codebook.size);
-    showTopCodes(byId("top-codes"), counts, codebook, (code) => tools.pick(code), mark);
+    showTopCodes(byId("top-codes"), workspace, (code) => tools.pick(code), mark);
   };
   const barAt = (/** @type {MouseEvent} */ event) =>
     codeOfBar(canvas, workspace.counts, event.offsetX);
 
   workspace.addEventListener("open", show);
   workspace.addEventListener("settle", show);
+  workspace.addEventListener("colours", () => {
+    draw(mosaic.marked);
+    // Not made anew: a button may have the focus.
+    for (const swatch of byId("top-codes").querySelectorAll(".swatch")) {
+      const { style, dataset } = /** @type {HTMLElement} */ (swatch);
+      style.background = workspace.colourOf(Number(dataset.code));
+    }
+  });
   workspace.addEventListener("mark", (event) =>
     draw(tools.tool === "pick" ? /** @type {CustomEvent} */ (event).detail.code : null),
   );
@@ -48,11 +56,11 @@ export function showCodesInUse(workspace, mosaic, tools) {
 
 /**
  * @param {HTMLCanvasElement} canvas
- * @param {Map<number, number>} counts most frequent first
- * @param {import("./codebook.js").Codebook} codebook
+ * @param {import("./workspace.js").Workspace} workspace
  * @param {number | null} marked
  */
-function drawHistogram(canvas, counts, codebook, marked) {
+function drawHistogram(canvas, workspace, marked) {
+  const { counts } = workspace;
   const width = /** @type {HTMLElement} */ (canvas.parentElement).clientWidth;
   canvas.style.width = `${width}px`;
   canvas.style.height = `${HEIGHT}px`;
@@ -64,7 +72,7 @@ function drawHistogram(canvas, counts, codebook, marked) {
   entries.forEach(([code, count], i) => {
     // Square roots: the many codes that are used once or twice are to be seen too.
     const height = Math.max(2, Math.sqrt(count / most) * (HEIGHT - 2));
-    context.fillStyle = codebook.css(code);
+    context.fillStyle = workspace.colourOf(code);
     context.globalAlpha = marked === null || marked === code ? 1 : 0.25;
     context.fillRect(i * step, HEIGHT - height, Math.max(step - (step > 4 ? 1 : 0), 0.5), height);
   });
@@ -102,16 +110,15 @@ function inWords(counts, codebookSize) {
 /**
  * Buttons for the most frequent codes.
  * @param {HTMLElement} into
- * @param {Map<number, number>} counts
- * @param {import("./codebook.js").Codebook} codebook
+ * @param {import("./workspace.js").Workspace} workspace
  * @param {(code: number) => void} pick
  * @param {(code: number | null) => void} mark shows all places of a code
  */
-function showTopCodes(into, counts, codebook, pick, mark) {
+function showTopCodes(into, workspace, pick, mark) {
   into.replaceChildren(
-    ...[...counts].slice(0, TOP).map(([code, count]) => {
-      const swatch = element("span", { class: "swatch" });
-      swatch.style.background = codebook.css(code);
+    ...[...workspace.counts].slice(0, TOP).map(([code, count]) => {
+      const swatch = element("span", { class: "swatch", "data-code": String(code) });
+      swatch.style.background = workspace.colourOf(code);
       const button = element(
         "button",
         { type: "button" },

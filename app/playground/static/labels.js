@@ -1,7 +1,7 @@
 // Labels: what a recognizer makes of the codes, and where in the picture it sees that.
 
 import { latest, PACKED, send } from "./api.js";
-import { byId, element, inBrief } from "./dom.js";
+import { byId, element, inBrief, readable } from "./dom.js";
 
 const MOST = 5;
 const TINT = [255, 120, 0];
@@ -17,7 +17,11 @@ const OPACITY = 0.65; // of the map where it is highest
 /** @param {number} share 0…1 */
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
-/** The section of labels; whoever draws the picture listens to `change`. */
+/**
+ * The section of labels, closed at first: a recognizer chooses among its own classes whatever a
+ * picture shows, so it is asked only when somebody wants to know. Whoever draws the picture listens
+ * to `change`.
+ */
 export class Labels extends EventTarget {
   /** @type {import("./service.js").Model | null} */
   #model = null;
@@ -27,9 +31,14 @@ export class Labels extends EventTarget {
   #item = null;
   #select = /** @type {HTMLSelectElement} */ (byId("recognizer-select"));
   #toggle = /** @type {HTMLInputElement} */ (byId("map-shown"));
+  #section = /** @type {HTMLDetailsElement} */ (byId("labels"));
 
   constructor() {
     super();
+    this.#section.addEventListener("toggle", () => {
+      if (this.#section.open && this.#codes && !this.#item) this.show(this.#codes);
+      else this.dispatchEvent(new Event("change"));
+    });
     this.#select.addEventListener("change", () => this.#codes && this.show(this.#codes));
     this.#toggle.addEventListener("change", () => this.dispatchEvent(new Event("change")));
   }
@@ -44,7 +53,7 @@ export class Labels extends EventTarget {
       this.#select.replaceChildren(...names.map((name) => element("option", { value: name }, name)));
     }
     this.#model = model;
-    byId("labels").hidden = names.length === 0;
+    this.#section.hidden = names.length === 0;
     byId("recognizer-choice").hidden = names.length < 2;
     this.#codes = null;
     this.#take(null, "");
@@ -55,8 +64,9 @@ export class Labels extends EventTarget {
    * @param {Uint8Array<ArrayBuffer>} codes a packed file of one grid
    */
   async show(codes) {
-    if (!this.#model || byId("labels").hidden) return;
+    if (!this.#model || this.#section.hidden) return;
     this.#codes = codes;
+    if (!this.#section.open) return this.#take(null, "");
     try {
       const item = await this.#asked(codes);
       // Another picture may have been opened meanwhile, of a model that has no recognizer.
@@ -69,20 +79,21 @@ export class Labels extends EventTarget {
   /** What is to be laid over the picture, while it is wanted. */
   get overlay() {
     const { map, box, labels } = this.#item ?? {};
-    if (!map || !box || !labels || !this.#toggle.checked || !this.#model) return null;
+    if (!map || !box || !labels || !this.#model) return null;
+    if (!this.#section.open || !this.#toggle.checked) return null;
     const [left, top, right, bottom] = box;
     return {
       image: tinted(map),
       width: map[0].length * this.#model.stride,
       height: map.length * this.#model.stride,
       box: { x: left, y: top, width: right - left, height: bottom - top },
-      words: `${labels[0].label} ${percent(labels[0].probability)}`,
+      words: `${readable(labels[0].label)} ${percent(labels[0].probability)}`,
     };
   }
 
   /** The path that was asked, for a command that does the same; null without a recognizer. */
   get path() {
-    if (!this.#model || byId("labels").hidden) return null;
+    if (!this.#model || this.#section.hidden) return null;
     const query = new URLSearchParams({ model: this.#model.id, recognizer: this.#select.value });
     if (this.#hasMap) query.set("map", "true");
     return `v1/classify?${query}`;
@@ -95,7 +106,7 @@ export class Labels extends EventTarget {
   #classes() {
     const { classes } = this.#model?.recognizers[this.#select.value] ?? {};
     if (!classes) return "";
-    return `It knows ${classes.length} classes and no “none of these”: whatever is shown, they share 100 %. ${inBrief(classes)}.`;
+    return `Chooses among ${classes.length} classes: ${inBrief(classes.map(readable))}.`;
   }
 
   #asked = latest(async (signal, /** @type {Uint8Array<ArrayBuffer>} */ codes) => {
@@ -113,6 +124,7 @@ export class Labels extends EventTarget {
     this.#item = item;
     byId("label-bars").replaceChildren(...(item?.labels ?? []).map(bar));
     byId("map-choice").hidden = byId("map-note").hidden = !this.#hasMap;
+    byId("labels-title").textContent = `Recognizer ${this.#select.value}`;
     byId("label-classes").textContent = this.#classes();
     byId("labels-status").textContent = trouble || (item ? inWords(item) : "");
     this.dispatchEvent(new Event("change"));
@@ -127,7 +139,7 @@ function bar({ label, probability }) {
   return element(
     "li",
     {},
-    element("span", { class: "label-name" }, label),
+    element("span", { class: "label-name" }, readable(label)),
     share,
     element("span", { class: "label-share" }, percent(probability)),
   );
@@ -135,10 +147,10 @@ function bar({ label, probability }) {
 
 /** @param {Item} item */
 function inWords({ labels, box }) {
-  const most = `Most probably ${labels[0].label}, ${percent(labels[0].probability)}`;
+  const most = `Of its classes most probably ${readable(labels[0].label)}, ${percent(labels[0].probability)}`;
   if (!box) return `${most}.`;
   const [left, top, right, bottom] = box;
-  return `${most}; mainly seen between ${left} and ${right} px from the left, ${top} and ${bottom} px from the top.`;
+  return `${most}; mainly because of what is between ${left} and ${right} px from the left, ${top} and ${bottom} px from the top.`;
 }
 
 /**

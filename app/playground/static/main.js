@@ -9,6 +9,7 @@ import { showNumbers } from "./facts.js";
 import { takeFiles } from "./file_input.js";
 import { showCodesInUse } from "./histogram.js";
 import { Labels } from "./labels.js";
+import { showModels } from "./model_panel.js";
 import { Mosaic } from "./mosaic.js";
 import { openFiles } from "./opening.js";
 import { Service } from "./service.js";
@@ -28,6 +29,7 @@ const mosaic = new Mosaic(/** @type {HTMLCanvasElement} */ (byId("mosaic")), wor
 const tools = new Tools(mosaic);
 const labels = new Labels();
 
+showModels(service);
 // Each hears of a picture in this order: the title is shown first, so that canvases have a width.
 const open = openFiles(service, workspace);
 drawPicture(workspace, wipe, mosaic, tools, service);

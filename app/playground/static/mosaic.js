@@ -12,10 +12,10 @@ import { stageSize } from "./view.js";
 export class Mosaic extends EventTarget {
   /** @type {import("./edits.js").EditedGrid | null} */
   grid = null;
-  /** @type {import("./codebook.js").Codebook | null} */
-  codebook = null;
   /** @type {import("./patches.js").Patches | null} drawn instead of colours */
   patches = null;
+  /** @type {(code: number) => string} as CSS */
+  colourOf = () => "";
   stride = 8;
   /** @type {number | null} all its places are shown */
   marked = null;
@@ -57,33 +57,27 @@ export class Mosaic extends EventTarget {
     });
   }
 
-  /** Makes the tiles anew, after codes changed. */
+  /** Makes the tiles anew, after codes or colours changed. */
   repaint() {
-    const { grid, codebook, patches, stride } = this;
-    if (!grid || !codebook) return;
+    const { grid, patches, stride } = this;
+    if (!grid) return;
     const side = patches ? stride : 1;
     this.tiles.width = grid.columns * side;
     this.tiles.height = grid.rows * side;
     const context = /** @type {CanvasRenderingContext2D} */ (this.tiles.getContext("2d"));
-    if (patches) {
-      grid.codes.forEach((code, i) => {
-        const tile = patches.get(code);
-        const [x, y] = [(i % grid.columns) * side, Math.floor(i / grid.columns) * side];
-        if (tile) {
-          context.putImageData(tile, x, y);
-        } else {
-          context.fillStyle = codebook.css(code); // until the patch has come
-          context.fillRect(x, y, side, side);
-        }
-      });
-    } else {
-      const image = context.createImageData(grid.columns, grid.rows);
-      grid.codes.forEach((code, i) => {
-        image.data.set(codebook.colours.subarray(code * 3, code * 3 + 3), i * 4);
-        image.data[i * 4 + 3] = 255;
-      });
-      context.putImageData(image, 0, 0);
-    }
+    /** @type {Map<number, string>} */
+    const colours = new Map();
+    grid.codes.forEach((code, i) => {
+      const patch = patches?.get(code);
+      const [x, y] = [(i % grid.columns) * side, Math.floor(i / grid.columns) * side];
+      if (patch) {
+        context.putImageData(patch, x, y);
+      } else {
+        if (!colours.has(code)) colours.set(code, this.colourOf(code));
+        context.fillStyle = colours.get(code) ?? "";
+        context.fillRect(x, y, side, side);
+      }
+    });
     this.draw();
   }
 

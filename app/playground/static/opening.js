@@ -1,9 +1,12 @@
 // Opening a picture or a file of codes: progress, refusals, and the choices that open it anew.
 
 import { latest, PACKED } from "./api.js";
-import { byId } from "./dom.js";
+import { byId, showRefusal } from "./dom.js";
+import { sample } from "./file_input.js";
 import { openCodes, openImage } from "./picture.js";
 import { readTess } from "./tess.js";
+
+const FIRST_SAMPLE = "lake.webp";
 
 /**
  * @param {import("./service.js").Service} service
@@ -14,20 +17,33 @@ export function openFiles(service, workspace) {
   /** @type {File | null} */
   let lastFile = null;
 
-  /** @param {File} file @param {number} [index] of the grid, in a file of codes */
-  const open = async (file, index = 0) => {
+  /**
+   * @param {File} file
+   * @param {number} [index] of the grid, in a file of codes
+   * @param {boolean} [unasked] nobody waits for it, so the page stays where it is
+   */
+  const open = async (file, index = 0, unasked = false) => {
     lastFile = file;
-    refuse("");
+    const message = byId("message");
+    message.textContent = "";
     try {
       const result = await read(service, file, index);
       if (!result) return; // another was opened meanwhile
       showProgress(1, "");
       workspace.open(result.picture, result.codebook, result.model);
-      byId("picture").scrollIntoView({ block: "start" });
+      if (!unasked) byId("picture").scrollIntoView({ block: "start" });
     } catch (error) {
       showProgress(1, "");
-      refuse(`${file.name || "The picture"} was refused. ${/** @type {Error} */ (error).message}`);
+      const text = `${file.name || "The picture"} was refused. ${/** @type {Error} */ (error).message}`;
+      if (unasked) message.textContent = text;
+      else showRefusal(message, text);
     }
+  };
+
+  // A sample at first sight, to show what this is about; not in the place of a picture chosen since.
+  const openSample = async () => {
+    const file = await sample(FIRST_SAMPLE);
+    if (!lastFile) open(file, 0, true);
   };
 
   const reopenImage = () => lastFile && workspace.picture?.file && open(lastFile);
@@ -35,7 +51,7 @@ export function openFiles(service, workspace) {
     if (lastFile) open(lastFile, Number(/** @type {HTMLSelectElement} */ (event.target).value));
   });
   byId("longest-side").addEventListener("change", reopenImage);
-  service.addEventListener("change", reopenImage);
+  service.addEventListener("change", () => (lastFile ? reopenImage() : openSample()));
   workspace.addEventListener("open", () => showTitle(workspace));
   return open;
 }
@@ -52,7 +68,7 @@ const read = latest(
     let model = /** @type {import("./service.js").Model} */ (service.model);
     let picture;
     if (isCodes) {
-      showProgress(0.3, "Painting it from the codes");
+      showProgress(0.3, "Decoding the codes");
       const codes = readTess(await file.arrayBuffer());
       // Where no model has their space, the service says so in its own words.
       picture = await openCodes(file.name, codes, index, signal);
@@ -82,9 +98,4 @@ function showProgress(share, text) {
   byId("progress").hidden = share >= 1;
   /** @type {HTMLProgressElement} */ (byId("progress-bar")).value = share;
   byId("progress-text").textContent = text;
-}
-
-/** @param {string} text */
-function refuse(text) {
-  byId("message").textContent = text;
 }

@@ -14,11 +14,18 @@ export class Patches {
     this.model = model;
     /** @type {Map<number, ImageData>} */
     this.known = new Map();
+    /** @type {Map<number, string>} */
+    this.colours = new Map();
   }
 
   /** @param {number} code */
   get(code) {
     return this.known.get(code);
+  }
+
+  /** @param {number} code @returns {string | undefined} its patch's mean colour, as CSS */
+  css(code) {
+    return this.colours.get(code);
   }
 
   /**
@@ -58,7 +65,16 @@ export class Patches {
     codes.forEach((code, i) => {
       const x = ((i % columns) * AMID + 1) * stride;
       const y = (Math.floor(i / columns) * AMID + 1) * stride;
-      this.known.set(code, context.getImageData(x, y, stride, stride));
+      const patch = context.getImageData(x, y, stride, stride);
+      this.known.set(code, patch);
+      this.colours.set(code, meanColour(patch));
     });
   }
+}
+
+/** @param {ImageData} patch @returns {string} */
+function meanColour({ data }) {
+  const sums = [0, 0, 0];
+  data.forEach((value, i) => i % 4 < 3 && (sums[i % 4] += value));
+  return `rgb(${sums.map((sum) => Math.round((4 * sum) / data.length)).join(" ")})`;
 }

@@ -1,4 +1,4 @@
-// A picture through the service: its codes, and what is painted from them.
+// A picture through the service: its codes, and what is reconstruction from them.
 
 import { PACKED, send, stageTimes } from "./api.js";
 import { mediaType } from "./file_input.js";
@@ -11,8 +11,8 @@ import { readTess, writeTess } from "./tess.js";
  * @property {ImageBitmap | HTMLCanvasElement | null} original null where unknown, or the browser can't show it
  * @property {import("./tess.js").CodeFile} codes
  * @property {number} index of the grid among the file's
- * @property {ImageBitmap} painted
- * @property {Blob} paintedFile
+ * @property {ImageBitmap} reconstruction
+ * @property {Blob} reconstructionFile
  * @property {number | null} psnr in dB
  * @property {boolean} resized
  * @property {string} query of the requests that were made
@@ -47,12 +47,12 @@ export async function openImage(file, model, longestSide, signal, progress) {
     body: file,
     signal,
   };
-  progress(0.3, "Turning it into codes");
+  progress(0.3, "Encoding the picture");
   const encoded = await send(`v1/encode?${query}`, { ...options, accept: PACKED });
   const codes = readTess(await encoded.arrayBuffer());
-  progress(0.6, "Painting it from the codes");
+  progress(0.6, "Decoding the codes");
   const answer = await send(`v1/reconstruct?${query}`, { ...options, accept: "image/png" });
-  const paintedFile = await answer.blob();
+  const reconstructionFile = await answer.blob();
   const psnr = Number(answer.headers.get("Tessera-PSNR"));
   const { width, height } = codes.grids[0];
   codes.grids[0].name ||= file.name;
@@ -62,8 +62,8 @@ export async function openImage(file, model, longestSide, signal, progress) {
     original: bitmap ? overWhite(bitmap, width, height) : null,
     codes,
     index: 0,
-    painted: await createImageBitmap(paintedFile),
-    paintedFile,
+    reconstruction: await createImageBitmap(reconstructionFile),
+    reconstructionFile,
     psnr,
     resized: query.has("size"),
     query: query.toString(),
@@ -83,15 +83,15 @@ export async function openImage(file, model, longestSide, signal, progress) {
  * @returns {Promise<Picture>}
  */
 export async function openCodes(name, codes, index, signal) {
-  const { painted, paintedFile, times } = await decode(codes, codes.grids[index], signal);
+  const { reconstruction, reconstructionFile, times } = await decode(codes, codes.grids[index], signal);
   return {
     name: codes.grids[index].name || name,
     file: null,
     original: null,
     codes,
     index,
-    painted,
-    paintedFile,
+    reconstruction,
+    reconstructionFile,
     psnr: null,
     resized: false,
     query: "",
@@ -100,7 +100,7 @@ export async function openCodes(name, codes, index, signal) {
 }
 
 /**
- * Paints a picture from codes.
+ * Decodes codes to a picture.
  * @param {import("./tess.js").CodeFile} file which says what the codes are of
  * @param {import("./tess.js").Grid} grid
  * @param {AbortSignal} signal
@@ -113,8 +113,8 @@ export async function decode(file, grid, signal) {
     body: writeTess({ ...file, grids: [grid] }),
     signal,
   });
-  const paintedFile = await answer.blob();
-  return { painted: await createImageBitmap(paintedFile), paintedFile, times: stageTimes(answer) };
+  const reconstructionFile = await answer.blob();
+  return { reconstruction: await createImageBitmap(reconstructionFile), reconstructionFile, times: stageTimes(answer) };
 }
 
 /**

@@ -2,10 +2,9 @@
 
 import { apiKey, NPY, send, setApiKey } from "./api.js";
 import { Codebook } from "./codebook.js";
-import { byId, element, formatCount, inBrief, showFacts } from "./dom.js";
+import { byId, element } from "./dom.js";
 import { readFloats } from "./npy.js";
 import { Patches } from "./patches.js";
-import { showCommands } from "./curl.js";
 
 const HEALTH_EVERY_MS = 10_000;
 
@@ -43,7 +42,6 @@ export class Service extends EventTarget {
     super();
     const select = /** @type {HTMLSelectElement} */ (byId("model-select"));
     select.addEventListener("change", () => this.choose(select.value));
-    byId("model-card").addEventListener("toggle", () => this.#showCard());
     this.#askForKeys();
   }
 
@@ -67,11 +65,7 @@ export class Service extends EventTarget {
   choose(name) {
     const model = this.models.find(({ id, aliases }) => id === name || aliases.includes(name));
     this.model = model ?? null;
-    if (model) {
-      /** @type {HTMLSelectElement} */ (byId("model-select")).value = model.id;
-      showModel(model);
-    }
-    this.#showCard();
+    if (model) /** @type {HTMLSelectElement} */ (byId("model-select")).value = model.id;
     this.dispatchEvent(new Event("change"));
   }
 
@@ -97,17 +91,6 @@ export class Service extends EventTarget {
     const made = this.#patches.get(model.code_space) ?? new Patches(model);
     this.#patches.set(model.code_space, made);
     return made;
-  }
-
-  /** The card is fetched when it is wanted: with the key, which a plain link couldn't send. */
-  async #showCard() {
-    const details = /** @type {HTMLDetailsElement} */ (byId("model-card"));
-    const model = this.model;
-    if (!details.open || !model) return;
-    const text = await send(`v1/models/${model.id}/card`)
-      .then((answer) => answer.text())
-      .catch((error) => /** @type {Error} */ (error).message);
-    if (this.model === model) byId("model-card-text").textContent = text;
   }
 
   async #checkHealth() {
@@ -156,65 +139,4 @@ export class Service extends EventTarget {
       }
     });
   }
-}
-
-/** @param {Model} model */
-function showModel(model) {
-  const perPixel = model.bits_per_code / model.stride ** 2;
-  showFacts(byId("model-facts"), [
-    ["Name", model.name, `version ${model.version}`],
-    ["Codebook", formatCount(model.codebook_size), `vectors of ${model.codebook_width} numbers`],
-    ["Patch", `${model.stride} × ${model.stride} px`, `${model.bits_per_code} bits each`],
-    ["Rate", `${perPixel.toFixed(3)} bit/px`, `1 : ${(24 / perPixel).toFixed(0)} of raw RGB`],
-    ["Embedding", formatCount(model.embedding_dimension), "numbers, of length 1"],
-    ["Runs on", model.device, `in ${model.precision}`],
-    ["Code space", element("code", { class: "digest" }, model.code_space), "Codes mean the same wherever this digest is the same."],
-  ]);
-  const list = model.data.map(({ name, licence }) => element("li", {}, `${name} (${licence})`));
-  const recognizers = Object.entries(model.recognizers).map(([name, { classes, licence, metrics }]) => {
-    const right = typeof metrics.top1 === "number" ? ` Right on ${(100 * metrics.top1).toFixed(1)} % of its test images.` : "";
-    const words = `${name}, ${classes.length} classes: ${inBrief(classes)}.${right} Licence of its data: ${licence}`;
-    return element("li", {}, words);
-  });
-  byId("model-data").replaceChildren(
-    ...metricsTable(model.metrics),
-    ...(list.length ? [element("h3", {}, "Trained on"), element("ul", {}, ...list)] : []),
-    ...(recognizers.length
-      ? [element("h3", {}, "Recognizers"), element("ul", {}, ...recognizers)]
-      : []),
-  );
-  /** @type {HTMLAnchorElement} */ (byId("model-card-link")).href = `v1/models/${model.id}/card`;
-  showCommands(byId("model-commands"), [
-    { title: "What the service says of it", path: `v1/models/${model.id}` },
-    {
-      title: "Its code vectors, as NumPy reads them",
-      path: `v1/models/${model.id}/codebook`,
-      headers: { Accept: NPY },
-      output: "codebook.npy",
-    },
-    { title: "Its model card", path: `v1/models/${model.id}/card` },
-    { title: "Is it ready", path: "readyz" },
-  ]);
-}
-
-/** @param {Record<string, unknown>} metrics */
-function metricsTable(metrics) {
-  /** @type {[string, string][]} */
-  const rows = [];
-  const walk = (/** @type {Record<string, unknown>} */ values, /** @type {string} */ prefix) => {
-    for (const [name, value] of Object.entries(values)) {
-      const full = prefix ? `${prefix}, ${name}` : name;
-      if (typeof value === "number") rows.push([full, Number(value.toPrecision(5)).toString()]);
-      else if (typeof value === "string") rows.push([full, value]);
-      else if (value && typeof value === "object" && !Array.isArray(value)) {
-        walk(/** @type {Record<string, unknown>} */ (value), full);
-      }
-    }
-  };
-  walk(metrics, "");
-  if (!rows.length) return [];
-  const body = rows.map(([name, value]) =>
-    element("tr", {}, element("th", { scope: "row" }, name.replaceAll("_", " ")), element("td", {}, value)),
-  );
-  return [element("h3", {}, "Measured at export"), element("table", { class: "metrics" }, ...body)];
 }

@@ -20,7 +20,7 @@ export class Wipe {
   /** @type {CanvasImageSource | null} */
   original = null;
   /** @type {CanvasImageSource | null} */
-  painted = null;
+  reconstruction = null;
   /** Where the line is, 0…1 of the canvas. */
   line = 0.5;
   /** @type {Box[]} */
@@ -59,12 +59,12 @@ export class Wipe {
     this.line = Math.min(Math.max(line, 0), 1);
     this.range.value = String(Math.round(this.line * 1000));
     const share = Math.round(this.line * 100);
-    this.range.setAttribute("aria-valuetext", `${share} % original, ${100 - share} % painted`);
+    this.range.setAttribute("aria-valuetext", `${share} % original, ${100 - share} % reconstruction`);
     this.draw();
   }
 
   draw() {
-    if (!this.original && !this.painted) return;
+    if (!this.original && !this.reconstruction) return;
     const [width, height] = stageSize(this.canvas, this.view.size);
     const context = fitCanvas(this.canvas, width, height);
     const { scale, left, top } = this.view.place(width, height);
@@ -73,7 +73,7 @@ export class Wipe {
     context.imageSmoothingEnabled = scale < 2;
     context.imageSmoothingQuality = "high";
     const [w, h] = this.view.size.map((side) => side * scale);
-    const line = this.original && this.painted ? this.line * width : this.original ? width : 0;
+    const line = this.original && this.reconstruction ? this.line * width : this.original ? width : 0;
     const half = (/** @type {CanvasImageSource | null} */ image, from = 0, to = width) => {
       if (!image || to <= from) return;
       context.save();
@@ -84,10 +84,10 @@ export class Wipe {
       context.restore();
     };
     half(this.original, 0, line);
-    half(this.painted, line, width);
+    half(this.reconstruction, line, width);
     if (this.overlay) drawOverlay(context, this.overlay, scale, [left, top, w, h]);
     this.#drawMarks(context, scale, left, top);
-    if (this.original && this.painted) drawLine(context, line, height);
+    if (this.original && this.reconstruction) drawLine(context, line, height);
   }
 
   /**

@@ -2,7 +2,7 @@
 
 import { latest } from "./api.js";
 import { EditedGrid } from "./edits.js";
-import { decode } from "./picture.js";
+import { decode, thumbnailOf } from "./picture.js";
 import { writeTess } from "./tess.js";
 import { View } from "./view.js";
 
@@ -17,6 +17,7 @@ const DECODE_DELAY_MS = 90; // after the last change, so that a stroke is decode
  * - `edit`: codes changed; comes with every tile of a stroke, so only what is cheap is done then.
  * - `settle`: codes changed, and then nothing for a moment.
  * - `decode`: the changed codes are decoded. `failure` (detail: words): they can't be.
+ * - `colours`: codes have other colours.
  * - `mark` (detail: code or null, and the cell or null): a code is to be shown wherever it is.
  */
 export class Workspace extends EventTarget {
@@ -30,6 +31,10 @@ export class Workspace extends EventTarget {
   codebook = null;
   /** @type {EditedGrid | null} */
   grid = null;
+  /** Codes have the colours of these, or else of the codebook. @type {import("./patches.js").Patches | null} */
+  patches = null;
+  /** The reconstruction, one RGBA pixel for each code. @type {Uint8ClampedArray} */
+  preview = new Uint8ClampedArray();
   /** How often each code is used, most frequent first. @type {Map<number, number>} */
   counts = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -46,6 +51,8 @@ export class Workspace extends EventTarget {
     const grid = picture.codes.grids[picture.index];
     this.grid = new EditedGrid(grid);
     this.counts = this.grid.counts();
+    this.preview = thumbnailOf(picture.reconstruction, grid);
+    codebook.orient(grid.codes, this.preview);
     this.view.open(grid.width, grid.height);
     this.#tell("open");
   }
@@ -78,6 +85,20 @@ export class Workspace extends EventTarget {
     if (this.picture) this.#tell("mark", { code, cell });
   }
 
+  /** To be called after codes have other colours. */
+  recoloured() {
+    this.#tell("colours");
+  }
+
+  /** @param {number} code @returns {string} the colour that stands for it, as CSS */
+  colourOf(code) {
+    if (!this.patches) return this.codebook?.css(code) ?? "";
+    // Until its patch is there: what the picture shows where the code is first used.
+    const at = this.grid?.codes.indexOf(code) ?? -1;
+    const [r, g, b] = at < 0 ? [128, 128, 128] : this.preview.subarray(at * 4, at * 4 + 3);
+    return this.patches.css(code) ?? `rgb(${r} ${g} ${b})`;
+  }
+
   /** The codes as they are now. @returns {import("./tess.js").Grid} */
   currentGrid() {
     const { codes, index } = /** @type {import("./picture.js").Picture} */ (this.picture);
@@ -99,8 +120,9 @@ export class Workspace extends EventTarget {
     try {
       const result = await this.#decodeLatest(picture);
       if (!result || picture !== this.picture) return;
-      picture.painted = result.painted;
-      picture.paintedFile = result.paintedFile;
+      picture.reconstruction = result.reconstruction;
+      this.preview = thumbnailOf(picture.reconstruction, grid);
+      picture.reconstructionFile = result.reconstructionFile;
       picture.times = [...picture.times.filter(([name]) => name !== "Decode"), ["Decode", result.times]];
       this.#tell("decode");
     } catch (error) {
