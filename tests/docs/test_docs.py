@@ -99,16 +99,24 @@ def test_links_of_the_pages_lead_somewhere():
 
 def test_near_duplicates_are_found(workplace, photos, client):
     """A lightened, recompressed copy is nearer to its picture than any other."""
-    folder = workplace[0] / "album"
+    folder = workplace[0] / "duplicates"
     shutil.copytree(photos, folder)
     with Image.open(photos / "lake.webp") as image:
         image.convert("RGB").resize((300, 225)).save(folder / "copy.jpg", quality=60)
     example = str(ROOT / "examples" / "near_duplicates.py")
     out = _run(
-        [sys.executable, example, "album", "--threshold", "0.9", "--url", str(client.base_url)],
+        [
+            sys.executable,
+            example,
+            "duplicates",
+            "--threshold",
+            "0.9",
+            "--url",
+            str(client.base_url),
+        ],
         workplace,
     )
-    assert "album/copy.jpg  album/lake.webp" in out.splitlines()[0]
+    assert "duplicates/copy.jpg  duplicates/lake.webp" in out.splitlines()[0]
 
 
 def test_the_odd_one_out_is_found(workplace, photos, client):

@@ -310,7 +310,7 @@ def test_a_bundle_is_replaced_only_when_told(
     before = (out / "manifest.json").read_bytes()
     command = [str(checkpoint), "--data", str(photos), "--out", str(out), "--precisions", "fp32"]
     assert main(command) == 2
-    there = "tiny, version 2, with the recognizers colours, tones"
+    there = "tiny, version 2, with its prior and the recognizers colours, tones"
     error = capsys.readouterr().err
     assert f"holds {there}, which would be lost" in error
     assert "--replace" in error
@@ -373,7 +373,7 @@ def test_unreadable_images_are_named_and_passed_over(photos, cut_jpeg, tmp_path,
     assert len(sample(found)) == 8
     named = [line.split(" (")[0] for line in capsys.readouterr().err.splitlines()]
     folder = tmp_path / "data"
-    assert named == [f"unreadable, passed over: {folder / n}" for n in ("header.png", "pixels.jpg")]
+    assert named == [f"unreadable, skipped: {folder / n}" for n in ("header.png", "pixels.jpg")]
 
 
 def test_no_more_images_are_kept_whole_than_are_needed_so(photos, monkeypatch):

@@ -26,8 +26,9 @@ SMALLER = {
 
 
 def test_there_is_a_case_for_every_preset():
-    """A new preset needs one too."""
-    assert set(SMALLER) == {path.stem for path in PRESETS.glob("*.toml")}
+    """A new preset needs one too; recipes of several phases begin from a bundle."""
+    presets = {path.stem for path in PRESETS.glob("*.toml")}
+    assert set(SMALLER) == {name for name in presets if not load_config(name).phases}
 
 
 @pytest.mark.parametrize("preset", SMALLER)

@@ -23,7 +23,7 @@ from training.tokenizer.config import (
     QuantizerConfig,
     with_larger_batches,
 )
-from training.tokenizer.discriminator import DiscriminatorCollapsed
+from training.tokenizer.discriminator import Adversary, DiscriminatorCollapsed
 from training.tokenizer.distributed import DistributedContext, choose_context
 from training.tokenizer.losses import Losses
 from training.tokenizer.progress import Heartbeat
@@ -450,6 +450,9 @@ def test_a_discriminator_that_collapses_stops_the_run(tiny, photos, tmp_path, mo
         raise DiscriminatorCollapsed("always right")
 
     monkeypatch.setattr("training.tokenizer.discriminator.CollapseWatch.look", collapse)
+    # The watch begins when the discriminator has learnt alone for so many steps.
+    defaults = Adversary.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "warmup", 0)
     with pytest.raises(DiscriminatorCollapsed, match="always right; there is no checkpoint"):
         train(config, [photos], tmp_path, CPU)
 

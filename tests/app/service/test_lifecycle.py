@@ -224,6 +224,7 @@ def test_reloading_swaps_models_without_failing_a_request(tiny_bundle, run_app, 
             assert client.post("/v1/models:reload").json()["models"] == ["other", "tiny"]
             assert client.post("/v1/encode?model=other", content=png(), headers=PNG).is_success
             (tmp_path / "broken").mkdir()
+            (tmp_path / "broken" / "manifest.json").write_text("{")
             answer = client.post("/v1/models:reload")
             assert answer.status_code == 422
             assert "bundle broken" in answer.json()["detail"]

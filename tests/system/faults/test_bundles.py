@@ -87,7 +87,7 @@ def truncated_before_it_was_hashed(copy):
 
 
 def of_a_newer_version(copy):
-    edit(copy, format_version=2)
+    edit(copy, format_version=3)
 
 
 def half_a_manifest(copy):
@@ -168,7 +168,7 @@ def a_folder_for_a_file(copy):
 SPOILT = {
     truncated_on_disk: "decoder.onnx is not 138030 bytes long",
     truncated_before_it_was_hashed: "graph 'decoder' (fp32) can't be loaded",
-    of_a_newer_version: "version 2",
+    of_a_newer_version: "version 3",
     half_a_manifest: "manifest",
     shapes_not_those_of_the_manifest: "graph 'decoder' (fp32) has pixels",
     half_the_rows: "codes of (1, 64, 64, 3) are (1, 4, 8), not (1, 8, 8)",

@@ -149,7 +149,7 @@ HEADER = struct.Struct("<8sHBBIHHI32s")
 IMAGE = struct.Struct("<IIIIIB")
 _OF_FILE = {
     "version": ([0, 2, 65_535], "malformed_request"),
-    "method": ([1, 255], "malformed_request"),
+    "method": ([2, 255], "malformed_request"),
     "precision": ([4, 255], "malformed_request"),
     "codebook size": ([0, 1, 2**24 + 1, 2**32 - 1], "malformed_request"),
     "stride": ([0], "malformed_request"),
