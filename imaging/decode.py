@@ -95,15 +95,21 @@ def decode_image(
     """
     if sample_bits is not None and not 9 <= sample_bits <= 16:
         raise ValueError("sample_bits must be within 9…16")
+    failure: ImageError | None = None
     try:
         image, warnings = _decode(file, size, fit, sample_bits)
-    except ImageError:
-        raise
-    except Exception as error:
+    except ImageError as error:
+        failure = error.with_traceback(None)
+        failure.__cause__ = failure.__context__ = None
+    except Exception:  # noqa: BLE001
         # Decoders fail with whatever their parsing trips over: OSError, SyntaxError, ValueError,
         # struct.error, EOFError, TypeError, ZeroDivisionError, MemoryError … To the caller they
         # are all one thing. The message is ours, since Pillow's may quote the file.
-        raise CorruptImage(f"the {file.format} image is truncated or broken") from error
+        failure = CorruptImage(f"the {file.format} image is truncated or broken")
+    if failure is not None:
+        # Raised here, so that it has no cause and no traceback in which the half-decoded picture
+        # would live on: two threads that fail at once would hold twice as much.
+        raise failure
     pixels = np.asarray(image if size is None else resize_image(image, size, fit))
     return DecodedImage(pixels, warnings)
 
