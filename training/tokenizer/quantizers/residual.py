@@ -46,6 +46,10 @@ class ResidualQuantizer(Quantizer):
             NearestQuantizer(stage, seed + _SEED_STEP * index)
             for index, stage in enumerate([first, *further])
         )
+        with torch.no_grad():
+            for stage in self._stages()[1:]:  # adds nothing until it has seen latents
+                stage.codebook.zero_()
+                stage.sums.zero_()
         self.sizes = config.stages
 
     def codebooks(self) -> tuple[Tensor, ...]:

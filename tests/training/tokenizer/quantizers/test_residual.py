@@ -23,7 +23,7 @@ def make(seed=0, **changes):
         for stage in quantizer.stages:
             stage.initialized.fill_(True)
             if stage is not quantizer.stages[0]:
-                stage.codebook.mul_(0.4)
+                stage.codebook.normal_(std=0.4)
     return quantizer
 
 
@@ -63,6 +63,13 @@ def test_more_stages_come_closer():
     codes, unit = quantizer(z).codes, F.normalize(z, dim=1)
     errors = [F.mse_loss(quantizer.vectors_of(codes[:, :kept]), unit) for kept in (1, 2, 3)]
     assert errors[0] > 1.2 * errors[1] > 1.2 * 1.2 * errors[2]
+
+
+def test_a_new_stage_adds_nothing():
+    """Until it has seen latents, the vectors are those of the first stage."""
+    quantizer = ResidualQuantizer(CONFIG).eval()
+    made = quantizer(latents())
+    assert torch.equal(quantizer.vectors_of(made.codes), quantizer.vectors_of(made.codes[:, :1]))
 
 
 def test_every_prefix_has_vectors():
