@@ -23,6 +23,8 @@ from PIL import Image, features
 from benchmarks.candidates import BUILD, ROOT, serving
 from benchmarks.kodak import psnr
 from benchmarks.servers import Server
+from imaging.decode import decode_image
+from imaging.headers import inspect_image
 
 _PORT = 8498
 _PACKED = "application/vnd.tessera.codes"
@@ -110,7 +112,7 @@ def measure(paths: Iterable[Path]) -> tuple[dict[str, list[Point]], dict[str, li
     theirs = {name: [Point() for _ in qualities] for name, qualities in settings.items()}
     times: dict[str, list[float]] = {"coding": [], "decoding": []}
     for path in paths:
-        wanted = np.asarray(Image.open(path).convert("RGB"))
+        wanted = decode_image(inspect_image(path.read_bytes(), max_pixels=2**28)).pixels
         body = io.BytesIO()
         Image.fromarray(wanted).save(body, "PNG")
         by_context = f"{_PACKED};coding=context"

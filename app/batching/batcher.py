@@ -33,7 +33,7 @@ from app.batching.admission import Admission, Slots
 from app.batching.fair_pool import FairPool
 from app.batching.fair_queue import FairQueue
 from app.batching.work import Done, Entry, Heavy, Work, deliver
-from app.errors import Internal, NotReady
+from app.errors import Internal, NotReady, without_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -229,7 +229,9 @@ class Batcher:
             else:
                 self._put(entry, work)
         except Exception as error:  # noqa: BLE001  (it belongs to whoever waits for the item)
-            deliver([(entry, error)])
+            # Here and not where it arrives: what was half prepared would be held until the event
+            # loop comes to it, while the next items are prepared already.
+            deliver([(entry, without_traceback(error))])
 
     def _put(self, entry: Entry, work: Work) -> None:
         entry.work = work

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 
 import pytest
@@ -190,6 +191,33 @@ def test_what_preparing_raises_reaches_who_waits():
             with pytest.raises(TesseraError, match="broken"):
                 await queue.submit(broken)
             assert (await queue.submit(lambda: Work("a", 1, 1))).result == "a:1"
+
+    asyncio.run(main())
+
+
+def test_what_was_half_prepared_is_let_go_in_its_thread():
+    """Not once the event loop comes to it: meanwhile the pool prepares, and fails on, others."""
+
+    class Picture:
+        pass
+
+    async def main():
+        pictures = []
+
+        def broken():
+            picture = Picture()
+            pictures.append(weakref.ref(picture))
+            raise TesseraError("broken")
+
+        with batcher(Recorder()) as queue:
+            waiting = asyncio.create_task(queue.submit(broken))
+            await asyncio.sleep(0)  # submitted; from here on the event loop stands still
+            deadline = time.monotonic() + 60
+            while not pictures or pictures[0]() is not None:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)  # noqa: ASYNC251
+            with pytest.raises(TesseraError, match="broken"):
+                await waiting
 
     asyncio.run(main())
 
