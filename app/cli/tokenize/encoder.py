@@ -22,6 +22,7 @@ from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
 from app.runtime.registry import ModelsRefused, load_models
 from app.service.context_coding import run_operation
+from app.service.results import Item
 from app.service.runner import Runner
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ _BATCHES_AHEAD = 4
 _LEAST_AHEAD = 16
 _ORDINARY_PIXELS = 65_536
 
-_log = logging.getLogger(__name__)
-
 # What fails by the engine's fault or the queue's.
 _NOT_THE_IMAGES = {Internal.status, NotReady.status, Overloaded.status}
 
@@ -61,6 +60,7 @@ class Task:
         settings: device, precision, threads, models folder.
         strict: whether damage in the source is an error.
         by_context: whether each image's codes are coded by their context.
+        keep: endings of the files that are kept of each image's sample.
     """
 
     source: Path
@@ -72,6 +72,7 @@ class Task:
     settings: Settings
     strict: bool = False
     by_context: bool = False
+    keep: tuple[str, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -82,6 +83,7 @@ class Outcome(NamedTuple):
         new_images: of this run.
         seconds: that those took, without loading.
         skipped: how many entries of the source of each kind are not encoded.
+        warned: images that may look wrong.
     """
 
     images: int
@@ -90,6 +92,7 @@ class Outcome(NamedTuple):
     new_images: int
     seconds: float
     skipped: dict[str, int]
+    warned: int
 
 
 def load_model(task: Task) -> Model:
@@ -133,13 +136,15 @@ def job_of(task: Task, model: Model) -> dict[str, Any]:
         "shard_size": task.shard_size,
         "format": task.form,
         **({"coding": "context", "prior": model.prior_of().digest} if task.by_context else {}),
+        "keep": list(task.keep) or None,
+        "sample_bits": options.sample_bits,
     }
 
 
 async def encoded(
     images: Iterator[Stored], model: Model, task: Task
-) -> AsyncIterator[tuple[str | None, AnyGrid | TesseraError]]:
-    """Name, and codes or why there are none, of images in their order.
+) -> AsyncIterator[tuple[Stored, Item[AnyGrid]]]:
+    """Images in their order, and what became of each.
 
     Raises:
         CommandFailed: the engine failed, not an image.
@@ -162,7 +167,7 @@ async def encoded(
     )
     runner = Runner(batcher, model, RequestContext(None))
 
-    async def one(image: Stored) -> tuple[str | None, AnyGrid | TesseraError]:
+    async def one(image: Stored) -> tuple[Stored, Item[AnyGrid]]:
         try:
             async with batcher.slots():
                 (item,) = await runner.encode([image], task.preprocessing)
@@ -172,15 +177,10 @@ async def encoded(
         except TesseraError as error:
             if error.status in _NOT_THE_IMAGES:
                 raise  # going on would call the image broken
-            return image.name, error
-        for warning in item.warnings:
-            if warning.code not in told:
-                told.add(warning.code)
-                _log.warning("%s and maybe others: %s", image.name, warning.detail)
-        return image.name, value
+            return image, Item(0, image.name, error)
+        return image, Item(0, image.name, value, item.warnings)
 
-    told: set[str] = set()
-    tasks: deque[asyncio.Task[tuple[str | None, AnyGrid | TesseraError]]] = deque()
+    tasks: deque[asyncio.Task[tuple[Stored, Item[AnyGrid]]]] = deque()
     try:
         for image in itertools.islice(images, ahead):
             tasks.append(asyncio.create_task(one(image)))

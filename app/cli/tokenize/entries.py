@@ -98,6 +98,11 @@ def key_of(name: str) -> str:
     return folder + slash + base.partition(".")[0]
 
 
+def ending_of(name: str) -> str:
+    """What tells the files of a WebDataset sample apart: all behind the first dot."""
+    return name.rpartition("/")[2].partition(".")[2]
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or one of its folders is hidden, as macOS's `._a.jpg` is."""
     return any(part.startswith(".") and part.strip(".") for part in name.split("/"))

@@ -23,7 +23,7 @@ from app.cli.tokenize.entries import SIDECAR, Skipped, counted, stored_name
 from app.cli.tokenize.sources import Found, is_tar, stored_file, stored_members, survey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from app.cli.tokenize.sources import Stored
 
@@ -65,11 +65,11 @@ class TarContents:
     skipped: list[Skipped]
 
 
-def contents_of(root: Path, tar: str) -> TarContents:
+def contents_of(root: Path, tar: str, keep: tuple[str, ...] = ()) -> TarContents:
     """Look through a tar file; reads headers alone where it isn't compressed."""
     images = 0
     skipped = []
-    for entry in tars.scan(root, tar):
+    for entry in tars.scan(root, tar, keep):
         if isinstance(entry, Skipped):
             skipped.append(entry)
         else:
@@ -82,7 +82,8 @@ def cut(
     source: Path,
     folder: Path,
     shard_size: int,
-    contents: Callable[[Path, list[str]], Iterator[TarContents]],
+    contents: Callable[[Path, list[str], tuple[str, ...]], Iterable[TarContents]],
+    keep: tuple[str, ...] = (),
 ) -> Cut:
     """List a source, and write its parts.
 
@@ -90,14 +91,16 @@ def cut(
         source: as in `survey`.
         folder: for the parts; made if it isn't there.
         shard_size: images of a part; the last may have fewer.
-        contents: given a folder and names of tar files in it, what each holds, in their order.
+        contents: given a folder, names of tar files in it and `keep`, what each holds, in their
+            order.
+        keep: endings of the files that are kept of each image's sample.
 
     Raises:
         CommandFailed: as `survey`.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    root, entries = survey(source)
+    root, entries = survey(source, keep)
     made, digest = Cut(), hashlib.sha256()
     with (folder / SKIPPED_FILE).open("w", encoding="utf-8") as report:
         found = _found(entries, made, report)
@@ -106,7 +109,8 @@ def cut(
             return made  # not reached: `survey` raises
         if is_tar(first.name):
             listed = [first, *found]
-            stretches = _stretches(root, listed, contents, made, report)
+            held = contents(root, [tar.name for tar in listed], keep)
+            stretches = _stretches(listed, held, made, report)
             for part in _filled(stretches, shard_size):
                 digest.update(_write(folder, made, {"root": str(root), "tars": part}))
         else:
@@ -118,23 +122,24 @@ def cut(
     return made
 
 
-def images_of_part(folder: Path, index: int) -> Iterator[Stored]:
+def images_of_part(folder: Path, index: int, keep: tuple[str, ...] = ()) -> Iterator[Stored]:
     """The images of a part, in their order.
 
     Args:
         folder: of the parts.
         index: of the part.
+        keep: as in `cut`.
 
     Raises:
         CommandFailed: a tar file has fewer images than when it was counted.
     """
     part = _read(folder, index)
     root = Path(part["root"])
-    for name, _, _ in part.get("files", ()):
-        yield stored_file(root, name)
+    for name, _, _, kept in part.get("files", ()):
+        yield stored_file(root, name, [ending for ending, _, _ in kept])
     for tar, _, _, start, end in part.get("tars", ()):
         missing = end - start
-        for image in stored_members(root, tar, start, end):
+        for image in stored_members(root, tar, start, end, keep):
             missing -= 1
             yield image
         if missing:
@@ -180,15 +185,10 @@ def _chain(first: Found, rest: Iterator[Found]) -> Iterator[Found]:
 
 
 def _stretches(
-    root: Path,
-    listed: list[Found],
-    contents: Callable[[Path, list[str]], Iterator[TarContents]],
-    made: Cut,
-    report: IO[str],
+    listed: list[Found], contents: Iterable[TarContents], made: Cut, report: IO[str]
 ) -> Iterator[tuple[Found, int]]:
     """Each tar file and how many images it has."""
-    names = [found.name for found in listed]
-    for found, there in zip(listed, contents(root, names), strict=True):
+    for found, there in zip(listed, contents, strict=True):
         made.images += there.images
         made.skipped.update(there.kinds)
         for skipped in there.skipped:
@@ -203,7 +203,7 @@ def _filled(counts: Iterator[tuple[Found, int]], shard_size: int) -> Iterator[li
         start = 0
         while start < count:
             end = min(count, start + room)
-            part.append((*tar, start, end))
+            part.append((tar.name, tar.size, tar.modified_ns, start, end))
             room -= end - start
             start = end
             if not room:

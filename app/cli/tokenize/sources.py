@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.cli.failures import CommandFailed
@@ -26,6 +27,7 @@ from app.cli.tokenize.entries import (
     TAR_ENDINGS,
     UNREADABLE,
     Skipped,
+    ending_of,
     is_image,
     key_of,
     other,
@@ -35,7 +37,7 @@ from app.errors import ImageCorrupt
 from app.service.preprocessing import ImageInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -53,11 +55,13 @@ class Found(NamedTuple):
         name: relative to the source.
         size: in bytes.
         modified_ns: when it was last written to.
+        kept: of each file of its sample that is kept, ending, size and when it was written to.
     """
 
     name: str
     size: int
     modified_ns: int
+    kept: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,11 @@ class Stored(ImageInput):
 
     Attributes:
         read: returns the file's bytes.
+        kept: the text of what is kept of its sample, by ending.
     """
 
     read: Callable[[], bytes] = bytes
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     def inspect(self, max_pixels: int) -> ImageFile | NDArray[np.uint8]:
         """As `ImageInput.inspect`.
@@ -84,7 +90,7 @@ class Stored(ImageInput):
         return ImageInput(content, self.name).inspect(max_pixels)
 
 
-def survey(path: Path) -> tuple[Path, Iterator[Found | Skipped]]:
+def survey(path: Path, keep: tuple[str, ...] = ()) -> tuple[Path, Iterator[Found | Skipped]]:
     """The folder that a source's names are relative to, and what it holds, in its order.
 
     What is found is either all images or all tar files, and at least one. No more names are held
@@ -93,6 +99,7 @@ def survey(path: Path) -> tuple[Path, Iterator[Found | Skipped]]:
     Args:
         path: a folder, with the folders below it, or a tar file. Links to folders aren't
             followed.
+        keep: endings of the files that are kept of each image's sample.
 
     Raises:
         CommandFailed: while it is listed: there is nothing, or images and tar files are mixed.
@@ -106,7 +113,7 @@ def survey(path: Path) -> tuple[Path, Iterator[Found | Skipped]]:
         os.scandir(path).close()
     except OSError as error:
         raise CommandFailed(f"{path}: can't be listed: {error.strerror}") from error
-    return path, _of_one_kind(path)
+    return path, _of_one_kind(path, keep)
 
 
 def is_tar(name: str) -> bool:
@@ -114,16 +121,31 @@ def is_tar(name: str) -> bool:
     return name.lower().endswith(TAR_ENDINGS)
 
 
-def stored_file(root: Path, name: str) -> Stored:
-    """An image that is a file, `name` relative to `root`."""
-    return Stored(b"", stored_name(name), (root / name).read_bytes)
+def stored_file(root: Path, name: str, kept: Sequence[str]) -> Stored:
+    """An image that is a file.
+
+    Args:
+        root: what its name is relative to.
+        name: of the file.
+        kept: endings of the files of its sample that are kept.
+    """
+    texts = {ending: (root / f"{key_of(name)}.{ending}").read_bytes() for ending in kept}
+    return Stored(b"", stored_name(name), (root / name).read_bytes, _as_text(texts))
 
 
-def stored_members(root: Path, tar: str, start: int, end: int) -> Iterator[Stored]:
+def stored_members(
+    root: Path, tar: str, start: int, end: int, keep: tuple[str, ...]
+) -> Iterator[Stored]:
     """The images of a tar file in their order, from the one at `start` to the one before `end`."""
-    for image in tars.images(root, tar, start, end):
+    for image in tars.images(root, tar, start, end, keep):
         name = stored_name(f"{tar}/{image.name}")
-        yield Stored(b"", name, _giving(image.content or b"", image.fault))
+        read = _giving(image.content or b"", image.fault)
+        yield Stored(b"", name, read, _as_text(image.kept))
+
+
+def _as_text(kept: Mapping[str, bytes]) -> dict[str, str]:
+    """What is kept, as text; what isn't UTF-8 has U+FFFD for its bytes."""
+    return {ending: content.decode("utf-8", "replace") for ending, content in kept.items()}
 
 
 def _giving(content: bytes, fault: str) -> Callable[[], bytes]:
@@ -135,9 +157,9 @@ def _giving(content: bytes, fault: str) -> Callable[[], bytes]:
     return read
 
 
-def _of_one_kind(path: Path) -> Iterator[Found | Skipped]:
+def _of_one_kind(path: Path, keep: tuple[str, ...]) -> Iterator[Found | Skipped]:
     kind = None
-    for entry in _files_below(path):
+    for entry in _files_below(path, keep):
         if isinstance(entry, Found):
             tar = is_tar(entry.name)
             if kind not in {None, tar}:
@@ -150,7 +172,9 @@ def _of_one_kind(path: Path) -> Iterator[Found | Skipped]:
         raise CommandFailed(f"{path}: holds no image and no tar file")
 
 
-def _files_below(folder: Path, prefix: str = "") -> Iterator[Found | Skipped]:
+def _files_below(
+    folder: Path, keep: tuple[str, ...], prefix: str = ""
+) -> Iterator[Found | Skipped]:
     """What a folder holds, with names relative to the source, in their order as text.
 
     A folder stands among its neighbours as its name with a slash: so the names below it come out
@@ -168,12 +192,27 @@ def _files_below(folder: Path, prefix: str = "") -> Iterator[Found | Skipped]:
     samples = {key_of(found.name) for found in looked_at.values() if isinstance(found, Found)}
     for entry in there:
         if _is_folder(entry):
-            yield from _files_below(folder / entry.name, f"{prefix}{entry.name}/")
+            yield from _files_below(folder / entry.name, keep, f"{prefix}{entry.name}/")
             continue
         found = looked_at[entry.name]
-        if isinstance(found, Skipped) and _is_sidecar(found, samples):
-            found = found._replace(kind=SIDECAR)
-        yield found
+        if isinstance(found, Found):
+            yield found._replace(kept=_kept(folder, entry.name, keep)) if keep else found
+        elif ending_of(found.name) in keep and key_of(found.name) in samples:
+            continue  # it goes with its image
+        elif _is_sidecar(found, samples):
+            yield found._replace(kind=SIDECAR)
+        else:
+            yield found
+
+
+def _kept(folder: Path, image: str, keep: tuple[str, ...]) -> tuple[tuple[str, int, int], ...]:
+    """Which files of an image's sample there are to be kept."""
+    found = []
+    for ending in keep:
+        with suppress(OSError):
+            status = (folder / f"{key_of(image)}.{ending}").stat()
+            found.append((ending, status.st_size, status.st_mtime_ns))
+    return tuple(found)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

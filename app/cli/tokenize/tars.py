@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import zlib
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -35,6 +36,7 @@ from app.cli.tokenize.entries import (
     SPECIAL,
     UNREADABLE,
     Skipped,
+    ending_of,
     is_hidden,
     is_image,
     key_of,
@@ -42,7 +44,7 @@ from app.cli.tokenize.entries import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -60,40 +62,79 @@ class Image(NamedTuple):
         name: of the member.
         content: the image file; None if contents weren't asked for.
         fault: why the content can't be had; empty if it can.
+        kept: what is kept of its sample, by ending.
     """
 
     name: str
     content: bytes | None
     fault: str = ""
+    kept: Mapping[str, bytes] = {}
 
 
-def images(root: Path, tar: str, start: int, end: int) -> Iterator[Image]:
+def images(
+    root: Path, tar: str, start: int, end: int, keep: tuple[str, ...] = ()
+) -> Iterator[Image]:
     """The images from the one at `start` to the one before `end`, with their contents."""
-    listed = (entry for entry in scan(root, tar, start) if isinstance(entry, Image))
+    listed = (entry for entry in scan(root, tar, keep, start) if isinstance(entry, Image))
     yield from islice(listed, start, end)
 
 
-def scan(root: Path, tar: str, contents_from: int | None = None) -> Iterator[Image | Skipped]:
+def scan(
+    root: Path, tar: str, keep: tuple[str, ...] = (), contents_from: int | None = None
+) -> Iterator[Image | Skipped]:
     """All entries of a tar file in their order, but for folders.
 
     Args:
         root: what names are relative to.
         tar: name of the file.
+        keep: endings of the members that are kept of each image's sample.
         contents_from: the index of the first image whose content is wanted; None wants none, and
             then an uncompressed file's headers alone are read.
     """
     with ExitStack() as stack:
         try:
-            yield from _Scan(root, tar, contents_from, stack).entries()
+            yield from _Scan(root, tar, keep, contents_from, stack).entries()
         except _STREAM_ERRORS as error:
             yield Skipped(tar, UNREADABLE, _reason(error))
+
+
+@dataclass(slots=True)
+class _Sample:
+    """The members of one sample, which follow each other.
+
+    Attributes:
+        images: its images.
+        kept: what is kept of it, by ending.
+        others: the same as what they are if it has no image.
+        sidecars: what else belongs to it, if it has one.
+    """
+
+    images: list[Image] = field(default_factory=list)
+    kept: dict[str, bytes] = field(default_factory=dict)
+    others: list[Skipped] = field(default_factory=list)
+    sidecars: list[Skipped] = field(default_factory=list)
+
+    def entries(self) -> Iterator[Image | Skipped]:
+        if not self.images:
+            yield from (*self.others, *self.sidecars)
+        else:
+            yield from (image._replace(kept=self.kept) for image in self.images)
+            yield from (one._replace(kind=SIDECAR) for one in self.sidecars)
 
 
 class _Scan:
     """One walk through a tar file."""
 
-    def __init__(self, root: Path, tar: str, contents_from: int | None, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        root: Path,
+        tar: str,
+        keep: tuple[str, ...],
+        contents_from: int | None,
+        stack: ExitStack,
+    ) -> None:
         self._path = root / tar
+        self._keep = keep
         self._tar = tar
         self._contents_from = contents_from
         self._stack = stack
@@ -103,8 +144,7 @@ class _Scan:
     def entries(self) -> Iterator[Image | Skipped]:
         stream = self._stack.enter_context(_opened(self._path))
         file = self._stack.enter_context(_Headers(fileobj=stream))
-        sample, has_image = "", False
-        waiting: list[Skipped] = []  # what else the sample has, until it is known to be one
+        sample, group = "", _Sample()
         for member in _members(file, self._path, self._tar):
             if isinstance(member, Skipped):
                 yield member
@@ -113,21 +153,24 @@ class _Scan:
                 continue
             name = posixpath.normpath(member.name)
             if key_of(name) != sample:
-                yield from waiting
-                sample, has_image, waiting = key_of(name), False, []
+                yield from group.entries()
+                sample, group = key_of(name), _Sample()
+            if ending_of(name) in self._keep and member.isreg() and not is_hidden(name):
+                handle = file.extractfile(member)
+                assert handle is not None  # noqa: S101
+                content, _ = _read(handle, -1) if self._contents_from is not None else (b"", "")
+                group.kept[ending_of(name)] = content
+                group.others.append(other(f"{self._tar}/{name}"))
+                continue
             entry = self._entry(file, member, name)
             if isinstance(entry, Image):
                 self._images += 1
-                has_image = True
-                yield entry
+                group.images.append(entry)
             elif name.lower().endswith(OTHER_ENDINGS) and entry.kind.startswith("."):
-                waiting.append(entry)
+                group.sidecars.append(entry)
             else:
                 yield entry
-            if has_image:
-                yield from (one._replace(kind=SIDECAR) for one in waiting)
-                waiting = []
-        yield from waiting
+        yield from group.entries()
 
     def _entry(self, file: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> Image | Skipped:
         shown = f"{self._tar}/{name}"

@@ -302,7 +302,7 @@ def test_nothing_readable_is_a_failure(tokenize, tmp_path):
         (["--engine", "ray"], "ray", "-m pip install 'ray[client,data]'"),
         (["--format", "parquet"], "pyarrow", "-m pip install pyarrow"),
         (["--engine", "spark"], None, "--engine: must be local or ray"),
-        (["--format", "csv"], None, "--format: must be npy or parquet"),
+        (["--format", "csv"], None, "--format: must be npy or webdataset or parquet"),
     ],
 )
 def test_what_is_not_there_is_named(tokenize, many, tmp_path, monkeypatch, options, missing, says):

@@ -14,8 +14,8 @@ from app.cli.tokenize.partition import contents_of, count_of_part, cut, images_o
 from app.cli.tokenize.sources import Found, survey
 
 
-def _contents(root: Path, tars: list[str]):
-    return [contents_of(root, tar) for tar in tars]
+def _contents(root: Path, tars: list[str], keep: tuple[str, ...]):
+    return [contents_of(root, tar, keep) for tar in tars]
 
 
 def _cut(source: Path, folder: Path, shard_size: int):
