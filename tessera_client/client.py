@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 
 from tessera_client import flows
-from tessera_client.base import Base, Coding, Fit, in_order, matrix, read
+from tessera_client.base import Base, Coding, Fit, Preprocessing, in_order, matrix, read
 from tessera_client.codes import MEDIA_TYPE, Codes
 from tessera_client.labels import classifications_of
 
@@ -63,7 +63,9 @@ class Client(Base):
         *,
         size: tuple[int, int] | None = None,
         fit: Fit = "cover",
+        sample_bits: int | None = None,
         failed: MutableMapping[int, ServerError] | None = None,
+        warnings: MutableMapping[int, list[str]] | None = None,
     ) -> Codes:
         """Images → codes, in order.
 
@@ -71,15 +73,18 @@ class Client(Base):
             images: one or several: paths, bytes of files, pixels uint8 `[h, w, 3]`, PIL images.
             size: (width, height) to resize to first; None keeps each image's own.
             fit: how `size` is filled.
+            sample_bits: bits, 9…16, that samples stored in 16 really have; None for all of them.
             failed: where failures go, by index of the image; the result then leaves them out.
+            warnings: where codes of what may look wrong about an image go, by its index.
 
         Raises:
             ServerError: the server refused; its `index` says which image.
             Unreachable: the server didn't answer.
             CodesError: no image could be encoded, or the model was replaced meanwhile.
         """
+        how = Preprocessing(size, fit, sample_bits)
         return flows.codes_of(
-            self._all(self._images("/v1/encode", MEDIA_TYPE, images, size, fit, failed))
+            self._all(self._images("/v1/encode", MEDIA_TYPE, images, how, failed, warnings))
         )
 
     def decode(
@@ -99,14 +104,17 @@ class Client(Base):
         *,
         size: tuple[int, int] | None = None,
         fit: Fit = "cover",
+        sample_bits: int | None = None,
         failed: MutableMapping[int, ServerError] | None = None,
+        warnings: MutableMapping[int, list[str]] | None = None,
     ) -> NDArray[np.float32]:
         """Images or codes → vectors of length 1, float32 `[n, e]`; the same for both.
 
         Raises:
             ServerError, Unreachable: as `encode`.
         """
-        return matrix(self._all(self._embeddings(given, size, fit, failed)))
+        how = Preprocessing(size, fit, sample_bits)
+        return matrix(self._all(self._embeddings(given, how, failed, warnings)))
 
     def classify(
         self,
@@ -117,7 +125,9 @@ class Client(Base):
         with_map: bool = False,
         size: tuple[int, int] | None = None,
         fit: Fit = "cover",
+        sample_bits: int | None = None,
         failed: MutableMapping[int, ServerError] | None = None,
+        warnings: MutableMapping[int, list[str]] | None = None,
     ) -> list[Classification]:
         """Images or codes → labels, by a recognizer that the model carries; the same for both.
 
@@ -128,13 +138,16 @@ class Client(Base):
             with_map: whether to say where the first label is seen.
             size: as for `encode`.
             fit: as for `encode`.
+            sample_bits: as for `encode`.
             failed: as for `encode`.
+            warnings: as for `encode`.
 
         Raises:
             ServerError: the server refused; `recognizer_not_found` if the model has none.
             Unreachable: the server didn't answer.
         """
-        made = self._classifications(given, recognizer, k, with_map, size, fit, failed)
+        how = Preprocessing(size, fit, sample_bits)
+        made = self._classifications(given, recognizer, k, with_map, how, failed, warnings)
         return classifications_of(self._all(made), failed)
 
     def recode(self, data: bytes, coding: Coding = "context") -> bytes:
@@ -160,15 +173,18 @@ class Client(Base):
         *,
         size: tuple[int, int] | None = None,
         fit: Fit = "cover",
+        sample_bits: int | None = None,
         failed: MutableMapping[int, ServerError] | None = None,
+        warnings: MutableMapping[int, list[str]] | None = None,
     ) -> list[Reconstruction]:
         """Images → what encoding and decoding makes of them, and how near it is.
 
         Raises:
             ServerError, Unreachable: as `encode`.
         """
+        how = Preprocessing(size, fit, sample_bits)
         made = self._images(
-            "/v1/reconstruct", flows.NPY, images, size, fit, failed, one_per_request=True
+            "/v1/reconstruct", flows.NPY, images, how, failed, warnings, one_per_request=True
         )
         return flows.reconstructions_of(self._all(made))
 
@@ -263,10 +279,13 @@ class AsyncClient(Base):
         *,
         size: tuple[int, int] | None = None,
         fit: Fit = "cover",
+        sample_bits: int | None = None,
         failed: MutableMapping[int, ServerError] | None = None,
+        warnings: MutableMapping[int, list[str]] | None = None,
     ) -> Codes:
         """As `Client.encode`."""
-        made = self._images("/v1/encode", MEDIA_TYPE, images, size, fit, failed)
+        how = Preprocessing(size, fit, sample_bits)
+        made = self._images("/v1/encode", MEDIA_TYPE, images, how, failed, warnings)
         return flows.codes_of(await self._all(made))
 
     async def decode(
@@ -281,10 +300,13 @@ class AsyncClient(Base):
         *,
         size: tuple[int, int] | None = None,
         fit: Fit = "cover",
+        sample_bits: int | None = None,
         failed: MutableMapping[int, ServerError] | None = None,
+        warnings: MutableMapping[int, list[str]] | None = None,
     ) -> NDArray[np.float32]:
         """As `Client.embed`."""
-        return matrix(await self._all(self._embeddings(given, size, fit, failed)))
+        how = Preprocessing(size, fit, sample_bits)
+        return matrix(await self._all(self._embeddings(given, how, failed, warnings)))
 
     async def classify(
         self,
@@ -295,10 +317,13 @@ class AsyncClient(Base):
         with_map: bool = False,
         size: tuple[int, int] | None = None,
         fit: Fit = "cover",
+        sample_bits: int | None = None,
         failed: MutableMapping[int, ServerError] | None = None,
+        warnings: MutableMapping[int, list[str]] | None = None,
     ) -> list[Classification]:
         """As `Client.classify`."""
-        made = self._classifications(given, recognizer, k, with_map, size, fit, failed)
+        how = Preprocessing(size, fit, sample_bits)
+        made = self._classifications(given, recognizer, k, with_map, how, failed, warnings)
         return classifications_of(await self._all(made), failed)
 
     async def recode(self, data: bytes, coding: Coding = "context") -> bytes:
@@ -311,11 +336,14 @@ class AsyncClient(Base):
         *,
         size: tuple[int, int] | None = None,
         fit: Fit = "cover",
+        sample_bits: int | None = None,
         failed: MutableMapping[int, ServerError] | None = None,
+        warnings: MutableMapping[int, list[str]] | None = None,
     ) -> list[Reconstruction]:
         """As `Client.reconstruct`."""
+        how = Preprocessing(size, fit, sample_bits)
         made = self._images(
-            "/v1/reconstruct", flows.NPY, images, size, fit, failed, one_per_request=True
+            "/v1/reconstruct", flows.NPY, images, how, failed, warnings, one_per_request=True
         )
         return flows.reconstructions_of(await self._all(made))
 

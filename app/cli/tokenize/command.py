@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 from app.cli.failures import MISUSED, REFUSED, CommandFailed
-from app.cli.options import AsJson, LocalOptions, ModelName, ResizeOptions
+from app.cli.options import AsJson, ImageOptions, LocalOptions, ModelName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def tokenize(
         Path, typer.Argument(help="folder for the shards; what is there and current is kept")
     ],
     *,
-    resize: ResizeOptions,
+    image: ImageOptions,
     shard_size: Annotated[
         int, typer.Option(min=1, help="images of the source in each shard")
     ] = 4096,
@@ -109,7 +109,7 @@ def tokenize(
         raise CommandFailed("--coding context needs --format parquet", MISUSED)
     _check_choice("--engine", engine, ("local", "ray"))
     preprocessing = PreprocessingOptions(
-        settings.max_pixels, resize.wanted(settings.max_pixels), resize.fit
+        settings.max_pixels, image.wanted(settings.max_pixels), image.fit, image.sample_bits
     )
     task = Task(
         *(source, out, preprocessing, model, shard_size, cast("Form", form), settings, strict),
