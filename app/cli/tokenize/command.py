@@ -48,7 +48,11 @@ RayCpus = Annotated[
 
 def tokenize(
     source: Annotated[
-        Path, typer.Argument(help="folder of images, folder of WebDataset tars, or one tar")
+        str,
+        typer.Argument(
+            help="folder of images, of WebDataset tars or of Parquet files, one such file, or an "
+            "address of one of these, such as s3://bucket/folder"
+        ),
     ],
     out: Annotated[
         Path, typer.Argument(help="folder for the shards; what is there and current is kept")
@@ -178,7 +182,7 @@ def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> Outco
     shards = Shards(task.out, job_of(task, model), task.source)
     source = cut(
         *(task.source, shards.parts, task.shard_size),
-        lambda root, tars, keep: (contents_of(root, tar, keep) for tar in tars),
+        lambda place, archives, keep: (contents_of(place, one, keep) for one in archives),
         task.keep,
     )
     before = 0

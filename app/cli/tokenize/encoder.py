@@ -51,7 +51,7 @@ class Task:
     """A data set to be tokenized.
 
     Attributes:
-        source: folder of images, folder of tar files, or a tar file.
+        source: as `survey` takes it.
         out: folder for the shards.
         preprocessing: how images become model input.
         model: its name; None for the default one.
@@ -63,7 +63,7 @@ class Task:
         keep: endings of the files that are kept of each image's sample.
     """
 
-    source: Path
+    source: str
     out: Path
     preprocessing: PreprocessingOptions
     model: str | None
@@ -188,6 +188,8 @@ async def encoded(
             yield await tasks.popleft()
             for image in itertools.islice(images, 1):
                 tasks.append(asyncio.create_task(one(image)))
+    except NotReady as error:
+        raise CommandFailed(error.detail, UNAVAILABLE) from error
     except TesseraError as error:
         raise CommandFailed(f"the engine failed: {error.detail}", UNAVAILABLE) from error
     finally:

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+PARQUET_ENDING = ".parquet"
 # What is never looked into: no ending of an image, and there may be one of these for each image.
 OTHER_ENDINGS = (
     *(".txt", ".json", ".jsonl", ".cls", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".html"),
-    *(".npy", ".npz", ".pt", ".pth", ".safetensors", ".parquet", ".pickle", ".pkl", ".db", ".log"),
+    *(".npy", ".npz", ".pt", ".pth", ".safetensors", ".pickle", ".pkl", ".db", ".log"),
     *(".mp4", ".webm", ".mov", ".avi", ".mkv", ".wav", ".mp3", ".flac", ".ogg", ".pdf", ".zip"),
 )
 # So many bytes tell the format of an image.

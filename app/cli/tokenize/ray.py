@@ -29,17 +29,17 @@ from app.cli.tokenize.encoder import Outcome, encoded, job_of, load_model
 from app.cli.tokenize.entries import Skipped
 from app.cli.tokenize.formats import ShardContent, Tally
 from app.cli.tokenize.partition import (
-    TarContents,
+    ArchiveContents,
     contents_of,
     cut,
     fingerprint_of_part,
     images_of_part,
 )
 from app.cli.tokenize.shards import Shards, shard_files
+from app.cli.tokenize.storage import located
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from app.cli.tokenize.encoder import Task
     from app.runtime.model import Model
@@ -123,7 +123,7 @@ def _placed(task: Task, cpus: int) -> Task:
     }
     return replace(
         task,
-        source=task.source.resolve(),
+        source=located(task.source),
         out=task.out.resolve(),
         settings=settings.model_copy(update=changed),
     )
@@ -257,26 +257,26 @@ def _answer(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != "error"}
 
 
-def _contents(root: Path, tars: list[str], keep: tuple[str, ...]) -> Iterator[TarContents]:
-    """What each tar file holds, looked at by the cluster."""
+def _contents(place: str, archives: list[str], keep: tuple[str, ...]) -> Iterator[ArchiveContents]:
+    """What each archive holds, looked at by the cluster."""
     import ray
 
-    found: dict[str, TarContents] = {}
-    rows = ray.data.from_items([{"tar": tar} for tar in tars]).map(
-        _look_into, fn_args=(root, keep), num_cpus=1
+    found: dict[str, ArchiveContents] = {}
+    rows = ray.data.from_items([{"archive": archive} for archive in archives]).map(
+        _look_into, fn_args=(place, keep), num_cpus=1
     )
     for row in rows.iter_rows():
         answer = json.loads(_answer(row)["found"])
         skipped = [Skipped(*one) for one in answer["skipped"]]
-        found[row["tar"]] = TarContents(answer["images"], Counter(answer["kinds"]), skipped)
-    for tar in tars:
-        yield found.pop(tar)
+        found[row["archive"]] = ArchiveContents(answer["images"], Counter(answer["kinds"]), skipped)
+    for archive in archives:
+        yield found.pop(archive)
 
 
-def _look_into(row: dict[str, Any], root: Path, keep: tuple[str, ...]) -> dict[str, Any]:
+def _look_into(row: dict[str, Any], place: str, keep: tuple[str, ...]) -> dict[str, Any]:
     try:
-        found = contents_of(root, row["tar"], keep)
-    except OSError as error:
+        found = contents_of(place, row["archive"], keep)
+    except (CommandFailed, OSError) as error:
         return {**row, "found": "", "error": str(error)}
     # As one value: Ray would make columns of it. Names need not be UTF-8, and this keeps them.
     values = {"images": found.images, "kinds": found.kinds, "skipped": found.skipped}

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
+import re
 import shutil
 from contextlib import contextmanager
 from itertools import chain
@@ -37,9 +38,10 @@ import orjson
 
 from app.cli.failures import MISUSED, CommandFailed, install_hint
 from app.cli.files import write_durably
-from app.cli.tokenize.entries import DAMAGE, in_words
+from app.cli.tokenize.entries import DAMAGE, in_words, stored_name
 from app.cli.tokenize.formats import NpyFiles, WebDatasetFiles
 from app.cli.tokenize.partition import SKIPPED_FILE, fingerprint_of_part
+from app.cli.tokenize.storage import located
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 _FORMAT = "tessera-shards"
 _FORMAT_VERSION = 1
 _PARTS = ".parts"
+# A name and password in an address, which go into no file.
+_LOGIN = re.compile(r"://[^/@]*@")
 
 # What the command line calls what a job has.
 _OPTIONS = {
@@ -102,13 +106,11 @@ class Shards:
         CommandFailed: the folder holds another job's shards, or something else.
     """
 
-    def __init__(self, folder: Path, job: dict[str, Any], source: Path) -> None:
+    def __init__(self, folder: Path, job: dict[str, Any], source: str) -> None:
         self._folder = folder
         self._job = job
         self._manifest = folder / "manifest.json"
-        self._path = (
-            str(source.resolve()).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        )
+        self._path = stored_name(_LOGIN.sub("://", located(source)))
         self._before: dict[str, Any] = {}
         self._with_reports: list[int] = []
         self.files = shard_files(folder, job)

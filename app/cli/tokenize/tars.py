@@ -45,7 +45,8 @@ from app.cli.tokenize.entries import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
+
+    from app.cli.tokenize.storage import Storage
 
 _BLOCK = tarfile.BLOCKSIZE
 _COMPRESSIONS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
@@ -72,20 +73,20 @@ class Image(NamedTuple):
 
 
 def images(
-    root: Path, tar: str, start: int, end: int, keep: tuple[str, ...] = ()
+    storage: Storage, tar: str, start: int, end: int, keep: tuple[str, ...] = ()
 ) -> Iterator[Image]:
     """The images from the one at `start` to the one before `end`, with their contents."""
-    listed = (entry for entry in scan(root, tar, keep, start) if isinstance(entry, Image))
+    listed = (entry for entry in scan(storage, tar, keep, start) if isinstance(entry, Image))
     yield from islice(listed, start, end)
 
 
 def scan(
-    root: Path, tar: str, keep: tuple[str, ...] = (), contents_from: int | None = None
+    storage: Storage, tar: str, keep: tuple[str, ...] = (), contents_from: int | None = None
 ) -> Iterator[Image | Skipped]:
     """All entries of a tar file in their order, but for folders.
 
     Args:
-        root: what names are relative to.
+        storage: where the source's files are.
         tar: name of the file.
         keep: endings of the members that are kept of each image's sample.
         contents_from: the index of the first image whose content is wanted; None wants none, and
@@ -93,7 +94,7 @@ def scan(
     """
     with ExitStack() as stack:
         try:
-            yield from _Scan(root, tar, keep, contents_from, stack).entries()
+            yield from _Scan(storage, tar, keep, contents_from, stack).entries()
         except _STREAM_ERRORS as error:
             yield Skipped(tar, UNREADABLE, _reason(error))
 
@@ -127,13 +128,13 @@ class _Scan:
 
     def __init__(
         self,
-        root: Path,
+        storage: Storage,
         tar: str,
         keep: tuple[str, ...],
         contents_from: int | None,
         stack: ExitStack,
     ) -> None:
-        self._path = root / tar
+        self._storage = storage
         self._keep = keep
         self._tar = tar
         self._contents_from = contents_from
@@ -142,10 +143,10 @@ class _Scan:
         self._images = 0
 
     def entries(self) -> Iterator[Image | Skipped]:
-        stream = self._stack.enter_context(_opened(self._path))
+        stream, size = _opened(self._storage, self._tar, self._stack)
         file = self._stack.enter_context(_Headers(fileobj=stream))
         sample, group = "", _Sample()
-        for member in _members(file, self._path, self._tar):
+        for member in _members(file, size, self._tar):
             if isinstance(member, Skipped):
                 yield member
                 continue
@@ -178,7 +179,7 @@ class _Scan:
             return Skipped(shown, HIDDEN)
         if member.issym() or member.islnk():
             if self._links is None:
-                self._links = self._stack.enter_context(_Links(self._path, self._tar))
+                self._links = self._stack.enter_context(_Links(self._storage, self._tar))
             found = self._links.target(member, name)
             if isinstance(found, str):
                 return Skipped(shown, found, f"to {member.linkname}")
@@ -229,18 +230,22 @@ class _Headers(tarfile.TarFile):
         return
 
 
-def _members(file: _Headers, path: Path, tar: str) -> Iterator[tarfile.TarInfo | Skipped]:
-    """The members behind all readable headers, and what is wrong between them."""
+def _members(file: _Headers, size: int | None, tar: str) -> Iterator[tarfile.TarInfo | Skipped]:
+    """The members behind all readable headers, and what is wrong between them.
+
+    Args:
+        file: from its first header on.
+        size: of the file in bytes; None if it is compressed, and only reading it would tell.
+        tar: what the file is called.
+    """
     stream: Any = file.fileobj
-    size = path.stat().st_size
-    plain = isinstance(stream, io.BufferedReader)
     found = ended = damaged = False
     last = ""
     while True:
         position = file.offset
         try:
             stream.seek(position)
-            reached = stream.tell() if not plain else min(position, size)
+            reached = stream.tell() if size is None else min(position, size)
             member = tarfile.TarInfo.fromtarfile(file)
             if file.offset <= position:
                 raise tarfile.InvalidHeaderError("a member's size is negative")  # type: ignore[attr-defined]
@@ -285,10 +290,10 @@ class _Links:
         file: where the members that links lead to can be read.
     """
 
-    def __init__(self, path: Path, tar: str) -> None:
+    def __init__(self, storage: Storage, tar: str) -> None:
         self._stack = ExitStack()
-        stream = self._stack.enter_context(_opened(path))
-        if not isinstance(stream, io.BufferedReader):
+        stream, size = _opened(storage, tar, self._stack)
+        if size is None:
             unpacked = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             with suppress(*_STREAM_ERRORS):  # what is lost, the walk itself says
                 shutil.copyfileobj(stream, unpacked)
@@ -296,7 +301,7 @@ class _Links:
             stream = unpacked
         self.file = self._stack.enter_context(_Headers(fileobj=stream))
         self._members: dict[str, tarfile.TarInfo] = {}
-        for member in _members(self.file, path, tar):
+        for member in _members(self.file, size, tar):
             if not isinstance(member, Skipped):
                 self._members.setdefault(posixpath.normpath(member.name), member)
 
@@ -323,14 +328,17 @@ class _Links:
         return LOOP
 
 
-def _opened(path: Path) -> IO[bytes]:
-    """A tar file to be read from its beginning on, unpacked if it is compressed."""
-    with path.open("rb") as file:
-        start = file.read(8)
+def _opened(storage: Storage, tar: str, stack: ExitStack) -> tuple[IO[bytes], int | None]:
+    """A tar file from its beginning on, unpacked if it is compressed, and its size if it isn't."""
+    file = stack.enter_context(storage.open(tar))
+    start = file.read(8)
+    file.seek(0)
     for magic, opening in _COMPRESSIONS:
         if start.startswith(magic):
-            return cast("IO[bytes]", opening(path, "rb"))
-    return path.open("rb")
+            return stack.enter_context(cast("IO[bytes]", opening(file, "rb"))), None
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    return file, size
 
 
 def _reason(error: BaseException) -> str:

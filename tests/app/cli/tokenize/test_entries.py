@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from app.cli import main as cli
-from app.cli.tokenize import sources
+from app.cli.tokenize import storage
 
 ROOT = Path(__file__).parents[4]
 
@@ -200,11 +200,11 @@ def tokenize(tiny_bundle, tmp_path, monkeypatch, capsys):
 
     def refusing(path):
         # Root, which tests may be, is refused nothing.
-        if str(path).endswith("lost+found"):
+        if str(path).endswith(("lost+found", "lost+found/")):
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr(sources.os, "scandir", refusing)
+    monkeypatch.setattr(storage.os, "scandir", refusing)
 
     def run(source: Path, *options: str):
         with pytest.raises(SystemExit) as ended:
