@@ -107,6 +107,7 @@ FILES = {
     "image, ending in capitals": (_file("B.PNG", PNG), 2, 0, {}),
     "image of another format than its ending": (_file("b.jpg", PNG), 2, 0, {}),
     "image of unknown ending": (_file("b.jfif", _picture("JPEG")), 2, 0, {}),
+    "AVIF": (_file("b.avif", _picture("AVIF")), 2, 0, {}),
     "image without an ending": (_file("b", PNG), 2, 0, {}),
     "link to an image": (_symlink("b.png", "a.png"), 2, 0, {}),
     "image cut short": (_file("b.png", PNG[:90]), 1, 1, {}),
