@@ -115,7 +115,10 @@ def load_model(task: Task) -> Model:
         )
         return models.get(task.model)
     except (DeviceUnavailable, ModelsRefused, TesseraError) as error:
-        raise CommandFailed(str(error), UNAVAILABLE) from error
+        text = str(error)
+        if settings.default_model is None:
+            text = text.replace("TESSERA_DEFAULT_MODEL is", "--model is")
+        raise CommandFailed(text, UNAVAILABLE) from error
 
 
 def job_of(task: Task, model: Model) -> dict[str, Any]:
