@@ -4,7 +4,8 @@
 `.tess` file holds.
 """
 
-from tessera_client.client import AsyncClient, Client
+from tessera_client.async_client import AsyncClient
+from tessera_client.client import Client
 from tessera_client.codes import Codes, Grid
 from tessera_client.errors import CodesError, ServerError, TesseraError, Unreachable
 from tessera_client.flows import Reconstruction

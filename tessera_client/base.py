@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
@@ -24,6 +24,31 @@ if TYPE_CHECKING:
 Fit = Literal["cover", "contain", "stretch"]
 # Of a .tess file: as many bits for each code, or each by its context, in about a third fewer bytes.
 Coding = Literal["fixed", "context"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """What the server does to images before it encodes them.
+
+    Attributes:
+        size: (width, height) to resize to; None keeps each image's own.
+        fit: how `size` is filled.
+        sample_bits: bits that samples stored in 16 really have; None for all of them.
+    """
+
+    size: tuple[int, int] | None
+    fit: Fit
+    sample_bits: int | None
+
+    @property
+    def params(self) -> dict[str, str]:
+        """The same as query parameters."""
+        params: dict[str, str] = {}
+        if self.size is not None:
+            params |= {"size": f"{self.size[0]}x{self.size[1]}", "fit": self.fit}
+        if self.sample_bits is not None:
+            params["sample_bits"] = str(self.sample_bits)
+        return params
 
 
 class Base:
@@ -78,17 +103,15 @@ class Base:
         path: str,
         accept: str,
         images: Image | Iterable[Image],
-        size: tuple[int, int] | None,
-        fit: Fit,
+        how: Preprocessing,
         failed: MutableMapping[int, ServerError] | None,
+        warnings: MutableMapping[int, list[str]] | None,
         *,
         one_per_request: bool = False,
         params: Mapping[str, str] | None = None,
     ) -> list[Flow[Answers]]:
-        params = self._with_model(params)
-        if size is not None:
-            params |= {"size": f"{size[0]}x{size[1]}", "fit": fit}
-        call = flows.Call(path, accept, params, failed)
+        params = self._with_model(params) | how.params
+        call = flows.Call(path, accept, params, failed, warnings)
         policy = replace(self._policy, batch_images=1) if one_per_request else self._policy
         return [
             flows.run_images(call, batch, policy)
@@ -114,13 +137,13 @@ class Base:
     def _embeddings(
         self,
         given: Codes | Image | Iterable[Image],
-        size: tuple[int, int] | None,
-        fit: Fit,
+        how: Preprocessing,
         failed: MutableMapping[int, ServerError] | None,
+        warnings: MutableMapping[int, list[str]] | None,
     ) -> list[Flow[Answers]]:
         if isinstance(given, Codes):
             return self._codes("/v1/embed", given, failed, same_size=False)
-        return self._images("/v1/embed", flows.NPY, given, size, fit, failed)
+        return self._images("/v1/embed", flows.NPY, given, how, failed, warnings)
 
     def _classifications(
         self,
@@ -128,9 +151,9 @@ class Base:
         recognizer: str | None,
         k: int,
         with_map: bool,
-        size: tuple[int, int] | None,
-        fit: Fit,
+        how: Preprocessing,
         failed: MutableMapping[int, ServerError] | None,
+        warnings: MutableMapping[int, list[str]] | None,
     ) -> list[Flow[Answers]]:
         path, params = "/v1/classify", {"k": str(k)}
         if recognizer is not None:
@@ -141,7 +164,7 @@ class Base:
             return self._codes(
                 path, given, failed, same_size=False, accept=labels.JSON, params=params
             )
-        return self._images(path, labels.JSON, given, size, fit, failed, params=params)
+        return self._images(path, labels.JSON, given, how, failed, warnings, params=params)
 
 
 def read(step: flows.Read) -> list[bytes]:

@@ -97,12 +97,14 @@ class Call:
     Attributes:
         path, accept, params: what each of its requests has in common.
         failed: where failures go by index; None raises the first.
+        warnings: where codes of warnings go by index.
     """
 
     path: str
     accept: str
     params: dict[str, str]
     failed: MutableMapping[int, ServerError] | None
+    warnings: MutableMapping[int, list[str]] | None = None
 
 
 Batch: TypeAlias = "list[tuple[int, Source]] | list[tuple[int, Grid]]"
@@ -146,13 +148,26 @@ def run_images(call: Call, batch: list[tuple[int, Source]], policy: Policy) -> F
     ]
     response = yield from answered(_post(call, {"files": files}), policy)
     if response.status_code == 200:
-        return [([index for index, _ in batch], response)]
+        indices = [index for index, _ in batch]
+        if call.warnings is not None:
+            _take_warnings(response, indices, call.warnings)
+        return [(indices, response)]
     del contents, files
     halves = _halves(call, response, batch)
     answers: Answers = []
     for half in halves:
         answers += yield from run_images(call, half, policy)
     return answers
+
+
+def _take_warnings(
+    response: httpx.Response, indices: list[int], warnings: MutableMapping[int, list[str]]
+) -> None:
+    """Read `Tessera-Warning`, such as `dark_samples;item=0, profile_ignored;item=2`."""
+    for entry in response.headers.get("tessera-warning", "").split(","):
+        code, _, item = entry.strip().partition(";item=")
+        if item.isdecimal() and int(item) < len(indices):
+            warnings.setdefault(indices[int(item)], []).append(code)
 
 
 def run_codes(

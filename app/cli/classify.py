@@ -15,7 +15,7 @@ from app.cli.code_files import model_facts
 from app.cli.failures import MISUSED, CommandFailed
 from app.cli.files import PIPE, write_file
 from app.cli.inputs import InputsArgument, read_inputs
-from app.cli.options import AsJson, ModelName, ResizeOptions, ServiceOptions
+from app.cli.options import AsJson, ImageOptions, ModelName, ServiceOptions
 from app.cli.results import labels_json
 from app.errors import TesseraError
 from app.service.preprocessing import ImageInput, PreprocessingOptions, decode
@@ -25,7 +25,6 @@ from tessera_client import Codes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from imaging.resize import Fit
     from tessera_client import Classification, Client, ServerError
 
 _MAP_TYPES: dict[str, MediaType] = {
@@ -56,7 +55,7 @@ def classify(
         ),
     ] = None,
     *,
-    resize: ResizeOptions,
+    image: ImageOptions,
     model: ModelName = None,
     as_json: AsJson = False,
     service: ServiceOptions,
@@ -67,8 +66,9 @@ def classify(
     """
     if map_file is not None:
         _check_map(map_file, inputs)
-    size = resize.wanted()
+    size = image.wanted()
     failed: dict[int, ServerError] = {}
+    warnings: dict[int, list[str]] = {}
     with service.client(model) as client:
         given = read_inputs(inputs, client, model)
         if map_file is not None and len(given.contents) != 1:
@@ -81,12 +81,14 @@ def classify(
             k=k,
             with_map=map_file is not None,
             size=size,
-            fit=resize.fit,
+            fit=image.fit,
+            sample_bits=image.sample_bits,
             failed=failed,
+            warnings=warnings,
         )
         facts = model_facts(client, model, given.contents)
         if map_file is not None and found:
-            pixels = _picture(client, given.contents, size, resize.fit)
+            pixels = _picture(client, given.contents, size, image)
             painted = _painted(pixels, found[0], facts["stride"])
             write_file(map_file, encode_image(painted, _MAP_TYPES[map_file.suffix.lower()], 90))
     if as_json:
@@ -95,7 +97,7 @@ def classify(
         pairs = enumerate(zip(given.names, given.shown, strict=True))
         good = [name or shown for index, (name, shown) in pairs if index not in failed]
         _print(good, found, named=len(given.contents) > 1)
-    given.report(failed)
+    given.report(failed, warnings)
 
 
 def _check_map(map_file: Path, inputs: list[Path]) -> None:
@@ -117,13 +119,16 @@ def _print(shown: list[str], found: list[Classification], *, named: bool) -> Non
 
 
 def _picture(
-    client: Client, contents: Codes | list[Path | bytes], size: tuple[int, int] | None, fit: Fit
+    client: Client,
+    contents: Codes | list[Path | bytes],
+    size: tuple[int, int] | None,
+    image: ImageOptions,
 ) -> NDArray[np.uint8]:
     """The one picture as it was classified: as it went in, or as its codes decode."""
     if isinstance(contents, Codes):
         return client.decode(contents)[0]
     content = contents[0] if isinstance(contents[0], bytes) else contents[0].read_bytes()
-    options = PreprocessingOptions(_OWN_PIXELS, size, fit)
+    options = PreprocessingOptions(_OWN_PIXELS, size, image.fit, image.sample_bits)
     try:
         return decode(ImageInput(content).inspect(_OWN_PIXELS), options).pixels
     except TesseraError as error:

@@ -36,6 +36,14 @@ _CALLED = {
 }
 
 
+# What may look wrong about a picture, by the warning's code.
+_WARNED = {
+    "dark_samples": "its 16-bit samples use 12 bits at most, and so it is nearly black; "
+    "if that isn't meant, add --sample-bits 12",
+    "profile_ignored": "its colour profile can't be used, and its colours are taken as sRGB",
+}
+
+
 class CommandFailed(Exception):
     """A command can't do what it was told.
 
@@ -60,6 +68,11 @@ def said(error: ServerError) -> str:
         return _SAID[error.code]
     name = _CALLED.get(error.code, error.code.replace("_", " ").capitalize())
     return f"{name}: {error.detail}"
+
+
+def warned(code: str) -> str:
+    """What may look wrong about a picture, in a line for a person."""
+    return _WARNED.get(code, code.replace("_", " "))
 
 
 def refusal(error: ServerError) -> CommandFailed:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.code_files import form_of_codes, read_codes
-from app.cli.failures import MISUSED, CommandFailed, said
+from app.cli.failures import MISUSED, CommandFailed, said, warned
 from app.cli.files import PIPE, read_file, shown
 from tessera_client import Codes
 
@@ -51,15 +51,21 @@ class Inputs:
     stems: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
-    def report(self, failed: Mapping[int, ServerError]) -> None:
-        """Say on standard error what failed.
+    def report(
+        self, failed: Mapping[int, ServerError], warnings: Mapping[int, list[str]] | None = None
+    ) -> None:
+        """Say on standard error what failed, and what may look wrong.
 
         Args:
             failed: what was refused, by its index.
+            warnings: codes of what may look wrong, by index.
 
         Raises:
             CommandFailed: something failed.
         """
+        for index, codes in sorted((warnings or {}).items()):
+            for code in codes:
+                typer.echo(f"tessera: {self.shown[index]}: warning: {warned(code)}", err=True)
         lines = [f"{self.shown[index]}: {said(failed[index])}" for index in sorted(failed)]
         lines += self.unreadable
         total = len(self.contents) + len(self.unreadable)

@@ -133,8 +133,8 @@ class ServiceOptions(LocalOptions):
 
 
 @dataclass(frozen=True)
-class ResizeOptions:
-    """The size that pictures get before they are encoded."""
+class ImageOptions:
+    """What is done to pictures before they are encoded."""
 
     size: Annotated[
         str | None,
@@ -145,6 +145,10 @@ class ResizeOptions:
     fit: Annotated[
         Fit, typer.Option(help="how the size is filled, if the picture has another shape")
     ] = "cover"
+    sample_bits: Annotated[
+        int | None,
+        typer.Option(min=9, max=16, help="bits that samples stored in 16 really have, such as 12"),
+    ] = None
 
     def wanted(self, max_pixels: int | None = None) -> tuple[int, int] | None:
         """`(width, height)` in pixels; None to keep each picture's own.

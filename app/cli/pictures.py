@@ -13,7 +13,7 @@ from app.cli.code_files import CodeForm, model_facts, read_codes, stacked
 from app.cli.failures import MISUSED, CommandFailed
 from app.cli.files import Target, read_file, shown, write_file
 from app.cli.inputs import InputsArgument, PicturesArgument, read_inputs, read_pictures
-from app.cli.options import AsJson, ModelName, ResizeOptions, ServiceOptions
+from app.cli.options import AsJson, ImageOptions, ModelName, ServiceOptions
 from app.cli.results import codes_json, vectors_json
 from app.codecs.npy import write_npy
 from imaging.encode import MediaType, encode_image
@@ -60,7 +60,7 @@ def encode(
             "same model reads again",
         ),
     ] = False,
-    resize: ResizeOptions,
+    image: ImageOptions,
     model: ModelName = None,
     as_json: AsJson = False,
     service: ServiceOptions,
@@ -73,12 +73,20 @@ def encode(
     form = target.form(format, ("tess", "npy", "json"), "tess", as_json=as_json)
     if small and form != "tess":
         raise CommandFailed("--small is for .tess files", MISUSED)
-    size = resize.wanted()
+    size = image.wanted()
     given = read_pictures(pictures)
     failed: dict[int, ServerError] = {}
+    warnings: dict[int, list[str]] = {}
     with service.client(model) as client:
         try:
-            codes = client.encode(given.contents, size=size, fit=resize.fit, failed=failed)
+            codes = client.encode(
+                given.contents,
+                size=size,
+                fit=image.fit,
+                sample_bits=image.sample_bits,
+                failed=failed,
+                warnings=warnings,
+            )
         except CodesError:
             if len(failed) < len(given.contents):
                 raise
@@ -87,7 +95,7 @@ def encode(
         if codes is not None:
             recode = partial(client.recode, coding="context") if small else bytes
             _write_codes(target, form, name, given, codes, failed, recode)
-    given.report(failed)
+    given.report(failed, warnings)
 
 
 def _write_codes(
@@ -193,7 +201,7 @@ def embed(
         typer.Option(help="form of the vectors; else as the output's name says, else json"),
     ] = None,
     *,
-    resize: ResizeOptions,
+    image: ImageOptions,
     model: ModelName = None,
     as_json: AsJson = False,
     service: ServiceOptions,
@@ -206,14 +214,22 @@ def embed(
     form = target.form(format, ("json", "npy"), "json", as_json=as_json)
     if target.folder:
         raise CommandFailed("vectors are one file: name it, not a folder", MISUSED)
-    size = resize.wanted()
+    size = image.wanted()
     failed: dict[int, ServerError] = {}
+    warnings: dict[int, list[str]] = {}
     with service.client(model) as client:
         given = read_inputs(inputs, client, model)
-        vectors = client.embed(given.contents, size=size, fit=resize.fit, failed=failed)
+        vectors = client.embed(
+            given.contents,
+            size=size,
+            fit=image.fit,
+            sample_bits=image.sample_bits,
+            failed=failed,
+            warnings=warnings,
+        )
         facts = model_facts(client, model, given.contents)
     if form == "json":
         write_file(target.path, vectors_json(facts, vectors, given.names, failed))
     elif len(vectors):
         write_file(target.path, write_npy(vectors.astype("<f4")))
-    given.report(failed)
+    given.report(failed, warnings)

@@ -147,6 +147,8 @@ def configure_logging(level: str, form: str = "json") -> BatchingHandler:
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
     if text:
         handler.setFormatter(TextLines())
+        # What ends the process is printed as a line of its own as well.
+        handler.addFilter(lambda record: not getattr(record, "printed", False))
         # uvicorn says that it runs before any model is loaded; the service says when it is ready.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     root = logging.getLogger()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 _log = logging.getLogger(__name__)
+# Of what `_say` prints too: a log for people leaves it out.
+_PRINTED = {"printed": True}
 
 _KEEP_ALIVE_S = 30
 # Shutdown grace: from the signal to the end of listening. Answers meanwhile say
@@ -51,7 +53,7 @@ def serve(settings: Settings) -> int:
     try:
         _check_ports(settings)
     except OSError as error:
-        _log.error("%s", error)
+        _log.error("%s", error, extra=_PRINTED)
         _say(str(error))
         log.drain(_LOG_FLUSH_TIMEOUT_S)
         return 1
@@ -188,7 +190,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     def _on_fatal(self, reason: str) -> None:
-        _log.critical("stopping: %s", reason)
+        _log.critical("stopping: %s", reason, extra=_PRINTED)
         _say(reason)
         self.exit_code = 1
         # Long enough for the answers to those who wait.

@@ -79,6 +79,7 @@ def test_commands_of_a_page_work_one_after_the_other(page, least, workplace, ser
     [
         (0, "codes", [], "00000.npy (8, 16, 16) uint16 colosseum.webp"),
         (1, "rows", ["--format", "parquet"], "colosseum.webp (8, 16, 16) uint16"),
+        (2, "web", ["--format", "webdataset"], "colosseum torch.Size([16, 16]) torch.uint16"),
     ],
 )
 def test_the_shards_are_read_as_the_page_says(workplace, index, out, options, says):

@@ -96,6 +96,21 @@ def test_a_named_model_holds_for_codes_too(address, client, pictures):
     assert caught.value.code == "model_not_found"
 
 
+def test_what_may_look_wrong_is_told_by_index(client, pictures):
+    """Twelve bits in sixteen, taken as what the file says or as what they are."""
+    dark = np.random.default_rng(0).integers(0, 4096, (16, 16), dtype=np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(dark).save(file, "PNG")
+    warnings: dict[int, list[str]] = {}
+    images = [*pictures[:4], file.getvalue()]
+    codes = client.encode(images, warnings=warnings)
+    assert warnings == {4: ["dark_samples"]}
+    warnings.clear()
+    scaled = client.encode(images, sample_bits=12, warnings=warnings)
+    assert warnings == {}
+    assert not np.array_equal(scaled[4].codes, codes[4].codes)
+
+
 def test_more_images_than_the_server_takes_arrive_in_order(client, pictures):
     """Twelve in one call; the server takes three at once and queues three: halved and retried."""
     together = client.encode(pictures)

@@ -21,36 +21,53 @@ from rich.progress import (
 )
 
 from app.cli.failures import MISUSED, REFUSED, CommandFailed
-from app.cli.options import AsJson, LocalOptions, ModelName, ResizeOptions
+from app.cli.options import AsJson, ImageOptions, LocalOptions, ModelName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.cli.tokenize.encoder import Outcome, Task
-    from app.cli.tokenize.formats import Broken, Form, Grids
+    from app.cli.tokenize.formats import Form
 
 _ON_RAY = "On a Ray cluster"
 
-Engine = Annotated[str, typer.Option(help="local, or ray: on a cluster")]
+Engine = Annotated[str, typer.Option(help="where it runs: local, or ray, on a cluster")]
 RayAddress = Annotated[
-    str, typer.Option(help="of the cluster: auto, host:port or ray://…", rich_help_panel=_ON_RAY)
+    str,
+    typer.Option(
+        help="address of the cluster: auto, host:port or ray://…", rich_help_panel=_ON_RAY
+    ),
 ]
 RayCpus = Annotated[
     int,
-    typer.Option(min=1, help="CPUs of each worker, with its own model", rich_help_panel=_ON_RAY),
+    typer.Option(
+        min=1, help="CPUs of each worker, which has a model of its own", rich_help_panel=_ON_RAY
+    ),
 ]
 
 
 def tokenize(
     source: Annotated[
-        Path, typer.Argument(help="folder of images, folder of WebDataset tars, or one tar")
+        str,
+        typer.Argument(
+            help="folder of images, of WebDataset tars or of Parquet files, one such file, or an "
+            "address of one of these, such as s3://bucket/folder"
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="folder for the shards; an unfinished one goes on")],
+    out: Annotated[
+        Path, typer.Argument(help="folder for the shards; what is there and current is kept")
+    ],
     *,
-    resize: ResizeOptions,
-    shard_size: Annotated[int, typer.Option(min=1, help="images of the source per shard")] = 4096,
+    image: ImageOptions,
+    shard_size: Annotated[
+        int, typer.Option(min=1, help="images of the source in each shard")
+    ] = 4096,
     form: Annotated[
-        str, typer.Option("--format", help="of the shards: npy, with JSON beside it, or parquet")
+        str,
+        typer.Option(
+            "--format",
+            help="form of the shards: npy, webdataset (a tar), each with JSON, or parquet",
+        ),
     ] = "npy",
     coding: Annotated[
         str,
@@ -60,6 +77,12 @@ def tokenize(
         ),
     ] = "fixed",
     model: ModelName = None,
+    keep: Annotated[
+        str,
+        typer.Option(
+            help="endings of the files that are kept of each image's sample, such as txt,json,cls"
+        ),
+    ] = "",
     strict: Annotated[
         bool,
         typer.Option(
@@ -84,17 +107,18 @@ def tokenize(
     from app.service.preprocessing import PreprocessingOptions
 
     settings = local.settings()
-    _check_choice("--format", form, ("npy", "parquet"))
+    _check_choice("--format", form, ("npy", "webdataset", "parquet"))
     _check_choice("--coding", coding, ("fixed", "context"))
     if coding == "context" and form != "parquet":
         raise CommandFailed("--coding context needs --format parquet", MISUSED)
     _check_choice("--engine", engine, ("local", "ray"))
     preprocessing = PreprocessingOptions(
-        settings.max_pixels, resize.wanted(settings.max_pixels), resize.fit
+        settings.max_pixels, image.wanted(settings.max_pixels), image.fit, image.sample_bits
     )
     task = Task(
         *(source, out, preprocessing, model, shard_size, cast("Form", form), settings, strict),
         by_context=coding == "context",
+        keep=_endings(keep),
     )
     if engine == "ray":
         from app.cli.tokenize.ray import tokenize_on_ray
@@ -115,6 +139,15 @@ def tokenize(
         raise CommandFailed(f"--strict: {outcome.broken:,} could not be read", REFUSED)
 
 
+def _endings(keep: str) -> tuple[str, ...]:
+    endings = [ending.strip().removeprefix(".") for ending in keep.split(",") if ending.strip()]
+    taken = {"npy", "place", "name", "width", "height", "rows", "columns", "codes"}
+    for ending in endings:
+        if ending in taken or "/" in ending:
+            raise CommandFailed(f"--keep: {ending} is a name that the shards use", MISUSED)
+    return tuple(dict.fromkeys(endings))
+
+
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise CommandFailed(f"{option}: must be {' or '.join(choices)}, not {value}", MISUSED)
@@ -123,11 +156,13 @@ def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
 def _say(out: Path, outcome: Outcome) -> None:
     from app.cli.tokenize.entries import in_words
 
-    images, broken, shards, new, seconds, skipped = outcome
+    images, broken, shards, new, seconds, skipped, warned = outcome
     rate = f", {new / seconds:.1f} images/s" if new and seconds else ""
     typer.echo(f"{out}: {_count(images, 'image')} in {_count(shards, 'shard')} ({new:,} now{rate})")
     if broken:
         typer.echo(f"{broken:,} could not be read: {out / 'broken.jsonl'}")
+    if warned:
+        typer.echo(f"{warned:,} may look wrong: {out / 'warnings.jsonl'}")
     if skipped:
         typer.echo(f"not encoded: {in_words(skipped.items())}: {out / 'skipped.jsonl'}")
 
@@ -139,6 +174,7 @@ def _count(number: int, noun: str) -> str:
 def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> Outcome:
     """Make the shards that aren't there, or not of what the source holds now."""
     from app.cli.tokenize.encoder import Outcome, encoded, job_of, load_model
+    from app.cli.tokenize.formats import ShardContent
     from app.cli.tokenize.partition import contents_of, count_of_part, cut, images_of_part
     from app.cli.tokenize.shards import Shards
 
@@ -146,27 +182,25 @@ def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> Outco
     shards = Shards(task.out, job_of(task, model), task.source)
     source = cut(
         *(task.source, shards.parts, task.shard_size),
-        lambda root, tars: (contents_of(root, tar) for tar in tars),
+        lambda place, archives, keep: (contents_of(place, one, keep) for one in archives),
+        task.keep,
     )
     before = 0
     started = time.monotonic()
 
     async def make(wanted: list[int]) -> None:
-        images = chain.from_iterable(images_of_part(shards.parts, index) for index in wanted)
+        images = chain.from_iterable(
+            images_of_part(shards.parts, index, task.keep) for index in wanted
+        )
         results = encoded(images, model, task)
         for index in wanted:
-            grids: Grids = []
-            broken: Broken = []
+            content = ShardContent()
             first = index * task.shard_size
             for place in range(first, first + count_of_part(shards.parts, index)):
-                name, result = await anext(results)
-                if isinstance(result, Exception):
-                    broken.append((place, name, result))
-                else:
-                    grids.append((place, result))
-                show(shards.images + shards.broken + len(grids) + len(broken), source.images)
+                content.add(place, *(await anext(results)))
+                show(shards.images + shards.broken + place - first + 1, source.images)
             # Not in a thread: it takes milliseconds, and what is ahead goes on meanwhile.
-            shards.write(index, grids, broken)
+            shards.write(index, content)
 
     if shards.begin(source, strict=task.strict):
         wanted = []
@@ -183,7 +217,7 @@ def _tokenize_here(task: Task, show: Callable[[int, int | None], None]) -> Outco
         before = shards.images
     return Outcome(
         *(shards.images, shards.broken, shards.done, shards.images - before),
-        *(time.monotonic() - started, dict(source.skipped)),
+        *(time.monotonic() - started, dict(source.skipped), shards.warned),
     )
 
 

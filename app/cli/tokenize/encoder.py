@@ -22,6 +22,7 @@ from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
 from app.runtime.registry import ModelsRefused, load_models
 from app.service.context_coding import run_operation
+from app.service.results import Item
 from app.service.runner import Runner
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ _BATCHES_AHEAD = 4
 _LEAST_AHEAD = 16
 _ORDINARY_PIXELS = 65_536
 
-_log = logging.getLogger(__name__)
-
 # What fails by the engine's fault or the queue's.
 _NOT_THE_IMAGES = {Internal.status, NotReady.status, Overloaded.status}
 
@@ -52,7 +51,7 @@ class Task:
     """A data set to be tokenized.
 
     Attributes:
-        source: folder of images, folder of tar files, or a tar file.
+        source: as `survey` takes it.
         out: folder for the shards.
         preprocessing: how images become model input.
         model: its name; None for the default one.
@@ -61,9 +60,10 @@ class Task:
         settings: device, precision, threads, models folder.
         strict: whether damage in the source is an error.
         by_context: whether each image's codes are coded by their context.
+        keep: endings of the files that are kept of each image's sample.
     """
 
-    source: Path
+    source: str
     out: Path
     preprocessing: PreprocessingOptions
     model: str | None
@@ -72,6 +72,7 @@ class Task:
     settings: Settings
     strict: bool = False
     by_context: bool = False
+    keep: tuple[str, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -82,6 +83,7 @@ class Outcome(NamedTuple):
         new_images: of this run.
         seconds: that those took, without loading.
         skipped: how many entries of the source of each kind are not encoded.
+        warned: images that may look wrong.
     """
 
     images: int
@@ -90,6 +92,7 @@ class Outcome(NamedTuple):
     new_images: int
     seconds: float
     skipped: dict[str, int]
+    warned: int
 
 
 def load_model(task: Task) -> Model:
@@ -112,7 +115,10 @@ def load_model(task: Task) -> Model:
         )
         return models.get(task.model)
     except (DeviceUnavailable, ModelsRefused, TesseraError) as error:
-        raise CommandFailed(str(error), UNAVAILABLE) from error
+        text = str(error)
+        if settings.default_model is None:
+            text = text.replace("TESSERA_DEFAULT_MODEL is", "--model is")
+        raise CommandFailed(text, UNAVAILABLE) from error
 
 
 def job_of(task: Task, model: Model) -> dict[str, Any]:
@@ -133,13 +139,15 @@ def job_of(task: Task, model: Model) -> dict[str, Any]:
         "shard_size": task.shard_size,
         "format": task.form,
         **({"coding": "context", "prior": model.prior_of().digest} if task.by_context else {}),
+        "keep": list(task.keep) or None,
+        "sample_bits": options.sample_bits,
     }
 
 
 async def encoded(
     images: Iterator[Stored], model: Model, task: Task
-) -> AsyncIterator[tuple[str | None, AnyGrid | TesseraError]]:
-    """Name, and codes or why there are none, of images in their order.
+) -> AsyncIterator[tuple[Stored, Item[AnyGrid]]]:
+    """Images in their order, and what became of each.
 
     Raises:
         CommandFailed: the engine failed, not an image.
@@ -162,7 +170,7 @@ async def encoded(
     )
     runner = Runner(batcher, model, RequestContext(None))
 
-    async def one(image: Stored) -> tuple[str | None, AnyGrid | TesseraError]:
+    async def one(image: Stored) -> tuple[Stored, Item[AnyGrid]]:
         try:
             async with batcher.slots():
                 (item,) = await runner.encode([image], task.preprocessing)
@@ -172,15 +180,10 @@ async def encoded(
         except TesseraError as error:
             if error.status in _NOT_THE_IMAGES:
                 raise  # going on would call the image broken
-            return image.name, error
-        for warning in item.warnings:
-            if warning.code not in told:
-                told.add(warning.code)
-                _log.warning("%s and maybe others: %s", image.name, warning.detail)
-        return image.name, value
+            return image, Item(0, image.name, error)
+        return image, Item(0, image.name, value, item.warnings)
 
-    told: set[str] = set()
-    tasks: deque[asyncio.Task[tuple[str | None, AnyGrid | TesseraError]]] = deque()
+    tasks: deque[asyncio.Task[tuple[Stored, Item[AnyGrid]]]] = deque()
     try:
         for image in itertools.islice(images, ahead):
             tasks.append(asyncio.create_task(one(image)))
@@ -188,6 +191,8 @@ async def encoded(
             yield await tasks.popleft()
             for image in itertools.islice(images, 1):
                 tasks.append(asyncio.create_task(one(image)))
+    except NotReady as error:
+        raise CommandFailed(error.detail, UNAVAILABLE) from error
     except TesseraError as error:
         raise CommandFailed(f"the engine failed: {error.detail}", UNAVAILABLE) from error
     finally:

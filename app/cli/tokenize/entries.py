@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+PARQUET_ENDING = ".parquet"
 # What is never looked into: no ending of an image, and there may be one of these for each image.
 OTHER_ENDINGS = (
     *(".txt", ".json", ".jsonl", ".cls", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".html"),
-    *(".npy", ".npz", ".pt", ".pth", ".safetensors", ".parquet", ".pickle", ".pkl", ".db", ".log"),
+    *(".npy", ".npz", ".pt", ".pth", ".safetensors", ".pickle", ".pkl", ".db", ".log"),
     *(".mp4", ".webm", ".mov", ".avi", ".mkv", ".wav", ".mp3", ".flac", ".ogg", ".pdf", ".zip"),
 )
 # So many bytes tell the format of an image.
@@ -96,6 +97,11 @@ def key_of(name: str) -> str:
     """What the files of a WebDataset sample have in common: all up to the first dot."""
     folder, slash, base = name.rpartition("/")
     return folder + slash + base.partition(".")[0]
+
+
+def ending_of(name: str) -> str:
+    """What tells the files of a WebDataset sample apart: all behind the first dot."""
+    return name.rpartition("/")[2].partition(".")[2]
 
 
 def is_hidden(name: str) -> bool:

@@ -1,22 +1,25 @@
-"""The files of one shard, in either form: NumPy's beside a JSON file, or Parquet.
+"""The files of one shard, in one of three forms: NumPy, WebDataset or Parquet.
 
-Both are written under another name and renamed when they are whole, and both have equal bytes for
-equal images (Parquet: with the same version of pyarrow).
+All are written under another name and renamed when they are whole, and have equal bytes for equal
+images (Parquet: with the same version of pyarrow).
 """
 
 from __future__ import annotations
 
-import importlib.util
+import io
 import re
+import tarfile
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import orjson
 
-from app.cli.failures import MISUSED, CommandFailed, install_hint
 from app.cli.files import write_durably
+from app.cli.tokenize.entries import key_of
 from app.codecs.npy import write_npy
-from app.codecs.tess import CodedGrid, coded_payload
+from app.codecs.tess import CodedGrid
+from app.errors import TesseraError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,24 +27,82 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from app.codecs.grids import CodeGrid
-    from app.errors import TesseraError
+    from app.cli.tokenize.sources import Stored
+    from app.service.results import Item
+    from app.service.runner import AnyGrid
+    from imaging.convert import ImageWarning
 
-Form = Literal["npy", "parquet"]
-Grids = list[tuple[int, "CodeGrid | CodedGrid"]]
-Broken = list[tuple[int, "str | None", "TesseraError"]]
+Form = Literal["npy", "webdataset", "parquet"]
 
-_JOB_KEY, _BROKEN_KEY, _SOURCE_KEY = b"tessera", b"tessera.broken", b"tessera.source"
 _SOURCE = re.compile(rb'\{"source":"([0-9a-f]{64})"')
 _SOURCE_BYTES = 80
-_MOST_CODES = 2**31 - 1  # offsets of a Parquet list are 32 bits
 
 
 class Tally(NamedTuple):
-    """Images of a complete shard, and how many of its places hold none that could be read."""
+    """What a complete shard holds.
+
+    Attributes:
+        images: images with codes.
+        broken: places whose image could not be read.
+        warned: images that may look wrong.
+    """
 
     images: int
     broken: int
+    warned: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An image of a shard.
+
+    Attributes:
+        place: its place in the source.
+        grid: its codes, plain or coded by their context, and its name.
+        kept: the text of what was kept of its sample, by ending.
+    """
+
+    place: int
+    grid: AnyGrid
+    kept: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class ShardContent:
+    """What a shard is made of, in the order of the source.
+
+    Attributes:
+        images: those that could be read.
+        broken: place, name and error of each image that could not.
+        warnings: place and name of each image that may look wrong, and why.
+    """
+
+    images: list[Encoded] = field(default_factory=list)
+    broken: list[tuple[int, str | None, TesseraError]] = field(default_factory=list)
+    warnings: list[tuple[int, str | None, ImageWarning]] = field(default_factory=list)
+
+    def add(self, place: int, image: Stored, item: Item[AnyGrid]) -> None:
+        """Take up what became of the image at a place."""
+        if isinstance(item.value, TesseraError):
+            self.broken.append((place, image.name, item.value))
+            return
+        self.images.append(Encoded(place, item.value, image.kept))
+        self.warnings += [(place, image.name, warning) for warning in item.warnings]
+
+    @property
+    def tally(self) -> Tally:
+        """How much it is."""
+        return Tally(len(self.images), len(self.broken), len({at for at, _, _ in self.warnings}))
+
+    def reports(self) -> dict[str, list[dict[str, Any]]]:
+        """The images that are broken, and those that may look wrong, as values for JSON."""
+        return {
+            name: [
+                {"place": place, "name": shown, "code": why.code, "detail": why.detail}
+                for place, shown, why in entries
+            ]
+            for name, entries in (("broken", self.broken), ("warnings", self.warnings))
+        }
 
 
 class ShardFiles(Protocol):
@@ -51,14 +112,13 @@ class ShardFiles(Protocol):
         """The fingerprint of what a complete shard was made of; empty if there is no such shard."""
         ...
 
-    def write(self, index: int, grids: Grids, broken: Broken, source: str) -> Tally:
+    def write(self, index: int, content: ShardContent, source: str) -> Tally:
         """Write a shard, over one that is there.
 
         Args:
             index: its number.
-            grids: place in the source, and codes, of each image that could be read.
-            broken: place, name and error of each that could not.
-            source: the fingerprint of what it is made of.
+            content: what it is made of.
+            source: the fingerprint of that.
         """
         ...
 
@@ -70,30 +130,16 @@ class ShardFiles(Protocol):
         """Count what a complete shard holds."""
         ...
 
-    def broken(self, index: int) -> list[dict[str, Any]]:
-        """What could not be read of a complete shard: place, name, code and detail of each."""
+    def reports(self, index: int) -> dict[str, list[dict[str, Any]]]:
+        """As `ShardContent.reports`, of a complete shard."""
         ...
 
 
-def shard_files(form: Form, folder: Path, job: Mapping[str, Any]) -> ShardFiles:
-    """The files of a folder in that form.
+class _WithJson:
+    """Shards of a file of codes and a JSON file, by which they are whole."""
 
-    Args:
-        form: `npy` or `parquet`.
-        folder: of the shards.
-        job: what decides the codes, as `Shards` has it.
+    ending = ""
 
-    Raises:
-        CommandFailed: `parquet` without pyarrow.
-    """
-    if form == "npy":
-        return _NpyFiles(folder, job)
-    if importlib.util.find_spec("pyarrow") is None:
-        raise CommandFailed(f"--format parquet needs pyarrow: {install_hint('pyarrow')}", MISUSED)
-    return _ParquetFiles(folder, job)
-
-
-class _NpyFiles:
     def __init__(self, folder: Path, job: Mapping[str, Any]) -> None:
         self._folder = folder
         self._job = job
@@ -106,42 +152,43 @@ class _NpyFiles:
             return ""
         return found[1].decode() if found else ""
 
-    def write(self, index: int, grids: Grids, broken: Broken, source: str) -> Tally:
-        one_size = self._job["size"] is not None
+    def write(self, index: int, content: ShardContent, source: str) -> Tally:
         images = []
         offset = 0
-        for place, grid in grids:
-            rows, columns = _shape(grid)
-            entry: dict[str, Any] = {"place": place, "name": grid.name}
-            if not one_size:
+        for image in content.images:
+            grid = image.grid
+            rows, columns = shape_of(grid)
+            entry: dict[str, Any] = {"place": image.place, "name": grid.name}
+            if self._job["size"] is None:
                 entry |= {"width": grid.width, "height": grid.height}
                 entry |= {"rows": rows, "columns": columns, "offset": offset}
+            if image.kept:
+                entry["kept"] = dict(image.kept)
             images.append(entry)
             offset += rows * columns
-        dtype = _code_dtype(self._job)
-        codes = (
-            np.stack([_plain(grid).codes for _, grid in grids]).astype(dtype)
-            if one_size and grids
-            else _flat(grids, dtype)
-        )
         # The source comes first: it is read alone.
-        entries = {"source": source, "images": images, "broken": _entries(broken)}
-        # `.npy` first: where the `.json` is, the shard is whole, and of the source that it names.
+        entries = {"source": source, "images": images, **content.reports()}
+        # The codes first: where the `.json` is, the shard is whole, and of the source it names.
         self._path(index, "json").unlink(missing_ok=True)
-        write_durably(self._path(index, "npy"), [write_npy(codes)])
+        write_durably(self._path(index, self.ending), [self._codes(content)])
         write_durably(self._path(index, "json"), [orjson.dumps(entries) + b"\n"])
-        return Tally(len(grids), len(broken))
+        return content.tally
+
+    def remove(self, index: int) -> None:
+        for kind in ("json", self.ending):
+            self._path(index, kind).unlink(missing_ok=True)
 
     def tally(self, index: int) -> Tally:
         entries = self._entries(index)
-        return Tally(len(entries["images"]), len(entries["broken"]))
+        warned = len({entry["place"] for entry in entries["warnings"]})
+        return Tally(len(entries["images"]), len(entries["broken"]), warned)
 
-    def broken(self, index: int) -> list[dict[str, Any]]:
-        return list(self._entries(index)["broken"])
+    def reports(self, index: int) -> dict[str, list[dict[str, Any]]]:
+        entries = self._entries(index)
+        return {name: entries[name] for name in ("broken", "warnings")}
 
-    def remove(self, index: int) -> None:
-        for kind in ("json", "npy"):
-            self._path(index, kind).unlink(missing_ok=True)
+    def _codes(self, content: ShardContent) -> bytes:
+        raise NotImplementedError
 
     def _entries(self, index: int) -> Any:
         return orjson.loads(self._path(index, "json").read_bytes())
@@ -150,112 +197,65 @@ class _NpyFiles:
         return self._folder / f"{index:05}.{kind}"
 
 
-class _ParquetFiles:
-    """One row an image; the job, and what is broken, in the file's metadata."""
+class NpyFiles(_WithJson):
+    """One array of codes, `[n, rows, columns]` where all images have one size, else flat."""
 
-    def __init__(self, folder: Path, job: Mapping[str, Any]) -> None:
-        self._folder = folder
-        self._job = job
+    ending = "npy"
 
-    def source(self, index: int) -> str:
-        try:
-            return str(self._metadata(index).metadata.get(_SOURCE_KEY, b"").decode())
-        except FileNotFoundError:
-            return ""
-
-    def write(self, index: int, grids: Grids, broken: Broken, source: str) -> Tally:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        shapes = np.array([_shape(grid) for _, grid in grids], np.int32).reshape(-1, 2)
-        by_context = self._job.get("coding") == "context"
-        table = pa.table(
-            {
-                "place": pa.array([place for place, _ in grids], pa.int64()),
-                "name": pa.array([grid.name for _, grid in grids], pa.string()),
-                "width": pa.array([grid.width for _, grid in grids], pa.int32()),
-                "height": pa.array([grid.height for _, grid in grids], pa.int32()),
-                "rows": pa.array(shapes[:, 0]),
-                "columns": pa.array(shapes[:, 1]),
-                **(self._coded(grids) if by_context else self._codes(grids, shapes)),
-            }
-        ).replace_schema_metadata(
-            {
-                _JOB_KEY: orjson.dumps(dict(self._job)),
-                _BROKEN_KEY: orjson.dumps(_entries(broken)),
-                _SOURCE_KEY: source.encode(),
-            }
-        )
-        sink = pa.BufferOutputStream()
-        # With a dictionary, a code takes as many bits as the codebook needs, 12 of 4,096.
-        pq.write_table(
-            table,
-            sink,
-            # What is coded can't be made smaller.
-            compression="none" if by_context else "zstd",
-            use_dictionary=not by_context,
-        )
-        write_durably(self._path(index), [sink.getvalue().to_pybytes()])
-        return Tally(len(grids), len(broken))
-
-    def _codes(self, grids: Grids, shapes: NDArray[Any]) -> dict[str, Any]:
-        import pyarrow as pa
-
-        codes = _flat(grids, _code_dtype(self._job))
-        if codes.size > _MOST_CODES:
-            raise CommandFailed(f"a shard of {codes.size:,} codes: choose a smaller --shard-size")
-        ends = np.cumsum(np.prod(shapes, axis=1, dtype=np.int64))
-        offsets = np.concatenate([[0], ends]).astype(np.int32)
-        return {"codes": pa.ListArray.from_arrays(pa.array(offsets), pa.array(codes))}
-
-    def _coded(self, grids: Grids) -> dict[str, Any]:
-        import pyarrow as pa
-
-        payloads = [coded_payload(grid) for _, grid in grids if isinstance(grid, CodedGrid)]
-        return {"payload": pa.array(payloads, pa.large_binary())}
-
-    def tally(self, index: int) -> Tally:
-        metadata = self._metadata(index)
-        return Tally(metadata.num_rows, len(orjson.loads(metadata.metadata[_BROKEN_KEY])))
-
-    def broken(self, index: int) -> list[dict[str, Any]]:
-        return list(orjson.loads(self._metadata(index).metadata[_BROKEN_KEY]))
-
-    def remove(self, index: int) -> None:
-        self._path(index).unlink(missing_ok=True)
-
-    def _metadata(self, index: int) -> Any:
-        import pyarrow.parquet as pq
-
-        return pq.read_metadata(self._path(index))
-
-    def _path(self, index: int) -> Path:
-        return self._folder / f"{index:05}.parquet"
+    def _codes(self, content: ShardContent) -> bytes:
+        dtype = code_dtype(self._job)
+        if self._job["size"] is None or not content.images:
+            return write_npy(flat_codes(content, dtype))
+        return write_npy(np.stack([plain_codes(one) for one in content.images]).astype(dtype))
 
 
-def _shape(grid: CodeGrid | CodedGrid) -> tuple[int, ...]:
+class WebDatasetFiles(_WithJson):
+    """A tar file with a sample for each image: `KEY.npy` of its codes, and what was kept."""
+
+    ending = "tar"
+
+    def _codes(self, content: ShardContent) -> bytes:
+        dtype = code_dtype(self._job)
+        written = io.BytesIO()
+        keys: set[str] = set()
+        with tarfile.open(fileobj=written, mode="w") as tar:
+            for image in content.images:
+                # Samples are told apart by their keys; two images of one sample need two.
+                key = key_of((image.grid.name or "").rpartition(".tar/")[2])
+                if not key.rpartition("/")[2] or key in keys:
+                    key = f"{key}-{image.place:09}"
+                keys.add(key)
+                codes = write_npy(plain_codes(image).astype(dtype))
+                for ending, data in (("npy", codes), *_encoded(image.kept)):
+                    info = tarfile.TarInfo(f"{key}.{ending}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+        return written.getvalue()
+
+
+def _encoded(kept: Mapping[str, str]) -> list[tuple[str, bytes]]:
+    return [(ending, text.encode()) for ending, text in sorted(kept.items())]
+
+
+def shape_of(grid: AnyGrid) -> tuple[int, ...]:
+    """The shape of a grid's codes."""
     return grid.shape if isinstance(grid, CodedGrid) else grid.codes.shape
 
 
-def _code_dtype(job: Mapping[str, Any]) -> np.dtype[Any]:
+def plain_codes(image: Encoded) -> NDArray[np.int64]:
+    """The codes of an image, int64 `[rows, columns]`."""
+    if isinstance(image.grid, CodedGrid):
+        raise TypeError("codes that are coded by their context go into Parquet alone")
+    return image.grid.codes
+
+
+def code_dtype(job: Mapping[str, Any]) -> np.dtype[Any]:
+    """What codes are stored as: the smallest that holds the codebook."""
     return np.dtype("<u2" if job["codebook_size"] <= 2**16 else "<u4")
 
 
-def _flat(grids: Grids, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """All codes, row after row and image after image."""
-    if not grids:
+def flat_codes(content: ShardContent, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """All codes of a shard, row after row and image after image."""
+    if not content.images:
         return np.empty(0, dtype)
-    return np.concatenate([_plain(grid).codes.ravel() for _, grid in grids]).astype(dtype)
-
-
-def _plain(grid: CodeGrid | CodedGrid) -> CodeGrid:
-    if isinstance(grid, CodedGrid):
-        raise TypeError("codes that are coded by their context go into Parquet alone")
-    return grid
-
-
-def _entries(broken: Broken) -> list[dict[str, Any]]:
-    return [
-        {"place": place, "name": name, "code": error.code, "detail": error.detail}
-        for place, name, error in broken
-    ]
+    return np.concatenate([plain_codes(image).ravel() for image in content.images]).astype(dtype)

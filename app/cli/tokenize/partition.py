@@ -1,9 +1,9 @@
 """A source cut into the parts that shards are made of, each of which any machine can do alone.
 
-A part is a small file that lists a shard's images: names of files, or stretches of tar files. The
-parts are written as the source is listed, so that a thousand million names are never in memory;
-of tar files it is enough to know how many images each has. What the source holds besides images
-is written beside the parts.
+A part is a small file that lists a shard's images: names of files, or stretches of archives, which
+are tar or Parquet files. The parts are written as the source is listed, so that a thousand million
+names are never in memory; of archives it is enough to know how many images each has. What the
+source holds besides images is written beside the parts.
 """
 
 from __future__ import annotations
@@ -18,19 +18,26 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from app.cli.failures import CommandFailed
-from app.cli.tokenize import tars
 from app.cli.tokenize.entries import SIDECAR, Skipped, counted, stored_name
-from app.cli.tokenize.sources import Found, is_tar, stored_file, stored_members, survey
+from app.cli.tokenize.sources import (
+    Found,
+    is_archive,
+    scan_archive,
+    stored_file,
+    stored_members,
+    survey,
+)
+from app.cli.tokenize.storage import storage_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from app.cli.tokenize.sources import Stored
 
 SKIPPED_FILE = "skipped.jsonl"
 
-# A tar file with its size and time, and the first and last but one of its images.
-_Stretch = tuple[str, int, int, int, int]
+# An archive with its size and version, and the first and last but one of its images.
+_Stretch = tuple[str, int, int | str, int, int]
 
 
 @dataclass(slots=True)
@@ -51,8 +58,8 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class TarContents:
-    """What a tar file holds.
+class ArchiveContents:
+    """What a tar file or Parquet file holds.
 
     Attributes:
         images: how many images.
@@ -65,24 +72,25 @@ class TarContents:
     skipped: list[Skipped]
 
 
-def contents_of(root: Path, tar: str) -> TarContents:
-    """Look through a tar file; reads headers alone where it isn't compressed."""
+def contents_of(place: str, archive: str, keep: tuple[str, ...] = ()) -> ArchiveContents:
+    """Look through a tar or Parquet file: headers or footer alone, unless a tar is compressed."""
     images = 0
     skipped = []
-    for entry in tars.scan(root, tar):
+    for entry in scan_archive(storage_at(place), archive, keep):
         if isinstance(entry, Skipped):
             skipped.append(entry)
         else:
             images += 1
     named = [one for one in skipped if one.kind != SIDECAR]
-    return TarContents(images, counted(skipped), named)
+    return ArchiveContents(images, counted(skipped), named)
 
 
 def cut(
-    source: Path,
+    source: str,
     folder: Path,
     shard_size: int,
-    contents: Callable[[Path, list[str]], Iterator[TarContents]],
+    contents: Callable[[str, list[str], tuple[str, ...]], Iterable[ArchiveContents]],
+    keep: tuple[str, ...] = (),
 ) -> Cut:
     """List a source, and write its parts.
 
@@ -90,66 +98,71 @@ def cut(
         source: as in `survey`.
         folder: for the parts; made if it isn't there.
         shard_size: images of a part; the last may have fewer.
-        contents: given a folder and names of tar files in it, what each holds, in their order.
+        contents: given a storage's place, names of archives in it and `keep`, what each holds, in
+            their order.
+        keep: endings of the files that are kept of each image's sample.
 
     Raises:
         CommandFailed: as `survey`.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    root, entries = survey(source)
+    storage, entries = survey(source, keep)
+    place = storage.place
     made, digest = Cut(), hashlib.sha256()
     with (folder / SKIPPED_FILE).open("w", encoding="utf-8") as report:
         found = _found(entries, made, report)
         first = next(found, None)
         if first is None:
             return made  # not reached: `survey` raises
-        if is_tar(first.name):
+        if is_archive(first.name):
             listed = [first, *found]
-            stretches = _stretches(root, listed, contents, made, report)
+            held = contents(place, [archive.name for archive in listed], keep)
+            stretches = _stretches(listed, held, made, report)
             for part in _filled(stretches, shard_size):
-                digest.update(_write(folder, made, {"root": str(root), "tars": part}))
+                digest.update(_write(folder, made, {"place": place, "archives": part}))
         else:
             names = _chain(first, found)
             while files := list(islice(names, shard_size)):
                 made.images += len(files)
-                digest.update(_write(folder, made, {"root": str(root), "files": files}))
+                digest.update(_write(folder, made, {"place": place, "files": files}))
     made.fingerprint = digest.hexdigest()
     return made
 
 
-def images_of_part(folder: Path, index: int) -> Iterator[Stored]:
+def images_of_part(folder: Path, index: int, keep: tuple[str, ...] = ()) -> Iterator[Stored]:
     """The images of a part, in their order.
 
     Args:
         folder: of the parts.
         index: of the part.
+        keep: as in `cut`.
 
     Raises:
-        CommandFailed: a tar file has fewer images than when it was counted.
+        CommandFailed: an archive has fewer images than when it was counted.
     """
     part = _read(folder, index)
-    root = Path(part["root"])
-    for name, _, _ in part.get("files", ()):
-        yield stored_file(root, name)
-    for tar, _, _, start, end in part.get("tars", ()):
+    storage = storage_at(part["place"])
+    for name, _, _, kept in part.get("files", ()):
+        yield stored_file(storage, name, [ending for ending, _, _ in kept])
+    for archive, _, _, start, end in part.get("archives", ()):
         missing = end - start
-        for image in stored_members(root, tar, start, end):
+        for image in stored_members(storage, archive, start, end, keep):
             missing -= 1
             yield image
         if missing:
-            raise CommandFailed(f"{tar}: was changed while it was read; run the command again")
+            raise CommandFailed(f"{archive}: was changed while it was read; run the command again")
 
 
 def count_of_part(folder: Path, index: int) -> int:
     """How many images a part has."""
     part = _read(folder, index)
-    in_tars: int = sum(end - start for *_, start, end in part.get("tars", ()))
-    return len(part.get("files", ())) + in_tars
+    in_archives: int = sum(end - start for *_, start, end in part.get("archives", ()))
+    return len(part.get("files", ())) + in_archives
 
 
 def fingerprint_of_part(folder: Path, index: int) -> str:
-    """SHA-256, hexadecimal, over names, sizes and times of a part's files.
+    """SHA-256, hexadecimal, over names, sizes and versions of a part's files.
 
     It is another where a file was replaced, added or taken away. Where the source itself lies
     doesn't matter.
@@ -180,15 +193,10 @@ def _chain(first: Found, rest: Iterator[Found]) -> Iterator[Found]:
 
 
 def _stretches(
-    root: Path,
-    listed: list[Found],
-    contents: Callable[[Path, list[str]], Iterator[TarContents]],
-    made: Cut,
-    report: IO[str],
+    listed: list[Found], contents: Iterable[ArchiveContents], made: Cut, report: IO[str]
 ) -> Iterator[tuple[Found, int]]:
-    """Each tar file and how many images it has."""
-    names = [found.name for found in listed]
-    for found, there in zip(listed, contents(root, names), strict=True):
+    """Each archive and how many images it has."""
+    for found, there in zip(listed, contents, strict=True):
         made.images += there.images
         made.skipped.update(there.kinds)
         for skipped in there.skipped:
@@ -199,11 +207,11 @@ def _stretches(
 def _filled(counts: Iterator[tuple[Found, int]], shard_size: int) -> Iterator[list[_Stretch]]:
     part: list[_Stretch] = []
     room = shard_size
-    for tar, count in counts:
+    for archive, count in counts:
         start = 0
         while start < count:
             end = min(count, start + room)
-            part.append((*tar, start, end))
+            part.append((archive.name, archive.size, archive.version, start, end))
             room -= end - start
             start = end
             if not room:
@@ -222,7 +230,7 @@ def _write(folder: Path, made: Cut, part: dict[str, Any]) -> bytes:
 
 
 def _fingerprint(part: dict[str, Any]) -> str:
-    listed = [part.get("files", ()), part.get("tars", ())]
+    listed = [part.get("files", ()), part.get("archives", ())]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 

@@ -27,22 +27,21 @@ from typing import TYPE_CHECKING, Any
 from app.cli.failures import MISUSED, UNAVAILABLE, CommandFailed, install_hint
 from app.cli.tokenize.encoder import Outcome, encoded, job_of, load_model
 from app.cli.tokenize.entries import Skipped
-from app.cli.tokenize.formats import Tally, shard_files
+from app.cli.tokenize.formats import ShardContent, Tally
 from app.cli.tokenize.partition import (
-    TarContents,
+    ArchiveContents,
     contents_of,
     cut,
     fingerprint_of_part,
     images_of_part,
 )
-from app.cli.tokenize.shards import Shards
+from app.cli.tokenize.shards import Shards, shard_files
+from app.cli.tokenize.storage import located
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from app.cli.tokenize.encoder import Task
-    from app.cli.tokenize.formats import Broken, Grids
     from app.runtime.model import Model
 
 # Units of a thousand million images would otherwise be as many tasks for Ray to keep.
@@ -124,7 +123,7 @@ def _placed(task: Task, cpus: int) -> Task:
     }
     return replace(
         task,
-        source=task.source.resolve(),
+        source=located(task.source),
         out=task.out.resolve(),
         settings=settings.model_copy(update=changed),
     )
@@ -140,10 +139,10 @@ def _tokenize(task: Task, cpus: int, show: Callable[[int, int | None], None]) ->
     _check_room(needs)
     job = _answer(ray.get(ray.remote(_job).options(max_retries=-1, **needs).remote(task)))
     shards = Shards(task.out, job, task.source)
-    there = cut(task.source, shards.parts, task.shard_size, _contents)
+    there = cut(task.source, shards.parts, task.shard_size, _contents, task.keep)
     skipped = dict(there.skipped)
     if not shards.begin(there, strict=task.strict):
-        return Outcome(shards.images, shards.broken, shards.done, 0, 0.0, skipped)
+        return Outcome(shards.images, shards.broken, shards.done, 0, 0.0, skipped, shards.warned)
     started = time.monotonic()
     show(0, there.images)
     most = max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
@@ -161,12 +160,12 @@ def _tokenize(task: Task, cpus: int, show: Callable[[int, int | None], None]) ->
     new = 0
     for row in rows:
         _answer(row)
-        shards.count(int(row["shard"]), Tally(int(row["images"]), int(row["broken"])))
+        shards.count(int(row["shard"]), Tally(*(int(row[name]) for name in Tally._fields)))
         new += int(row["images"]) if row["new"] else 0
         show(shards.images + shards.broken, there.images)
     shards.finish(there)
     seconds = time.monotonic() - started
-    return Outcome(shards.images, shards.broken, shards.done, new, seconds, skipped)
+    return Outcome(shards.images, shards.broken, shards.done, new, seconds, skipped, shards.warned)
 
 
 def _drive(task: Task, cpus: int) -> dict[str, Any]:
@@ -182,7 +181,7 @@ class _Worker:
 
     def __init__(self, task: Task, job: dict[str, Any]) -> None:
         self._task = task
-        self._files = shard_files(task.form, task.out, job)
+        self._files = shard_files(task.out, job)
         self._job = job
         self._model: Model | None = None
 
@@ -205,21 +204,17 @@ class _Worker:
                 tally, new = asyncio.run(self._make(index, source)), True
         except (CommandFailed, OSError) as failure:
             error = str(failure)
-        row = {"shard": index, "images": tally.images, "broken": tally.broken}
+        row = {"shard": index, **tally._asdict()}
         return {key: [value] for key, value in {**row, "new": new, "error": error}.items()}
 
     async def _make(self, index: int, source: str) -> Tally:
         place = index * self._task.shard_size
-        grids: Grids = []
-        broken: Broken = []
-        images = images_of_part(self._task.out / ".parts", index)
-        async for name, result in encoded(images, self._loaded(), self._task):
-            if isinstance(result, Exception):
-                broken.append((place, name, result))
-            else:
-                grids.append((place, result))
+        content = ShardContent()
+        images = images_of_part(self._task.out / ".parts", index, self._task.keep)
+        async for image, item in encoded(images, self._loaded(), self._task):
+            content.add(place, image, item)
             place += 1
-        return self._files.write(index, grids, broken, source)
+        return self._files.write(index, content, source)
 
     def _loaded(self) -> Model:
         if self._model is None:
@@ -262,26 +257,26 @@ def _answer(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != "error"}
 
 
-def _contents(root: Path, tars: list[str]) -> Iterator[TarContents]:
-    """What each tar file holds, looked at by the cluster."""
+def _contents(place: str, archives: list[str], keep: tuple[str, ...]) -> Iterator[ArchiveContents]:
+    """What each archive holds, looked at by the cluster."""
     import ray
 
-    found: dict[str, TarContents] = {}
-    rows = ray.data.from_items([{"tar": tar} for tar in tars]).map(
-        _look_into, fn_args=(root,), num_cpus=1
+    found: dict[str, ArchiveContents] = {}
+    rows = ray.data.from_items([{"archive": archive} for archive in archives]).map(
+        _look_into, fn_args=(place, keep), num_cpus=1
     )
     for row in rows.iter_rows():
         answer = json.loads(_answer(row)["found"])
         skipped = [Skipped(*one) for one in answer["skipped"]]
-        found[row["tar"]] = TarContents(answer["images"], Counter(answer["kinds"]), skipped)
-    for tar in tars:
-        yield found.pop(tar)
+        found[row["archive"]] = ArchiveContents(answer["images"], Counter(answer["kinds"]), skipped)
+    for archive in archives:
+        yield found.pop(archive)
 
 
-def _look_into(row: dict[str, Any], root: Path) -> dict[str, Any]:
+def _look_into(row: dict[str, Any], place: str, keep: tuple[str, ...]) -> dict[str, Any]:
     try:
-        found = contents_of(root, row["tar"])
-    except OSError as error:
+        found = contents_of(place, row["archive"], keep)
+    except (CommandFailed, OSError) as error:
         return {**row, "found": "", "error": str(error)}
     # As one value: Ray would make columns of it. Names need not be UTF-8, and this keeps them.
     values = {"images": found.images, "kinds": found.kinds, "skipped": found.skipped}

@@ -8,12 +8,14 @@
       00000.json      name, size and place of each of them
       00001.npy …
       broken.jsonl    at the end: the images that could not be read, and why
+      warnings.jsonl  at the end: the images that may look wrong, and why
       skipped.jsonl   at the end: what else the source holds, and what is wrong with it
 
 Where all images are resized to one size, a shard is one array `[n, rows, columns]`. Else it is
 flat, row after row and image after image, and each image has an `offset`. NumPy maps both without
 reading them, in any version and any language that knows the format. With `--format parquet` a
-shard is one file instead, `00000.parquet`, a row for each image.
+shard is one file instead, `00000.parquet`, a row for each image, and with `--format webdataset`
+`00000.tar` is in the place of `00000.npy`.
 
 A shard holds the images at fixed places of the source. It is written under another name, and
 renamed when it is whole, `.npy` before `.json`: a shard whose `.json` (or `.parquet`) is there is
@@ -25,6 +27,8 @@ of: names, sizes and times of the files. Where they have changed since, it is ma
 from __future__ import annotations
 
 import fcntl
+import importlib.util
+import re
 import shutil
 from contextlib import contextmanager
 from itertools import chain
@@ -32,22 +36,25 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from app.cli.failures import CommandFailed
+from app.cli.failures import MISUSED, CommandFailed, install_hint
 from app.cli.files import write_durably
-from app.cli.tokenize.entries import DAMAGE, in_words
-from app.cli.tokenize.formats import shard_files
+from app.cli.tokenize.entries import DAMAGE, in_words, stored_name
+from app.cli.tokenize.formats import NpyFiles, WebDatasetFiles
 from app.cli.tokenize.partition import SKIPPED_FILE, fingerprint_of_part
+from app.cli.tokenize.storage import located
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from app.cli.tokenize.formats import Broken, Grids, Tally
+    from app.cli.tokenize.formats import ShardContent, ShardFiles, Tally
     from app.cli.tokenize.partition import Cut
 
 _FORMAT = "tessera-shards"
 _FORMAT_VERSION = 1
 _PARTS = ".parts"
+# A name and password in an address, which go into no file.
+_LOGIN = re.compile(r"://[^/@]*@")
 
 # What the command line calls what a job has.
 _OPTIONS = {
@@ -58,7 +65,26 @@ _OPTIONS = {
     "fit": "--fit",
     "shard_size": "--shard-size",
     "format": "--format",
+    "keep": "--keep",
+    "sample_bits": "--sample-bits",
 }
+
+
+def shard_files(folder: Path, job: dict[str, Any]) -> ShardFiles:
+    """The files of a folder's shards, in the form that the job names.
+
+    Raises:
+        CommandFailed: the form is Parquet, and pyarrow is missing.
+    """
+    if job["format"] == "npy":
+        return NpyFiles(folder, job)
+    if job["format"] == "webdataset":
+        return WebDatasetFiles(folder, job)
+    if importlib.util.find_spec("pyarrow") is None:
+        raise CommandFailed(f"--format parquet needs pyarrow: {install_hint('pyarrow')}", MISUSED)
+    from app.cli.tokenize.parquet import ParquetFiles
+
+    return ParquetFiles(folder, job)
 
 
 class Shards:
@@ -74,25 +100,23 @@ class Shards:
         files: the shards' files.
         parts: hidden folder for what a run notes of its source; taken away at the end.
         complete: whether all shards are there.
-        done, images, broken: shards that are counted, and what they hold.
+        done, images, broken, warned: shards that are counted, and what they hold.
 
     Raises:
         CommandFailed: the folder holds another job's shards, or something else.
     """
 
-    def __init__(self, folder: Path, job: dict[str, Any], source: Path) -> None:
+    def __init__(self, folder: Path, job: dict[str, Any], source: str) -> None:
         self._folder = folder
         self._job = job
         self._manifest = folder / "manifest.json"
-        self._path = (
-            str(source.resolve()).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        )
+        self._path = stored_name(_LOGIN.sub("://", located(source)))
         self._before: dict[str, Any] = {}
-        self._with_broken: list[int] = []
-        self.files = shard_files(job["format"], folder, job)
+        self._with_reports: list[int] = []
+        self.files = shard_files(folder, job)
         self.parts = folder / _PARTS
         self.complete = False
-        self.done = self.images = self.broken = 0
+        self.done = self.images = self.broken = self.warned = 0
         if self._manifest.is_file():
             self._check_same_job()
             self._clear()
@@ -125,7 +149,7 @@ class Shards:
         self._check_same_source(source)
         if self.complete:
             self.complete = False
-            self.done = self.images = self.broken = 0
+            self.done = self.images = self.broken = self.warned = 0
             self._write_manifest()
         return True
 
@@ -147,18 +171,19 @@ class Shards:
         """Whether a shard is there, and made of what its part of the source holds now."""
         return self.files.source(index) == fingerprint_of_part(self.parts, index)
 
-    def write(self, index: int, grids: Grids, broken: Broken) -> None:
+    def write(self, index: int, content: ShardContent) -> None:
         """Write a shard, as `ShardFiles.write`, and count it."""
         source = fingerprint_of_part(self.parts, index)
-        self.count(index, self.files.write(index, grids, broken, source))
+        self.count(index, self.files.write(index, content, source))
 
     def count(self, index: int, tally: Tally) -> None:
         """Take up a shard that is complete; once each, in any order."""
         self.done += 1
         self.images += tally.images
         self.broken += tally.broken
-        if tally.broken:
-            self._with_broken.append(index)
+        self.warned += tally.warned
+        if tally.broken or tally.warned:
+            self._with_reports.append(index)
 
     def finish(self, source: Cut) -> None:
         """Write the reports, and say in the manifest that all is there.
@@ -171,7 +196,8 @@ class Shards:
         while self.files.source(beyond):
             self.files.remove(beyond)
             beyond += 1
-        self._write_report("broken.jsonl", self._report())
+        for name in ("broken", "warnings"):
+            self._write_report(f"{name}.jsonl", self._report(name))
         with (self.parts / SKIPPED_FILE).open("rb") as report:
             self._write_report(SKIPPED_FILE, report)
         self.complete = True
@@ -186,9 +212,9 @@ class Shards:
         else:
             write_durably(self._folder / name, chain([first], lines))
 
-    def _report(self) -> Iterator[bytes]:
-        for index in sorted(self._with_broken):
-            for entry in self.files.broken(index):
+    def _report(self, name: str) -> Iterator[bytes]:
+        for index in sorted(self._with_reports):
+            for entry in self.files.reports(index)[name]:
                 yield orjson.dumps(entry) + b"\n"
 
     def _check_same_job(self) -> None:
@@ -198,7 +224,7 @@ class Shards:
             self._before = before.get("source", {})
             if self.complete:
                 self.done, self.images = before["shards"], before["images"]
-                self.broken = before["broken"]
+                self.broken, self.warned = before["broken"], before["warned"]
         except (ValueError, KeyError, TypeError) as error:
             raise CommandFailed(f"{self._manifest}: is not of shards") from error
         if "source" in job:
@@ -227,7 +253,8 @@ class Shards:
         }
         place = {"path": self._path}
         if source is not None:
-            values |= {"images": self.images, "broken": self.broken, "shards": self.done}
+            values |= {"images": self.images, "broken": self.broken, "warned": self.warned}
+            values |= {"shards": self.done}
             values |= {"skipped": dict(sorted(source.skipped.items()))}
             place |= {"fingerprint": source.fingerprint}
         values |= {"source": place, "job": self._job}
@@ -243,7 +270,7 @@ def _setting(key: str, before: Any, now: Any) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, list):
-        return "x".join(map(str, value))
+        return ("x" if isinstance(value[0], int) else ",").join(map(str, value))
     return "none" if value is None else str(value)
 
 

@@ -124,6 +124,23 @@ def test_one_bad_file_among_several_costs_the_others_nothing(tessera, photos, tm
     assert (code, sum("error" in item for item in json.loads(out)["data"])) == (1, 1)
 
 
+def test_a_picture_that_may_look_wrong_is_said(tessera, tmp_path):
+    """Twelve bits in sixteen are nearly black: a line says so, and what to add."""
+    dark = np.random.default_rng(0).integers(0, 4096, (16, 16), dtype=np.uint16)
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    for command in (["encode", "-o", str(tmp_path / "a.tess")], ["embed", "--json"]):
+        code, _, err = tessera(*command, tmp_path / "dark.png")
+        assert code == 0
+        assert f"{tmp_path}/dark.png: warning: its 16-bit samples use 12 bits at most" in err
+        code, _, err = tessera(*command, tmp_path / "dark.png", "--sample-bits", 12)
+        assert (code, err) == (0, "")
+    code, out, _ = tessera("tokenize", tmp_path, tmp_path / "codes")
+    assert code == 0
+    assert f"1 may look wrong: {tmp_path}/codes/warnings.jsonl" in out
+    (entry,) = (tmp_path / "codes" / "warnings.jsonl").read_text().splitlines()
+    assert json.loads(entry)["code"] == "dark_samples"
+
+
 def test_files_of_codes_are_embedded_together(tessera, photos, tmp_path):
     """In the order of the command line, as their pictures are."""
     names = ("otter", "lake")

@@ -302,7 +302,8 @@ def test_nothing_readable_is_a_failure(tokenize, tmp_path):
         (["--engine", "ray"], "ray", "-m pip install 'ray[client,data]'"),
         (["--format", "parquet"], "pyarrow", "-m pip install pyarrow"),
         (["--engine", "spark"], None, "--engine: must be local or ray"),
-        (["--format", "csv"], None, "--format: must be npy or parquet"),
+        (["--model", "absent"], None, "--model is 'absent', but loaded are: tiny"),
+        (["--format", "csv"], None, "--format: must be npy or webdataset or parquet"),
     ],
 )
 def test_what_is_not_there_is_named(tokenize, many, tmp_path, monkeypatch, options, missing, says):
@@ -312,7 +313,7 @@ def test_what_is_not_there_is_named(tokenize, many, tmp_path, monkeypatch, optio
         importlib.util, "find_spec", lambda name: None if name == missing else found(name)
     )
     code, err = tokenize(many, tmp_path / "out", *options)
-    assert code == 2
+    assert code == (3 if "--model" in options else 2)
     assert says in err
     assert len(err.splitlines()) == 1
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from app.cli import main as cli
-from app.cli.tokenize import sources
+from app.cli.tokenize import storage
 
 ROOT = Path(__file__).parents[4]
 
@@ -107,6 +107,7 @@ FILES = {
     "image, ending in capitals": (_file("B.PNG", PNG), 2, 0, {}),
     "image of another format than its ending": (_file("b.jpg", PNG), 2, 0, {}),
     "image of unknown ending": (_file("b.jfif", _picture("JPEG")), 2, 0, {}),
+    "AVIF": (_file("b.avif", _picture("AVIF")), 2, 0, {}),
     "image without an ending": (_file("b", PNG), 2, 0, {}),
     "link to an image": (_symlink("b.png", "a.png"), 2, 0, {}),
     "image cut short": (_file("b.png", PNG[:90]), 1, 1, {}),
@@ -200,11 +201,11 @@ def tokenize(tiny_bundle, tmp_path, monkeypatch, capsys):
 
     def refusing(path):
         # Root, which tests may be, is refused nothing.
-        if str(path).endswith("lost+found"):
+        if str(path).endswith(("lost+found", "lost+found/")):
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr(sources.os, "scandir", refusing)
+    monkeypatch.setattr(storage.os, "scandir", refusing)
 
     def run(source: Path, *options: str):
         with pytest.raises(SystemExit) as ended:

@@ -14,12 +14,12 @@ from app.cli.tokenize.partition import contents_of, count_of_part, cut, images_o
 from app.cli.tokenize.sources import Found, survey
 
 
-def _contents(root: Path, tars: list[str]):
-    return [contents_of(root, tar) for tar in tars]
+def _contents(place: str, archives: list[str], keep: tuple[str, ...]):
+    return [contents_of(place, archive, keep) for archive in archives]
 
 
 def _cut(source: Path, folder: Path, shard_size: int):
-    made = cut(source, folder, shard_size, _contents)
+    made = cut(str(source), folder, shard_size, _contents)
     parts = [
         [(image.name, image.read()) for image in images_of_part(folder, index)]
         for index in range(made.parts)
@@ -81,7 +81,7 @@ def test_listing_has_the_order_of_whole_names(tmp_path_factory, names):
         path.touch()
         made.add(path.relative_to(root).as_posix())
     if made:
-        assert [one.name for one in survey(root)[1] if isinstance(one, Found)] == sorted(made)
+        assert [one.name for one in survey(str(root))[1] if isinstance(one, Found)] == sorted(made)
 
 
 def test_names_are_not_held(tmp_path):
@@ -95,7 +95,7 @@ def test_names_are_not_held(tmp_path):
             for j in range(100):
                 (folder / f"{'a long name ' * 8}{j}.png").touch()
         tracemalloc.start()
-        cut(source, tmp_path / f"{folders}.parts", 64, _contents)
+        cut(str(source), tmp_path / f"{folders}.parts", 64, _contents)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0]
