@@ -22,7 +22,8 @@ from training.onnx_export.graphs import (
     run,
     session_of,
 )
-from training.onnx_export.parity import BUDGETS, Parity, ParityError, Proof, check, odd_sizes
+from training.onnx_export.parity import BUDGETS, Parity, ParityError, check
+from training.onnx_export.proof import Proof, odd_sizes
 from training.onnx_export.shared_weights import rounded_to_half
 from training.tokenizer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from training.tokenizer.distributed import DistributedContext
@@ -363,7 +364,7 @@ def test_a_version_that_no_manifest_may_hold_is_refused(checkpoint, tmp_path, ph
     assert capsys.readouterr().err.startswith("error: --version must match")
 
 
-def test_unreadable_images_are_named_and_passed_over(photos, cut_jpeg, tmp_path, capsys):
+def test_unreadable_images_are_named_and_skipped(photos, cut_jpeg, tmp_path, capsys):
     """One with a broken header, one with broken pixels; the others are the sample."""
     shutil.copytree(photos, tmp_path / "data")
     (tmp_path / "data" / "header.png").write_bytes(b"not an image at all")
