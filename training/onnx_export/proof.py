@@ -166,7 +166,7 @@ def odd_sizes(images: list[Pixels]) -> list[Pixels]:
 def mean_psnr(made: Sequence[Pixels], wanted: Sequence[Pixels]) -> float:
     """Mean PSNR in dB of pictures uint8 `[n, h, w, 3]`, batch by batch."""
     pairs = zip(made, wanted, strict=True)
-    return float(np.mean([psnr(_unit(a), _unit(b)).item() for a, b in pairs]))
+    return float(np.mean([psnr(_unit(a), _unit(b)).mean().item() for a, b in pairs]))
 
 
 def _unit(pixels: Pixels) -> Tensor:
