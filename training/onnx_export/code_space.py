@@ -22,6 +22,8 @@ from training.tokenizer.model import Tokenizer
 
 # Share of the codes that have to be the same; half-precision weights alone move about 0.1 %.
 _LEAST_AGREEMENT = 0.995
+# Two runtimes round a few pixels differently, dB.
+_SAME_PSNR = 0.001
 
 
 class CodeSpaceLost(BundleError):
@@ -65,7 +67,7 @@ def kept_code_space(earlier: Bundle, model: Tokenizer, images: Sequence[Pixels])
     counts = range(1, len(books) + 1)
     old, new = [psnr(before, n) for n in counts], [psnr(now, n) for n in counts]
     for stages, wanted, reached in zip(counts, old, new, strict=True):
-        if not reached >= wanted:
+        if not reached >= wanted - _SAME_PSNR:
             raise CodeSpaceLost(
                 f"{what}: from {stages} stage{'s' if stages > 1 else ''} of the same codes the new "
                 f"decoder reaches {reached:.3f} dB, the earlier one {wanted:.3f}"

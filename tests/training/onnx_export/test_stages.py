@@ -45,6 +45,8 @@ def random_model(tiny):
     model = Tokenizer(config).eval().requires_grad_(requires_grad=False)
     for weight in model.decoder.parameters():
         weight.normal_(std=0.1)
+    for stage in model.quantizer.stages[1:]:
+        stage.codebook.normal_()
     return model
 
 
