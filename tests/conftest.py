@@ -57,6 +57,12 @@ def recognizing_bundle() -> Path:
 
 
 @pytest.fixture(scope="session")
+def staged_bundle() -> Path:
+    """A bundle of two stages and two decoders (make.py beside it); not to be changed."""
+    return DATA / "staged" / "tiny-staged"
+
+
+@pytest.fixture(scope="session")
 def photos() -> Path:
     """A handful of small photographs with free licences (see LICENCES.csv beside them)."""
     return DATA / "photos"

@@ -7,7 +7,6 @@ do what the trained network does, and only then writes the bundle.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -16,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from bundle import Bundle, BundleError, Graph, Manifest, write_bundle
-from bundle.manifest import CODEBOOK_FILE, PRECISIONS
+from bundle import Bundle, BundleError, open_bundle, write_bundle
+from bundle.manifest import PRECISIONS
 from training.data.dataset import (
     DataError,
     Folder,
@@ -30,18 +28,16 @@ from training.data.dataset import (
     report_broken,
 )
 from training.embedding.embedder import FIT_SIDE, fit_embedder
+from training.onnx_export.bundle_contents import bundle_contents
+from training.onnx_export.code_space import kept_code_space
 from training.onnx_export.codec import tokenizer_of
 from training.onnx_export.exporter import make_graphs
-from training.onnx_export.graphs import graph_signatures
-from training.onnx_export.model_card import model_card
 from training.onnx_export.parity import ParityError
 from training.onnx_export.provenance import (
-    git_commit,
     read_data_description,
     read_metrics,
     stated_version,
 )
-from training.onnx_export.replace_graph import MODEL_CARD_FILE, graph_file
 from training.onnx_export.target import refuse_to_replace, version_of_new
 from training.tokenizer.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from training.tokenizer.model import code_space_of
@@ -49,6 +45,8 @@ from training.tokenizer.model import code_space_of
 _EMBEDDER_IMAGES = 2000
 # Read as they are; the others are for the embedder's statistics, which need them no larger.
 _WHOLE_IMAGES = 64
+# That the rule for keeping a code space is measured on.
+_CODE_SPACE_IMAGES = 24
 
 
 def export(
@@ -59,6 +57,7 @@ def export(
     version: str | None = None,
     precisions: Collection[str] = PRECISIONS,
     replace: bool = False,
+    earlier: Bundle | None = None,
     data: tuple[Mapping[str, Any], ...] = (),
     metrics: Mapping[str, Any] | None = None,
 ) -> Bundle:
@@ -73,6 +72,7 @@ def export(
         precisions: of encoder and decoder. Those that fail the proof are left out, which the
             manifest's `parity` says; fp32 is always there.
         replace: whether a bundle that is there may be replaced.
+        earlier: a bundle whose code space is to be kept although the decoder is another.
         data: what it was trained on, each with at least `name` and `licence`.
         metrics: of `python -m training.evaluate`, copied into manifest and card.
 
@@ -80,7 +80,8 @@ def export(
         ParityError: an fp32 graph is outside its budget; nothing was written.
         CheckpointError: the checkpoint is of a plain autoencoder, which has no codes, or its
             weights don't fit its configuration.
-        BundleError: there is a bundle that isn't to be replaced, or the target can't be written.
+        BundleError: there is a bundle that isn't to be replaced, the earlier code space can't be
+            kept, or the target can't be written.
         DataError: the version of the bundle that is replaced is no number.
     """
     config = checkpoint.config
@@ -95,50 +96,23 @@ def export(
     embedder = fit_embedder(model, images)
     with torch.no_grad():
         embedding_size = embedder(torch.zeros(1, 1, 1, dtype=torch.int64)).shape[1]
-    made = make_graphs(model, embedder, embedding_size, images, precisions)
-    codebook = model.quantizer.normalized_codebook().detach().numpy().astype("<f4")
-    signatures = graph_signatures(model, embedding_size)
-    files = {
-        graph_file(name, precision): graph
-        for name, graphs in made.graphs.items()
-        for precision, graph in graphs.items()
-    }
-    entries: dict[str, Graph] = {}
-    for name, graphs in made.graphs.items():
-        shared = made.weights.get(name, {})
-        files |= shared
-        entries[name] = signatures[name].manifest(
-            {precision: graph_file(name, precision) for precision in graphs},
-            next(iter(shared), None),
-        )
-    manifest = Manifest(
-        name=config.name,
+    _, *decoders = config.decoders_at(checkpoint.step)
+    made = make_graphs(model, embedder, embedding_size, images, precisions, decoders)
+    code_space, kept = code_space_of(model), None
+    if earlier is not None and code_space != earlier.manifest.code_space:
+        kept = kept_code_space(earlier, made.network, images[:_CODE_SPACE_IMAGES])
+        code_space = earlier.manifest.code_space
+    manifest, files = bundle_contents(
+        checkpoint,
+        model,
+        made,
         version=version,
-        code_space=code_space_of(model),
-        stride=config.network.stride,
-        codebook_size=config.quantizer.size,
-        codebook_width=config.quantizer.width,
+        code_space=code_space,
         embedding_size=embedding_size,
-        graphs=entries,
-        files={},
         data=data,
-        training={
-            "configuration": config.to_dict(),
-            "git_commit": git_commit(),
-            "steps": checkpoint.step,
-            "steps_planned": config.steps,
-            "torch": torch.__version__,
-            "weights": {
-                "stored": "float16" if made.in_half else "float32",
-                "psnr_cost_of_float16": round(made.rounding, 5),
-            },
-            **checkpoint.facts,
-        },
         metrics=metrics or {},
-        parity=made.parity,
+        kept=kept,
     )
-    files[CODEBOOK_FILE] = _npy(codebook)
-    files[MODEL_CARD_FILE] = model_card(manifest).encode()
     return write_bundle(out, manifest, files)
 
 
@@ -166,20 +140,17 @@ def sample(folder: Folder) -> list[Pixels]:
 
 
 def steps_seen(checkpoint: Checkpoint) -> str:
-    """How much of its run a checkpoint has seen, in words."""
+    """How much of its run a checkpoint has seen, in words, and which decoders it has not begun."""
     done, planned = checkpoint.step, checkpoint.config.steps
     if done >= planned:
         return f"after all {done} steps of its run"
+    begun = checkpoint.config.decoders_at(done)
+    waiting = [name for name in checkpoint.config.other_decoders if name not in begun]
+    without = f"; not begun, and left out: the decoder {', '.join(waiting)}" if waiting else ""
     return (
         f"after {done} of the {planned} steps of its run ({done / planned:.0%}): it is not "
-        "trained to the end; the same training command goes on"
+        f"trained to the end; the same training command goes on{without}"
     )
-
-
-def _npy(array: NDArray[Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
 
 
 def _precisions(text: str) -> tuple[str, ...]:
@@ -243,6 +214,13 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="the precisions of encoder and decoder, fp32 among them (default: %(default)s)",
     )
     parser.add_argument(
+        "--code-space-of",
+        type=Path,
+        metavar="DIR",
+        help="keep the code space of this bundle, so that its codes stay valid: for a model with "
+        "the same encoder and codebooks and a decoder that is no worse, which is measured",
+    )
+    parser.add_argument(
         "--describe",
         type=Path,
         metavar="FILE",
@@ -268,6 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
         stated = stated_version(options.version) if options.version is not None else None
         precisions = _precisions(options.precisions)
         replaced = refuse_to_replace(options.out, replace=options.replace)
+        earlier = open_bundle(options.code_space_of) if options.code_space_of else None
         data = read_data_description(options.describe) if options.describe else ()
         metrics = dict(read_metrics(argument) for argument in options.metrics)
         print(f"{options.checkpoint}: {steps_seen(checkpoint)}")
@@ -278,6 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
             version=stated,
             precisions=precisions,
             replace=options.replace,
+            earlier=earlier,
             data=data,
             metrics=metrics,
         )

@@ -20,7 +20,7 @@ from training.embedding.contrastive import Recipe
 from training.embedding.embedder import apply_to_grids
 from training.embedding.learnt_embedder import LearntEmbedder, learn, write
 from training.evaluation.linear_probe import Labelled, probe, read_labelled
-from training.onnx_export.codec import BundleCodec, Codec, encode_images
+from training.onnx_export.codec import BundleCodec, Codec, encode_first_stage
 from training.onnx_export.parity import ParityError
 from training.onnx_export.provenance import stated_version
 from training.onnx_export.target import (
@@ -37,7 +37,7 @@ from training.tokenizer.config import require_at_least
 def recognition(learnt: LearntEmbedder, codec: Codec, labelled: Labelled) -> dict[str, float]:
     """The recognition probe of a learnt embedder, as `training.evaluate` measures it."""
     train, test = (
-        apply_to_grids(learnt.embed, encode_images(codec, images)).numpy()
+        apply_to_grids(learnt.embed, encode_first_stage(codec, images)).numpy()
         for images in (labelled.train, labelled.test)
     )
     result = probe("embedding", train, labelled.train_labels, test, labelled.test_labels)

@@ -21,7 +21,7 @@ from bundle import Bundle, BundleError, open_bundle
 from bundle.manifest import CODEBOOK_FILE, NAME
 from training.data.dataset import DataError, reduced
 from training.evaluation.linear_probe import Labelled
-from training.onnx_export.codec import BundleCodec, encode_images
+from training.onnx_export.codec import BundleCodec, encode_first_stage
 from training.onnx_export.parity import ParityError
 from training.onnx_export.target import copy_if_absent, manifest_of_target
 from training.recognition.augmented_views import Views, encode_views
@@ -106,7 +106,7 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
         console=console,
         device=device,
     )
-    grids = encode_images(codec, labelled.test)
+    grids = encode_first_stage(codec, labelled.test)
     logits, maps = run_graph(learnt.graph, grids)
     figures = classify(logits, labelled.test_labels, labelled.classes, learnt.temperature)
     baselines: list[Baseline] = []

@@ -22,7 +22,8 @@ from training.onnx_export.graphs import (
     run,
     session_of,
 )
-from training.onnx_export.parity import BUDGETS, Parity, ParityError, Proof, check, odd_sizes
+from training.onnx_export.parity import BUDGETS, Parity, ParityError, check
+from training.onnx_export.proof import Proof, odd_sizes
 from training.onnx_export.shared_weights import rounded_to_half
 from training.tokenizer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from training.tokenizer.distributed import DistributedContext
@@ -332,6 +333,24 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(checkpoint, photos, tmp_pa
     assert (tmp_path / "precious" / "letter.txt").read_text() == "dear"
 
 
+def test_a_code_space_is_kept_only_for_the_same_codes(
+    checkpoint, exported, tiny_bundle, photos, exported_before, tmp_path, capsys
+):
+    """By the rule of FORMAT.md, measured; otherwise nothing is written."""
+    earlier = shutil.copytree(exported.path, tmp_path / "earlier")
+    text = (earlier / "manifest.json").read_text()
+    (earlier / "manifest.json").write_text(text.replace(exported.manifest.code_space, "ab" * 32))
+    command = [str(checkpoint), "--data", str(photos), "--precisions", "fp32"]
+    command += ["--out", str(tmp_path / "mine"), "--code-space-of"]
+    assert main([*command, str(tiny_bundle)]) == 2
+    assert "the codebook of stage 1 is another" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+    assert main([*command, str(earlier)]) == 0
+    manifest = open_bundle(tmp_path / "mine").manifest
+    assert manifest.code_space == "ab" * 32
+    assert manifest.training["code_space"]["code_agreement"] > 0.995
+
+
 def test_how_much_of_its_run_a_checkpoint_has_seen(trained):
     """A run that ended, and one that was stopped half-way."""
     assert steps_seen(trained) == "after all 12 steps of its run"
@@ -363,7 +382,7 @@ def test_a_version_that_no_manifest_may_hold_is_refused(checkpoint, tmp_path, ph
     assert capsys.readouterr().err.startswith("error: --version must match")
 
 
-def test_unreadable_images_are_named_and_passed_over(photos, cut_jpeg, tmp_path, capsys):
+def test_unreadable_images_are_named_and_skipped(photos, cut_jpeg, tmp_path, capsys):
     """One with a broken header, one with broken pixels; the others are the sample."""
     shutil.copytree(photos, tmp_path / "data")
     (tmp_path / "data" / "header.png").write_bytes(b"not an image at all")

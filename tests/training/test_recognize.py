@@ -107,6 +107,16 @@ def test_a_name_that_exists_is_refused_unless_replaced(
     assert f"has no train/ and test/: {tested} of 16 images" in printed
 
 
+def test_codes_of_several_stages_are_recognized_by_their_first(staged_bundle, folder, tmp_path):
+    """The recognizer takes grids without an axis of stages; stages and decoders stay."""
+    out = tmp_path / "out"
+    assert command(staged_bundle, folder, tmp_path, "--out", str(out), "--name", "kinds",
+                   "--epochs", "1", "--views", "2") == 0  # fmt: skip
+    manifest = open_bundle(out).manifest
+    assert manifest.graphs["recognizer-kinds"].inputs[0].axes == ("n", "h/8", "w/8")
+    assert (manifest.stages, set(manifest.decoders)) == (2, {"texture"})
+
+
 def test_pixels_and_reconstructions_are_compared(tiny_bundle, folder, tmp_path):
     """With --compare each of them, the features, and files of several sizes are in the table."""
     out = tmp_path / "out"

@@ -9,7 +9,6 @@ thrown away afterwards). The network that is kept gives features for each positi
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -21,11 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.embedding.grid_features import fold, pool
+from training.tokenizer.schedule import warmup_cosine
 
 # Of the pooled features, in parts along one side: while learning, and of what is exported.
 # Positions say more than the contrastive loss asks for, since random crops move everything.
 _LEARNING_LEVELS = (1, 2)
 _LEVELS = (1, 2, 4)
+# Steps in which the learning rate rises, or a quarter of all; and its share of the peak at the end.
+_WARMUP = 50
+_LAST_RATE = 0.02
 
 
 @dataclass(frozen=True)
@@ -160,9 +163,11 @@ def learn_features(
     parameters = [*network.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, weight_decay=recipe.decay)
     batch = min(recipe.batch, photographs)
+    warmup = max(1, min(_WARMUP, recipe.steps // 4))
     for step in range(recipe.steps):
+        rise = min(1.0, (step + 1) / warmup)  # within the cosine, which begins at once
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * _schedule(step, recipe.steps)
+            group["lr"] = recipe.rate * rise * warmup_cosine(step, recipe.steps, 0, _LAST_RATE)
         chosen = random.choice(photographs, batch, replace=False)
         one = random.integers(copies, size=batch)
         other = (one + random.integers(1, copies, size=batch)) % copies
@@ -205,11 +210,6 @@ def _cut(grids: NDArray[np.uint16], side: int, random: np.random.Generator) -> N
         np.arange(len(grids))[:, None, None], top + across[:, None], left + across
     ]
     return made
-
-
-def _schedule(step: int, steps: int) -> float:
-    warm = min(1.0, (step + 1) / max(1, min(50, steps // 4)))
-    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
 def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:

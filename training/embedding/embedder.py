@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from training.data.dataset import Pixels, evenly, reduced
 from training.embedding.cooccurrence import cooccurrence_vectors, visual_words
 from training.embedding.grid_features import PooledVectors
-from training.onnx_export.codec import CheckpointCodec, Codes, encode_images
+from training.onnx_export.codec import CheckpointCodec, Codes, encode_first_stage
 from training.tokenizer.model import Tokenizer
 
 # Enough photographs for the statistics below; more take longer and change little.
@@ -137,7 +137,7 @@ def fitting_grids(model: Tokenizer, images: Sequence[Pixels]) -> list[Codes]:
     if not images:
         raise ValueError("no photographs to fit the embedder to")
     chosen = [reduced(images[i], FIT_SIDE) for i in evenly(len(images), _FIT_IMAGES)]
-    return encode_images(CheckpointCodec(model), chosen)
+    return encode_first_stage(CheckpointCodec(model), chosen)
 
 
 def apply_to_grids(module: Callable[[Tensor], Tensor], grids: Sequence[Codes]) -> Tensor:

@@ -29,7 +29,7 @@ from training.data.dataset import (
     report_broken,
 )
 from training.embedding.embedder import apply_to_grids
-from training.onnx_export.codec import BundleCodec, Codec, Codes, encode_images
+from training.onnx_export.codec import BundleCodec, Codec, Codes, encode_first_stage, first_stage
 
 # Codes along one side of the copies that are learnt from.
 COPY_SIDE = 14
@@ -114,10 +114,10 @@ def prepare_benchmark(
 ) -> RetrievalBenchmark:
     """Encodes photographs, uint8 `[h, w, 3]` of any sizes, and edited copies of some."""
     return RetrievalBenchmark(
-        encode_images(codec, photographs),
+        encode_first_stage(codec, photographs),
         originals,
         {
-            name: encode_images(codec, [edit(photographs[i]) for i in originals])
+            name: encode_first_stage(codec, [edit(photographs[i]) for i in originals])
             for name, edit in EDITS.items()
         },
     )
@@ -154,7 +154,8 @@ def encode_random_copies(
         return kept
     parts = []
     for batch in _edited(photographs, count, COPY_SIDE * codec.stride, seed):
-        parts.append(codec.encode(batch.reshape(-1, *batch.shape[2:])).astype(np.uint16))
+        codes = first_stage(codec.encode(batch.reshape(-1, *batch.shape[2:])))
+        parts.append(codes.astype(np.uint16))
         on_progress(min(len(parts) * _BATCH, len(photographs)))
     made = np.concatenate(parts).reshape(len(photographs), count, COPY_SIDE, COPY_SIDE)
     if file is not None:

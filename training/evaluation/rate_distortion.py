@@ -90,13 +90,14 @@ def evaluate(
     found = find_images(folders)
     broken = list(found.broken)
     measured: list[Measured] = []
-    used = CodeCounter(codec.codebook_size)
-    codes_total = 0
+    used = [CodeCounter(size) for size in codec.codebook_sizes]
+    patches = 0
     for path, image in decoded(_tracked(console, "images", found.paths), broken):
         codes = codec.encode_image(image)
         height, width = image.shape[:2]
-        used.add(torch.from_numpy(codes))
-        codes_total += codes.size
+        for counter, stage in zip(used, codes.reshape(codec.stages, -1), strict=True):
+            counter.add(torch.from_numpy(stage))
+        patches += codes.shape[-2] * codes.shape[-1]
         qualities = [measure(v.decode(codes, height, width), image, measures) for v in variants]
         sizes = [v.size(codes) for v in variants]
         measured.append(Measured(path, width, height, sizes, qualities))
@@ -131,7 +132,7 @@ def evaluate(
             absent += missing
 
     pixels = sum(m.pixels for m in measured)
-    usage = used.usage()
+    usages = [counter.usage() for counter in used]
     results = [
         ImageResult(_relative(m.path, folders), m.width, m.height, m.sizes[0], m.qualities[0])
         for m in measured
@@ -154,9 +155,9 @@ def evaluate(
         lpips_network=measures.lpips_network,
         without_ms_ssim=sum(r.quality.ms_ssim is None for r in results),
         bits_per_pixel=of_variants[0].bits_per_pixel,
-        bits_per_pixel_own_histogram=codes_total * usage.entropy / pixels,
+        bits_per_pixel_own_histogram=patches * sum(usage.entropy for usage in usages) / pixels,
         quality=of_variants[0].quality,
-        usage=usage,
+        usage=usages[0],
         variants=tuple(of_variants),
         peers=tuple(peers),
         curve=tuple(curve),

@@ -133,7 +133,7 @@ class Evaluation:
             these very codes. No reader has that histogram: it bounds what a table of frequencies
             could save, and is no size of any file.
         quality: means over the images, default decoder, all stages.
-        usage: of the codebook over the whole set.
+        usage: of the first stage's codebook over the whole set.
         variants: each decoder with each number of stages; the first is the default with all.
         peers: classical codecs at equal bytes.
         curve: rate and quality of the classical codecs and of the model, on the same images.

@@ -45,16 +45,30 @@ class Variant:
 def variants_of(codec: Codec) -> list[Variant]:
     """Every decoder with every number of stages; the first is the default decoder with all."""
     return [
-        Variant(
-            name=codec.name,
-            decoder=DEFAULT_DECODER,
-            stages=1,
-            decode=codec.decode_image,
-            size=lambda codes: packed_bytes(codec, codes.size),
-        )
+        _variant(codec, decoder, stages)
+        for decoder in (None, *codec.decoders)
+        for stages in range(codec.stages, 0, -1)
     ]
 
 
-def packed_bytes(codec: Codec, codes: int) -> int:
-    """Bytes of that many codes, packed without gaps and without any header."""
-    return -(-codes * codec.bits // 8)
+def _variant(codec: Codec, decoder: str | None, stages: int) -> Variant:
+    def decode(codes: Codes, height: int, width: int) -> Pixels:
+        return codec.decode_image(prefix(codes, stages), height, width, decoder)
+
+    def size(codes: Codes) -> int:
+        return packed_bytes(codec, codes.shape[-2] * codes.shape[-1], stages)
+
+    parts = [codec.name, *([decoder] if decoder else [])]
+    if stages < codec.stages:
+        parts.append("1 stage" if stages == 1 else f"{stages} stages")
+    return Variant(", ".join(parts), decoder or DEFAULT_DECODER, stages, decode, size)
+
+
+def prefix(codes: Codes, stages: int) -> Codes:
+    """The first stages of an image's codes `[(stages,) rows, columns]`."""
+    return codes if codes.ndim == 2 else np.ascontiguousarray(codes[:stages])
+
+
+def packed_bytes(codec: Codec, patches: int, stages: int = 1) -> int:
+    """Bytes of that many patches' codes, packed without gaps and without any header."""
+    return -(-patches * (codec.bits + sum(codec.stage_bits[1:stages])) // 8)

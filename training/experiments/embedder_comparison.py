@@ -26,7 +26,7 @@ from training.embedding.retrieval_benchmark import (
     prepare_benchmark,
 )
 from training.evaluation.linear_probe import Labelled, ProbeResult, probe
-from training.onnx_export.codec import CheckpointCodec, Codes, encode_images
+from training.onnx_export.codec import CheckpointCodec, Codes, encode_first_stage
 from training.onnx_export.graphs import run, session_of
 from training.tokenizer.model import Tokenizer, code_space_of
 
@@ -83,8 +83,8 @@ def prepare(
         model,
         prepare_benchmark(codec, photographs, originals),
         labelled,
-        encode_images(codec, labelled.train),
-        encode_images(codec, labelled.test),
+        encode_first_stage(codec, labelled.train),
+        encode_first_stage(codec, labelled.test),
     )
 
 

@@ -20,7 +20,7 @@ from bundle import Bundle, BundleError, open_bundle
 from training.data.dataset import Pixels
 from training.onnx_export.graphs import run, session_of
 from training.tokenizer.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from training.tokenizer.config import Config, ConfigError
+from training.tokenizer.config import MAIN_DECODER, Config, ConfigError
 from training.tokenizer.config_file import from_dict
 from training.tokenizer.model import Tokenizer
 
@@ -33,45 +33,74 @@ _BATCH_PIXELS = 1 << 20
 class Codec(ABC):
     """Images to codes and back, whatever computes it.
 
+    Codes are int64 `[n, h/s, w/s]` or, with several stages, `[n, stages, h/s, w/s]`.
+
     Attributes:
         name: of the model.
         runtime: what computes it, for people to read.
         stride: pixels along one side of the patch that one code stands for.
-        codebook_size: number of codes K.
+        codebook_sizes: number of codes of each stage.
+        decoders: names of further decoders.
         config: of the training run; None where a bundle doesn't tell.
     """
 
     name: str
     runtime: str
     stride: int
-    codebook_size: int
+    codebook_sizes: tuple[int, ...]
+    decoders: tuple[str, ...]
     config: Config | None
 
     @property
+    def codebook_size(self) -> int:
+        """Number of codes K of the first stage."""
+        return self.codebook_sizes[0]
+
+    @property
+    def stages(self) -> int:
+        """How many codes each patch has."""
+        return len(self.codebook_sizes)
+
+    @property
     def bits(self) -> int:
-        """Bits one code takes at a fixed length: ⌈log2 K⌉."""
-        return (self.codebook_size - 1).bit_length()
+        """Bits one code of the first stage takes at a fixed length: ⌈log2 K⌉."""
+        return self.stage_bits[0]
+
+    @property
+    def stage_bits(self) -> tuple[int, ...]:
+        """Bits that one code of each stage takes at a fixed length."""
+        return tuple((size - 1).bit_length() for size in self.codebook_sizes)
 
     @abstractmethod
     def encode(self, pixels: Pixels) -> Codes:
-        """uint8 `[n, h, w, 3]`, sides multiples of the stride → int64 `[n, h/s, w/s]`."""
+        """uint8 `[n, h, w, 3]`, sides multiples of the stride → codes of all stages."""
 
     @abstractmethod
-    def decode(self, codes: Codes) -> Pixels:
-        """int64 `[n, h/s, w/s]` → uint8 `[n, h, w, 3]`."""
+    def decode(self, codes: Codes, decoder: str | None = None) -> Pixels:
+        """Codes of all stages or the first few → uint8 `[n, h, w, 3]`.
+
+        Args:
+            codes: int64; without an axis of stages, of the first one.
+            decoder: the name of a further decoder; None is the main one.
+        """
 
     @abstractmethod
     def embed(self, codes: Codes) -> NDArray[np.float32] | None:
-        """int64 `[n, h/s, w/s]` → float32 `[n, e]` of unit length; None: it has no embedder."""
+        """Codes, of which the first stage counts → float32 `[n, e]` of unit length.
+
+        None: it has no embedder.
+        """
 
     def encode_image(self, image: Pixels) -> Codes:
-        """Codes of one image of any size: uint8 `[h, w, 3]` → int64 `[⌈h/s⌉, ⌈w/s⌉]`."""
+        """Codes of one image of any size: uint8 `[h, w, 3]` → int64 `[(stages,) ⌈h/s⌉, ⌈w/s⌉]`."""
         codes: Codes = self.encode(pad_to_stride(image, self.stride)[None])[0]
         return codes
 
-    def decode_image(self, codes: Codes, height: int, width: int) -> Pixels:
-        """One image of the size it had: int64 `[⌈h/s⌉, ⌈w/s⌉]` → uint8 `[h, w, 3]`."""
-        pixels: Pixels = self.decode(codes[None])[0, :height, :width]
+    def decode_image(
+        self, codes: Codes, height: int, width: int, decoder: str | None = None
+    ) -> Pixels:
+        """One image of the size it had: int64 `[(stages,) ⌈h/s⌉, ⌈w/s⌉]` → uint8 `[h, w, 3]`."""
+        pixels: Pixels = self.decode(codes[None], decoder)[0, :height, :width]
         return pixels
 
 
@@ -83,7 +112,8 @@ class CheckpointCodec(Codec):
         self.config = model.config
         self.name, self.runtime = model.config.name, "torch fp32"
         self.stride = model.config.network.stride
-        self.codebook_size = model.config.quantizer.size
+        self.codebook_sizes = tuple(model.config.quantizer.stages)
+        self.decoders = tuple(model.config.other_decoders)
         self.embedder = embedder
 
     def encode(self, pixels: Pixels) -> Codes:
@@ -93,17 +123,20 @@ class CheckpointCodec(Codec):
             codes: Codes = self.model.encode(images).numpy()
         return codes
 
-    def decode(self, codes: Codes) -> Pixels:
+    def decode(self, codes: Codes, decoder: str | None = None) -> Pixels:
         """See the base class."""
         with torch.inference_mode():
-            return np.ascontiguousarray(self.model.decode(torch.from_numpy(codes)).numpy())
+            made = self.model.decode(torch.from_numpy(codes), decoder or MAIN_DECODER)
+            return np.ascontiguousarray(made.numpy())
 
     def embed(self, codes: Codes) -> NDArray[np.float32] | None:
         """See the base class."""
         if self.embedder is None:
             return None
         with torch.inference_mode():
-            embedding: NDArray[np.float32] = self.embedder(torch.from_numpy(codes)).numpy()
+            embedding: NDArray[np.float32] = self.embedder(
+                torch.from_numpy(first_stage(codes))
+            ).numpy()
         return embedding
 
 
@@ -123,7 +156,8 @@ class BundleCodec(Codec):
 
     def __init__(self, bundle: Bundle, precision: str = "fp32", threads: int = 0) -> None:
         manifest = bundle.manifest
-        names = ("encoder", "quantizer", "decoder", "embedder")
+        decoders = (decoder.graph for decoder in manifest.decoders.values())
+        names = ("encoder", "quantizer", "decoder", "embedder", *decoders)
         if not any(precision in bundle.precisions(name) for name in names):
             raise BundleError(f"{bundle.path.name} has no graph in precision {precision!r}")
         graphs = {
@@ -139,7 +173,8 @@ class BundleCodec(Codec):
         parts = [graphs["encoder"], *weights["encoder"].values(), graphs["quantizer"]]
         self.fingerprint = hashlib.sha256(b"".join(parts)).hexdigest()
         self.name, self.runtime = manifest.name, f"ONNX Runtime {precision}"
-        self.stride, self.codebook_size = manifest.stride, manifest.codebook_size
+        self.stride, self.codebook_sizes = manifest.stride, manifest.codebook_sizes
+        self.decoders, self._manifest = tuple(manifest.decoders), manifest
         self.config = _config_of(manifest.training)
 
     def encode(self, pixels: Pixels) -> Codes:
@@ -147,13 +182,15 @@ class BundleCodec(Codec):
         latents = run(self._sessions["encoder"], pixels)
         return run(self._sessions["quantizer"], latents)
 
-    def decode(self, codes: Codes) -> Pixels:
+    def decode(self, codes: Codes, decoder: str | None = None) -> Pixels:
         """See the base class."""
-        return run(self._sessions["decoder"], codes)
+        if self.stages > 1 and codes.ndim == 3:  # the first stage alone
+            codes = codes[:, None]
+        return run(self._sessions[self._manifest.decoder_graph(decoder)], codes)
 
     def embed(self, codes: Codes) -> NDArray[np.float32]:
         """See the base class."""
-        return run(self._sessions["embedder"], codes)
+        return run(self._sessions["embedder"], np.ascontiguousarray(first_stage(codes)))
 
 
 def open_codec(path: Path, precision: str = "fp32", threads: int = 0) -> Codec:
@@ -203,11 +240,21 @@ def pad_to_stride(image: Pixels, stride: int) -> Pixels:
     return np.pad(image, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
 
 
+def first_stage(codes: Codes) -> Codes:
+    """The first stage of a batch's codes: `[n, (stages,) rows, columns]` → `[n, rows, columns]`."""
+    return codes if codes.ndim == 3 else codes[:, 0]
+
+
+def encode_first_stage(codec: Codec, images: Sequence[Pixels]) -> list[Codes]:
+    """The first stage alone, which is all that embedders and recognizers see: `[rows, columns]`."""
+    return [first_stage(codes[None])[0] for codes in encode_images(codec, images)]
+
+
 def encode_images(codec: Codec, images: Sequence[Pixels]) -> list[Codes]:
     """Codes of images of any sizes, those of equal size batched; in the order given."""
     padded = [pad_to_stride(image, codec.stride) for image in images]
     results: dict[int, Codes] = {}
-    for indices in _batches([image.shape[:2] for image in padded], codec.stride):
+    for indices in _batches([image.shape[:2] for image in padded]):
         codes = codec.encode(np.stack([padded[i] for i in indices]))
         results.update(zip(indices, codes, strict=True))
     return [results[i] for i in range(len(images))]
@@ -217,7 +264,7 @@ def decode_grids(codec: Codec, grids: Sequence[Codes]) -> list[Pixels]:
     """Pictures uint8 `[rows·s, columns·s, 3]` of grids of any sizes; in the order given."""
     results: dict[int, Pixels] = {}
     side = codec.stride
-    for indices in _batches([(g.shape[0] * side, g.shape[1] * side) for g in grids], side):
+    for indices in _batches([g.shape for g in grids], side * side):
         pictures = codec.decode(np.stack([grids[i] for i in indices]))
         results.update(zip(indices, pictures, strict=True))
     return [results[i] for i in range(len(grids))]
@@ -226,7 +273,7 @@ def decode_grids(codec: Codec, grids: Sequence[Codes]) -> list[Pixels]:
 def embed_codes(codec: Codec, codes: Sequence[Codes]) -> NDArray[np.float32] | None:
     """Embeddings float32 `[len(codes), e]` of grids of any sizes; None: no embedder."""
     results: dict[int, NDArray[np.float32]] = {}
-    for indices in _batches([grid.shape for grid in codes], 1):
+    for indices in _batches([grid.shape for grid in codes], 64):
         vectors = codec.embed(np.stack([codes[i] for i in indices]))
         if vectors is None:
             return None
@@ -234,14 +281,18 @@ def embed_codes(codec: Codec, codes: Sequence[Codes]) -> NDArray[np.float32] | N
     return np.stack([results[i] for i in range(len(codes))])
 
 
-def _batches(shapes: Sequence[tuple[Any, ...]], stride: int) -> Iterator[list[int]]:
-    """Indices of equal shape, as many at a time as `_BATCH_PIXELS` allows, or one."""
-    groups: dict[tuple[Any, ...], list[int]] = {}
+def _batches(shapes: Sequence[tuple[int, ...]], pixels: int = 1) -> Iterator[list[int]]:
+    """Indices of equal shape `[…, h, w]`, as many together as `_BATCH_PIXELS` allows, or one.
+
+    Args:
+        shapes: of images or grids.
+        pixels: that one element of the last two axes stands for.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
     for index, shape in enumerate(shapes):
         groups.setdefault(shape, []).append(index)
     for shape, indices in groups.items():
-        pixels = int(shape[0] * shape[1]) * (1 if stride > 1 else 64)
-        size = max(1, _BATCH_PIXELS // pixels)
+        size = max(1, _BATCH_PIXELS // (shape[-2] * shape[-1] * pixels))
         for first in range(0, len(indices), size):
             yield indices[first : first + size]
 

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,9 +25,11 @@ from training.onnx_export.graphs import (
     graph_signatures,
     session_of,
 )
-from training.onnx_export.parity import BUDGETS, Proof, check, faults, odd_sizes
+from training.onnx_export.parity import BUDGETS, check, faults
+from training.onnx_export.proof import Proof, odd_sizes
 from training.onnx_export.quantize import calibration_batches, to_int8
 from training.onnx_export.shared_weights import rounded_to_half, share_weights
+from training.tokenizer.config import MAIN_DECODER
 from training.tokenizer.model import Tokenizer
 
 _PARITY_IMAGES = 24
@@ -43,12 +46,16 @@ class Exported:
         weights: graph → name and content of the file of weights that its ONNX files share.
         parity: graph → precision → figures of the proof; with `failed`, the reason, where that
             precision was left out.
+        decoders: names of the further decoders among the graphs.
+        network: what the graphs are of: the model, its weights rounded as they are stored.
         rounding: what storing the weights in half precision costs, in dB of mean PSNR.
     """
 
     graphs: Mapping[str, Mapping[str, bytes]]
     weights: Mapping[str, Mapping[str, bytes]]
     parity: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    decoders: tuple[str, ...]
+    network: Tokenizer
     rounding: float
 
     @property
@@ -63,6 +70,7 @@ def make_graphs(
     embedding_size: int,
     images: list[Pixels],
     precisions: Collection[str] = PRECISIONS,
+    decoders: Sequence[str] = (),
 ) -> Exported:
     """Exports, quantizes and proves.
 
@@ -76,7 +84,8 @@ def make_graphs(
         embedder: codes int64 `[n, rows, columns]` → float32 `[n, embedding_size]`.
         embedding_size: width of the embedding.
         images: uint8 `[h, w, 3]`, to calibrate the int8 graphs and for the proof.
-        precisions: of encoder and decoder; fp32 is always among them.
+        precisions: of encoder and decoders; fp32 is always among them.
+        decoders: names of the further decoders that are trained.
 
     Raises:
         ParityError: an fp32 graph is outside its budget.
@@ -86,6 +95,11 @@ def make_graphs(
 
     def export(name: str, module: nn.Module) -> bytes:
         return export_graph(module, signatures[name], stride)
+
+    decoder_of = {"decoder": MAIN_DECODER} | {f"decoder-{name}": name for name in decoders}
+
+    def decoder(graph: str, name: str, network: Tokenizer, dtype: torch.dtype) -> bytes:
+        return export(graph, DecoderGraph(network, dtype, name))
 
     shown = odd_sizes(images[:_PARITY_IMAGES])
     stored = rounded_to_half(model)
@@ -102,14 +116,17 @@ def make_graphs(
         ),
         # Near ties are decided here: always in float32, whatever made the latents.
         "quantizer": {"fp32": export("quantizer", QuantizerGraph(stored))},
-        "decoder": _in_precisions(
-            lambda network, dtype: export("decoder", DecoderGraph(network, dtype)),
-            stored, precisions, lambda: _calibration_codes(stored, images),
-        ),
+        **{
+            graph: _in_precisions(
+                partial(decoder, graph, name),
+                stored, precisions, lambda: _calibration_codes(stored, images),
+            )
+            for graph, name in decoder_of.items()
+        },
         "embedder": {"fp32": export("embedder", embedder)},
     }  # fmt: skip
     weights: dict[str, dict[str, bytes]] = {}
-    for name in ("encoder", "decoder") if in_half else ():
+    for name in ("encoder", *decoder_of) if in_half else ():
         made[name], weights[name] = share_weights(made[name], f"{name}.weights")
     measured = {
         name: {
@@ -129,7 +146,7 @@ def make_graphs(
             parity[name][precision] = figures.to_dict() | ({"failed": reason} if reason else {})
             if not reason:
                 graphs[name][precision] = made[name][precision]
-    return Exported(graphs, weights, parity, rounding)
+    return Exported(graphs, weights, parity, tuple(decoders), stored, rounding)
 
 
 def _in_precisions(

@@ -30,9 +30,26 @@ def _head(manifest: Manifest) -> str:
         f"A VQ-VAE image tokenizer: each {s}×{s} patch of an RGB image becomes one of {k} codes "
         f"({manifest.bits} bits, {manifest.bits / s**2:.4f} bits per pixel), and the codes become "
         f"the image, or a vector of {manifest.embedding_size} numbers for retrieval and "
-        "recognition. Any image size.\n\n"
+        f"recognition. Any image size.{_stages(manifest)}\n\n"
         f"Code space: `{manifest.code_space}`"
     )
+
+
+def _stages(manifest: Manifest) -> str:
+    """What a model of several stages or decoders has beyond the others."""
+    text = ""
+    if manifest.stages > 1:
+        bits = ", ".join(map(str, manifest.stage_bits))
+        total = sum(manifest.stage_bits) / manifest.stride**2
+        text += (
+            f"\n\nThe codes have {manifest.stages} stages, of {bits} bits: the first alone gives a "
+            "picture, and each further one makes it better "
+            f"({total:.4f} bits per pixel in all). Vectors and labels are of the first stage."
+        )
+    if manifest.decoders:
+        names = ", ".join(sorted(manifest.decoders))
+        text += f"\n\nFurther decoders for the same codes: {names}."
+    return text
 
 
 def _data(manifest: Manifest) -> str:
@@ -63,6 +80,21 @@ def _recipe(manifest: Manifest) -> str:
             f"The embedder was learnt afterwards, without labels: from {learnt['copies']} edited "
             f"copies of each of {learnt['photographs']} photographs, in "
             f"{learnt['recipe']['steps']} steps, {learnt['seconds'] / 60:.0f} minutes.",
+        ]
+    stored = facts.get("weights", {})
+    if stored.get("stored") == "float16":
+        lines += [
+            "",
+            "Weights are stored in half precision, once for all precisions, which costs "
+            f"{max(0.0, stored['psnr_cost_of_float16']):.4f} dB; fp32 computes in float32.",
+        ]
+    if "code_space" in facts:
+        kept = facts["code_space"]
+        lines += [
+            "",
+            f"It keeps the code space of {kept['bundle']}: {kept['code_agreement']:.2%} of the "
+            f"codes of {kept['images']} images are the same, and from the same codes it reaches "
+            f"{kept['psnr'][-1]:.2f} dB where that reached {kept['psnr_before'][-1]:.2f}.",
         ]
     if "note" in facts:
         lines += ["", str(facts["note"])]

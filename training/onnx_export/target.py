@@ -62,6 +62,9 @@ def describe(manifest: Manifest) -> str:
     parts = []
     if has_learnt_embedder(manifest):
         parts.append("its learnt embedder")
+    if manifest.decoders:
+        names = ", ".join(sorted(manifest.decoders))
+        parts.append(f"the decoder{'s' if len(manifest.decoders) > 1 else ''} {names}")
     if manifest.prior is not None:
         parts.append("its prior")
     if manifest.recognizers:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from training.data.dataset import Pixels
-from training.onnx_export.codec import BundleCodec, Codes, encode_images
+from training.onnx_export.codec import BundleCodec, Codes, encode_first_stage
 
 # The first views of an image are itself and its mirror image, as they will be met.
 PLAIN_VIEWS = 2
@@ -141,7 +141,9 @@ def encode_views(
             flat.append(np.load(file))
         else:
             codec = plain if view < PLAIN_VIEWS else edited
-            grids = [g for part in _made(images, view, seed) for g in encode_images(codec, part)]
+            grids = [
+                g for part in _made(images, view, seed) for g in encode_first_stage(codec, part)
+            ]
             flat.append(np.concatenate([g.ravel() for g in grids]).astype(np.uint16))
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from training.onnx_export.codec import (
     Codec,
     decode_grids,
     embed_codes,
-    encode_images,
+    encode_first_stage,
     pad_to_stride,
 )
 from training.recognition.augmented_views import Views, view_of
@@ -119,7 +119,7 @@ def from_features(labelled: Labelled, codec: Codec) -> list[Baseline]:
     """A linear classifier on the bundle's embedding and, of images of one size, on features."""
     parts = (labelled.train, labelled.test)
     rows = []
-    embedded = [embed_codes(codec, encode_images(codec, part)) for part in parts]
+    embedded = [embed_codes(codec, encode_first_stage(codec, part)) for part in parts]
     if embedded[0] is not None and embedded[1] is not None:
         rows.append(("embedding, linear", embedded[0], embedded[1]))
     if len({image.shape for part in parts for image in part}) == 1:
@@ -145,7 +145,7 @@ def from_reconstructions(
     grids = [[views.grid(i, v) for i in range(images)] for v in range(count)]
     decoded = [decode_grids(codec, part) for part in grids]
     network = _trained(decoded, labelled, codec.stride, setting)
-    test = decode_grids(codec, encode_images(codec, labelled.test))
+    test = decode_grids(codec, encode_first_stage(codec, labelled.test))
     return [
         Baseline("reconstructions, the same network", _accuracy(network, test, labelled, codec))
     ]

@@ -18,13 +18,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.data.crops import random_window
 from training.recognition.augmented_views import PLAIN_VIEWS
 from training.recognition.calibration import Logits, negative_log_likelihood
 from training.recognition.dataset import Source
 from training.recognition.network import Network
+from training.tokenizer.averaging import early_decay, move_average
+from training.tokenizer.schedule import warmup_cosine
 
 # Positions of the grids that are scored together when nothing is learnt.
 _BATCH_POSITIONS = 1 << 14
+# Steps in which the learning rate rises, or a tenth of all steps.
+_WARMUP = 100
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Recipe:
     """How a recognizer is trained.
 
     Attributes:
-        epochs: at most; the learning rate falls to zero over them (cosine).
+        epochs: at most; the learning rate rises shortly and falls to zero over them (cosine).
         batch: grids in a step.
         rate: highest learning rate.
         decay: weight decay (AdamW; Loshchilov & Hutter 2019).
@@ -124,19 +129,21 @@ def train(
     batch = min(recipe.batch, len(fit))
     per_epoch = len(fit) // batch
     steps, step = recipe.epochs * per_epoch, 0
+    warmup = min(_WARMUP, max(1, steps // 10))
     best: Trained | None = None
     for epoch in range(1, recipe.epochs + 1):
         network.train()
         losses = []
         for images in random.permutation(fit)[: per_epoch * batch].reshape(per_epoch, batch):
+            rise = min(1.0, (step + 1) / warmup)  # within the cosine, which begins at once
             for group in optimizer.param_groups:
-                group["lr"] = recipe.rate * _rate(step, steps)
+                group["lr"] = recipe.rate * rise * warmup_cosine(step, steps, 0, 0.0)
             loss = _loss(network, source, images, recipe, random, device)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 2.0)
             optimizer.step()
-            _move(average, network, min(recipe.average, (1 + step) / (10 + step)))
+            move_average(average, network, early_decay(step, recipe.average))
             losses.append(loss.item())
             step += 1
         logits = score(average, source, held_out, bf16=recipe.bf16, device=device)
@@ -231,9 +238,9 @@ def _cut(vectors: Tensor, least: float, random: np.random.Generator) -> Tensor:
     """A random part of all grids, the same of each: both sides cut by the same share."""
     share = random.uniform(least, 1)
     rows, columns = (max(1, round(share * side)) for side in vectors.shape[2:])
-    top = random.integers(vectors.shape[2] - rows + 1)
-    left = random.integers(vectors.shape[3] - columns + 1)
-    return vectors[:, :, top : top + rows, left : left + columns]
+    height, width = vectors.shape[2:]
+    down, across = random_window(random, height, width, rows, columns)
+    return vectors[:, :, down, across]
 
 
 def _patched(vectors: Tensor, other: Tensor, random: np.random.Generator) -> tuple[Tensor, float]:
@@ -241,9 +248,9 @@ def _patched(vectors: Tensor, other: Tensor, random: np.random.Generator) -> tup
     height, width = vectors.shape[2:]
     side = math.sqrt(random.random())
     rows, columns = max(1, round(height * side)), max(1, round(width * side))
-    top, left = random.integers(height - rows + 1), random.integers(width - columns + 1)
+    down, across = random_window(random, height, width, rows, columns)
     inside = torch.zeros(1, 1, height, width, dtype=torch.bool, device=vectors.device)
-    inside[:, :, top : top + rows, left : left + columns] = True
+    inside[:, :, down, across] = True
     return torch.where(inside, vectors[other], vectors), 1 - rows * columns / (height * width)
 
 
@@ -256,19 +263,3 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         lr=recipe.rate,
         betas=(0.9, 0.98),
     )
-
-
-def _rate(step: int, steps: int) -> float:
-    """Share of the highest learning rate: a short rise, then a cosine to zero."""
-    warm = min(100, max(1, steps // 10))
-    return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-@torch.no_grad()
-def _move(average: nn.Module, network: nn.Module, decay: float) -> None:
-    pairs = zip(average.state_dict().values(), network.state_dict().values(), strict=True)
-    for kept, current in pairs:
-        if kept.is_floating_point():
-            kept.lerp_(current, 1 - decay)
-        else:
-            kept.copy_(current)

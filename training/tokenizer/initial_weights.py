@@ -169,7 +169,8 @@ def weights_of(bundle: Bundle, graph: str, precision: str = "fp32") -> dict[str,
     Returns:
         float32, by the names that they have in the network, whatever they are stored as.
     """
-    prefix, outside = f"{graph}.", bundle.read_weights(graph)
+    # A further decoder, `decoder-NAME`, has the names of the main one.
+    prefix, outside = f"{graph.partition('-')[0]}.", bundle.read_weights(graph)
     model = onnx.load_from_string(bundle.read_graph(graph, precision))
     weights = {}
     for tensor in model.graph.initializer:

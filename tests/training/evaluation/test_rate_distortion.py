@@ -31,7 +31,7 @@ class Identity(CheckpointCodec):
         self.last = pixels
         return super().encode(pixels)
 
-    def decode(self, _codes):
+    def decode(self, _codes, _decoder=None):
         return self.last
 
 
@@ -93,7 +93,7 @@ def test_packed_codes_end_on_a_whole_byte(codec):
     """Without gaps between codes: 3 codes of 8 bits are 3 bytes, of 9 bits 4."""
     assert packed_bytes(codec, 3) == 3
     codec_of_512 = CheckpointCodec(codec.model)
-    codec_of_512.codebook_size = 512
+    codec_of_512.codebook_sizes = (512,)
     assert packed_bytes(codec_of_512, 3) == 4
 
 

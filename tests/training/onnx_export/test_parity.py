@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.onnx_export.parity import Parity, ParityError, Proof, check
+from training.onnx_export.parity import Parity, ParityError, check
+from training.onnx_export.proof import Proof
 from training.tokenizer.model import Tokenizer
 
 
