@@ -540,6 +540,34 @@ def test_details_never_repeat_what_was_sent(client):
         assert secret not in answer.text
 
 
+HEADS = ["/livez", "/readyz", "/metrics", "/v1/models", "/v1/models/tiny", "/v2", "/v2/models"]
+
+
+@pytest.mark.parametrize("path", [*HEADS, "/", "/docs", "/openapi.json", "/v1/models/tiny/card"])
+def test_head_is_answered_wherever_get_is(client, path):
+    """Monitors ask so: the same status and headers, and no body."""
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (get.status_code, b"") == (200, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    if path != "/metrics":  # which counts itself
+        assert head.headers["content-length"] == str(len(get.content))
+
+
+def test_head_where_there_is_no_get_is_refused(client):
+    """405 for operations, 404 for nothing; without a body, like any answer to HEAD."""
+    assert client.head("/v1/encode").status_code == 405
+    assert client.head("/v1/encode").headers["allow"] == "POST"
+    assert client.head("/nowhere").status_code == 404
+    assert client.head("/v1/models/absent").status_code == 404
+
+
+def test_head_is_logged_and_counted_as_what_it_is(client):
+    """By its own route, so that probes are told from clients."""
+    client.head("/v1/models/tiny/card")
+    text = client.get("/metrics").text
+    assert 'requests_total{route="/v1/models/{name}/card",status="200"}' in text
+
+
 # --- limits and keys ---------------------------------------------------------------------------
 
 

@@ -276,7 +276,7 @@ def test_keys_come_from_a_file_too_and_reload_with_it(tiny_bundle, run_app, tmp_
     ("kind", "status"),
     [
         ("image/png", 422),
-        ("image/jxl", 415),
+        ("application/pdf", 415),
         ("multipart/form-data", 400),
         ("multipart/form-data; boundary=b", 200),
     ],
