@@ -352,6 +352,28 @@ def test_a_refused_upload_that_ends_leaves_its_connection_open(client, monkeypat
         assert answer_on(sender) == 200
 
 
+def test_an_upload_refused_for_good_is_read_to_its_end(tiny_bundle, run_app):
+    """Its connection is closed after the answer, and not before the sender has sent all."""
+    with run_app(models_dir=tiny_bundle.parent) as client, connected(client) as sender:
+        client.app.state.service.drain()
+        try:
+            sender.sendall(
+                b"POST /v1/encode HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\n"
+                b"Content-Length: 200000\r\n\r\n" + bytes(99_999)
+            )
+            answer = http.client.HTTPResponse(sender)
+            answer.begin()
+            assert (answer.status, answer.getheader("connection")) == (503, "close")
+            time.sleep(0.2)
+            sender.sendall(bytes(50_000))
+            time.sleep(0.2)
+            sender.sendall(bytes(50_001))
+            answer.read()
+            assert sender.recv(9) == b""
+        finally:
+            client.app.state.service.draining = False
+
+
 def answer_on(connection):
     """Read one answer to its end; its status."""
     answer = http.client.HTTPResponse(connection)
