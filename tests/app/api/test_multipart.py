@@ -42,7 +42,7 @@ def test_a_part_with_a_type_but_no_file_name_is_a_file():
     assert read_files(body(part), TYPE, max_files=1) == [(None, b"data")]
 
 
-def test_an_empty_file_input_is_passed_over():
+def test_an_empty_file_input_is_skipped():
     """Browsers send one for each field left blank."""
     assert read_files(body(file("", b""), file("a", b"1")), TYPE, max_files=2) == [("a", b"1")]
 

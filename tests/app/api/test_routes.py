@@ -110,7 +110,7 @@ def test_several_images_keep_their_order_and_names(client):
     ]
 
 
-def test_codes_are_the_same_alone_and_in_company(client):
+def test_codes_are_the_same_in_a_request_of_one_and_of_eight(client):
     """Eight of a shape in one request, or each by itself."""
     files = [png(picture(64, 64, seed=i)) for i in range(8)]
     together = client.post("/v1/encode", json={"images": [b64(f) for f in files]}).json()["data"]
@@ -240,7 +240,7 @@ def test_several_pictures_come_as_json_zip_or_npy(client):
     assert_problem(decode("image/png"), 406, "not_acceptable")
 
 
-def test_items_that_encoding_could_not_do_are_passed_over(client):
+def test_items_that_encoding_failed_on_are_skipped(client):
     """What remains is one grid, so its picture is the answer."""
     images = {"images": ["!", b64(png(picture(16, 16)))]}
     codes = client.post("/v1/encode", json=images).json()

@@ -268,15 +268,15 @@ def connected(client):
 
 
 @pytest.fixture(scope="module")
-def impatient(run_app, tiny_bundle):
-    """The service with little patience for slow clients; enough for ours on a slow machine."""
+def short_timeout(run_app, tiny_bundle):
+    """The service with a short client timeout, long enough for our requests on a slow machine."""
     with run_app(models_dir=tiny_bundle.parent, client_timeout_s=2) as client:
         yield client
 
 
-def test_headers_that_trickle_in_are_not_waited_for(impatient):
+def test_headers_that_trickle_in_are_not_waited_for(short_timeout):
     """A silent client, and one that sends a byte now and then."""
-    with connected(impatient) as silent, connected(impatient) as slow:
+    with connected(short_timeout) as silent, connected(short_timeout) as slow:
         slow.sendall(b"GET /livez HTTP/1.1\r\n")
         with suppress(OSError):  # closed meanwhile
             for _ in range(100):
@@ -294,9 +294,9 @@ def is_closed(connection):
         return True
 
 
-def test_an_answer_nobody_reads_is_given_up(impatient):
+def test_an_answer_nobody_reads_is_given_up(short_timeout):
     """Its buffer would otherwise be held for as long as the client likes."""
-    client = impatient
+    client = short_timeout
     connections = client.server.server_state.connections
     before = set(connections)
     with connected(client) as reader:
