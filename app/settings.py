@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 PREFIX = "TESSERA_"
 
+_SERVICE_LINK = re.compile(
+    r"TESSERA_(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT(?:_\d+_(?:TCP|UDP).*)?)"
+)
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
 
 
@@ -170,8 +173,14 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """
     values: dict[str, str] = {}
     faults: list[str] = []
+    links = [name for name, value in environment.items() if is_service_link(name, value)]
+    if links:
+        faults.append(
+            f"{', '.join(sorted(links))}: set by Kubernetes for a Service named tessera; "
+            "set enableServiceLinks: false in the pod's spec, or give the Service another name"
+        )
     for name, value in environment.items():
-        if not name.startswith(PREFIX):
+        if not name.startswith(PREFIX) or name in links:
             continue
         field = name.removeprefix(PREFIX).lower()
         if field not in Settings.model_fields or name != name.upper():
@@ -185,6 +194,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     if faults:
         raise SettingsError("; ".join(faults))
     return settings
+
+
+def is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes sets this variable in the pods around a Service named tessera."""
+    return bool(_SERVICE_LINK.fullmatch(name)) and (name != "TESSERA_PORT" or "://" in value)
 
 
 def _meant(name: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bundle.folder import MANIFEST_FILE
+
 if TYPE_CHECKING:
     from app.runtime.model import Model
 
@@ -18,6 +20,10 @@ def describe_model(model: Model, aliases: list[str]) -> dict[str, Any]:
     manifest = model.manifest
     return {
         "id": model.id,
+        # What OpenAI's clients expect of a model besides its id.
+        "object": "model",
+        "created": _written(model),
+        "owned_by": "tessera",
         "name": manifest.name,
         "version": manifest.version,
         "aliases": aliases,
@@ -45,3 +51,11 @@ def describe_model(model: Model, aliases: list[str]) -> dict[str, Any]:
         "data": [dict(entry) for entry in manifest.data],
         "metrics": dict(manifest.metrics),
     }
+
+
+def _written(model: Model) -> int:
+    """When the bundle's manifest was written, in seconds since 1970; 0 if it is gone."""
+    try:
+        return int((model.bundle.path / MANIFEST_FILE).stat().st_mtime)
+    except OSError:
+        return 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 _MAX_HEADERS = 8
 _MAX_HEADER_BYTES = 4096
 _MAX_NAME_CHARACTERS = 255
+
+_EXTENDED_NAME = re.compile(
+    rb";\s*filename\*\s*=\s*\"?([\w.:-]{0,40})'[^'\";]*'([^;\"\s]*)", re.IGNORECASE
+)
 
 
 @dataclass(slots=True)
@@ -55,7 +61,7 @@ def read_files(body: bytes, content_type: str, *, max_files: int) -> list[tuple[
             max_header_count=_MAX_HEADERS,
             max_header_size=_MAX_HEADER_BYTES,
         )
-        parser.write(body)
+        parser.write(_without_preamble(body, boundary))
         parser.finalize()
     except (FormParserError, ValueError) as error:
         raise MalformedRequest("the multipart body is broken") from error
@@ -113,12 +119,34 @@ class _Collector:
         self.ended = True
 
 
+def _without_preamble(body: bytes, boundary: bytes) -> bytes:
+    """The body from its first boundary on; RFC 2046 lets text come before, to be ignored."""
+    delimiter = b"--" + boundary
+    if body.startswith((delimiter, b"\r\n" + delimiter)):
+        return body
+    start = body.find(b"\n" + delimiter)
+    return body if start < 0 else body[start + 1 :]
+
+
+def _file_name(disposition: bytes) -> bytes | None:
+    """The file name of a part: `filename*` (RFC 5987) before `filename`; None without either."""
+    extended = _EXTENDED_NAME.search(disposition)
+    if extended:
+        charset, encoded = (group.decode("latin-1") for group in extended.groups())
+        try:
+            return unquote(encoded, charset or "utf-8", "replace").encode("utf-8", "replace")
+        except LookupError:  # no such character set
+            return unquote(encoded, "utf-8", "replace").encode("utf-8", "replace")
+    _, options = parse_options_header(disposition)
+    return options.get(b"filename")
+
+
 def _file(part: _Part) -> tuple[str | None, bytes] | None:
     content = part.pieces[0] if len(part.pieces) == 1 else b"".join(part.pieces)
-    _, options = parse_options_header(part.headers.get(b"content-disposition", b""))
-    name = plain_name(options.get(b"filename", b"").decode("utf-8", "replace"))
+    file_name = _file_name(part.headers.get(b"content-disposition", b""))
+    name = plain_name((file_name or b"").decode("utf-8", "replace"))
     kind = part.headers.get(b"content-type", b"text/plain").lower()
-    if b"filename" not in options and kind.startswith(b"text/"):
+    if file_name is None and kind.startswith(b"text/"):
         raise MalformedRequest(
             "a form field is not a file; parameters such as model or size go in the query string"
         )

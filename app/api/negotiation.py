@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from app.api.media_types import ALIASES
 from app.errors import NotAcceptable
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def _ranges(accept: str) -> list[tuple[str, float]]:
             elif name == "coding":
                 pattern += ";coding=" + value.strip('"')
         if pattern:
+            pattern = ALIASES.get(pattern, pattern)
             ranges.append((pattern, quality))
     return ranges
 

@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from app.api.media_types import (
+    CODE_BODIES,
+    IMAGE_BODIES,
+    JSON,
+    MULTIPART,
+    NPY,
+    RAW_IMAGE,
+    described,
+    kind_of_body,
+)
 from app.api.multipart import plain_name, read_files
 from app.codecs.grids import CodeGrid, check_count, grid_from_rows, grids_from_npy
 from app.codecs.npy import read_npy, read_npy_images
@@ -29,23 +39,7 @@ if TYPE_CHECKING:
     from app.runtime.model import Model
     from app.runtime.registry import Models
 
-JSON = "application/json"
-NPY = "application/x-npy"
-MULTIPART = "multipart/form-data"
-RAW_IMAGES = (
-    "image/png",
-    "image/jpeg",
-    "image/webp",
-    "image/gif",
-    "image/bmp",
-    "image/tiff",
-    "image/avif",
-    "application/octet-stream",
-)
 _NO_IMAGE = "the request holds no image"
-
-IMAGE_BODIES = (MULTIPART, *RAW_IMAGES, JSON, NPY)
-CODE_BODIES = (JSON, PACKED, NPY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +78,6 @@ class Codes:
         return len(self.grids)
 
 
-def media_type(content_type: str) -> str:
-    """The media type that the header names: lower case, without parameters."""
-    return content_type.partition(";")[0].strip().lower()
-
-
 # --- images --------------------------------------------------------------------------------
 
 
@@ -106,8 +95,8 @@ def parse_images(body: bytes, content_type: str, limits: Limits) -> list[ImageIn
         TooManyImages: more than the limit.
         ImageTooLarge, ImageCorrupt: an npy array of too large or no images.
     """
-    kind = media_type(content_type)
-    if kind in RAW_IMAGES:
+    kind = kind_of_body(content_type, body)
+    if kind == RAW_IMAGE:
         images = [ImageInput(body)] if body else []
     elif kind == MULTIPART:
         files = read_files(body, content_type, max_files=limits.images)
@@ -118,7 +107,9 @@ def parse_images(body: bytes, content_type: str, limits: Limits) -> list[ImageIn
         arrays = read_npy_images(body, max_pixels=limits.pixels, max_images=limits.images)
         images = [ImageInput(pixels) for pixels in arrays]
     else:
-        raise UnsupportedMediaType(f"images come as {', '.join(IMAGE_BODIES)}")
+        raise UnsupportedMediaType(
+            f"images come as {', '.join(IMAGE_BODIES)}; {described(content_type)}"
+        )
     if not images:
         raise MalformedRequest(_NO_IMAGE)
     return images
@@ -142,7 +133,8 @@ def json_object(body: bytes) -> dict[str, Any]:
         MalformedRequest: it is not.
     """
     try:
-        values = orjson.loads(body)
+        # Some tools begin text with a byte order mark; RFC 8259 lets parsers ignore it.
+        values = orjson.loads(body.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
         raise MalformedRequest("the body is not valid JSON") from error
     if not isinstance(values, dict):
@@ -173,7 +165,7 @@ def parse_codes(
         CodesInvalid: a whole npy or packed body is wrong; of JSON, single items are.
         TooManyImages, ImageTooLarge: a limit was passed.
     """
-    kind = media_type(content_type)
+    kind = kind_of_body(content_type, body)
     if kind == PACKED:
         file = read_tess(body, max_images=limits.images, max_pixels=limits.pixels)
         prior = file.grids[0].prior if isinstance(file, CodedFile) else None
@@ -196,7 +188,7 @@ def parse_codes(
         return Codes(model, list(enumerate(grids)), "unknown")
     if kind == JSON:
         return _codes_of_json(json_object(body), models, name, limits)
-    raise UnsupportedMediaType(f"codes come as {', '.join(CODE_BODIES)}")
+    raise UnsupportedMediaType(f"codes come as {', '.join(CODE_BODIES)}; {described(content_type)}")
 
 
 def parse_images_or_codes(
@@ -217,7 +209,7 @@ def parse_images_or_codes(
         ModelNotFound: no such model is loaded.
         TesseraError: what `parse_images` and `parse_codes` refuse.
     """
-    kind = media_type(content_type)
+    kind = kind_of_body(content_type, body)
     if kind == JSON:
         values = json_object(body)
         if "images" not in values:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from starlette.responses import Response
 
+from app.api.media_types import JSON, NPY
 from app.api.negotiation import choose
-from app.api.parsing import JSON, NPY
 from app.api.responses import entry_of, json_response, whole
 from app.codecs.grids import grid_shape
 from app.codecs.npy import write_npy

@@ -12,13 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 
-from app.api.parsing import (
-    RAW_IMAGES,
-    media_type,
-    parse_codes,
-    parse_images,
-    parse_images_or_codes,
-)
+from app.api.media_types import RAW_IMAGE, kind_of_body
+from app.api.parsing import parse_codes, parse_images, parse_images_or_codes
 from app.errors import BodyTooLarge, MalformedRequest, UnsupportedMediaType
 from app.observability.request_context import context_of
 from app.service.preprocessing import PreprocessingOptions, parse_size
@@ -121,7 +116,7 @@ class Call:
     async def _parsed(
         self, slots: Slots, parse: Callable[..., _S], body: bytes, *arguments: Any
     ) -> _S:
-        raw = media_type(self._content_type) in RAW_IMAGES
+        raw = kind_of_body(self._content_type, body) == RAW_IMAGE
         size = 0 if raw else len(body)
         parsed = await self.parse(size, parse, body, self._content_type, *arguments)
         slots.take_up_to(len(parsed))

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from starlette.responses import Response
 
-from app.api.parsing import JSON, NPY
+from app.api.media_types import JSON, NPY
 from app.api.problems import item_problem
 from app.codecs.grids import grids_to_npy
 from app.codecs.npy import write_npy

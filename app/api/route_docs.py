@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from app.api import schemas
+from app.api.media_types import CODE_BODIES, IMAGE_BODIES, JSON, MULTIPART, NPY, RAW_IMAGES
 from app.api.openapi import error_responses, reference
-from app.api.parsing import CODE_BODIES, IMAGE_BODIES, JSON, MULTIPART, NPY, RAW_IMAGES
 from app.api.picture_responses import PICTURES, ZIP
 from app.api.responses import CODED
 from app.codecs.tess import MEDIA_TYPE as PACKED

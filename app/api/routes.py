@@ -10,9 +10,10 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.api import route_docs
 from app.api.classification import Question, labels_reply
+from app.api.media_types import JSON, NPY
 from app.api.model_info import describe_model
 from app.api.negotiation import choose
-from app.api.parsing import JSON, NPY, Codes
+from app.api.parsing import Codes
 from app.api.picture_responses import picture_form, pictures_reply, reconstructions_reply
 from app.api.request import HEAVY_NUMBERS, Call
 from app.api.responses import (
@@ -213,7 +214,7 @@ async def list_models(request: Request) -> Response:
     choose(request.headers.get("accept"), (JSON,))
     models = request.app.state.service.models
     data = [describe_model(model, models.aliases(model)) for model in models.by_name.values()]
-    return json_response({"default": models.default_name, "data": data})
+    return json_response({"object": "list", "default": models.default_name, "data": data})
 
 
 @router.post("/v1/models:reload", **route_docs.RELOAD)

@@ -234,6 +234,9 @@ class ModelFacts(Schema):
     """What a model's manifest says of it, and how it runs here."""
 
     id: str = Field(description="name@version", examples=["photo-f8@1"])
+    object: Literal["model"] = Field(description="for clients of OpenAI's API")
+    created: int = Field(description="when its bundle was written, in seconds since 1970")
+    owned_by: str = Field(description="for clients of OpenAI's API")
     name: str = Field(examples=["photo-f8"])
     version: str
     aliases: list[str] = Field(
@@ -263,6 +266,7 @@ class ModelFacts(Schema):
 class ModelList(Schema):
     """The loaded models."""
 
+    object: Literal["list"] = Field(description="for clients of OpenAI's API")
     default: str = Field(
         description="the model for requests that name none: its name, or its id where the name "
         "without version means a newer one"

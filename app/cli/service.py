@@ -18,7 +18,7 @@ from anyio.from_thread import start_blocking_portal
 from app.cli.failures import MISUSED, UNAVAILABLE, CommandFailed, refusal
 from app.cli.models_folder import with_shipped_models
 from app.errors import NotReady
-from app.settings import PREFIX, Settings, SettingsError, read_settings
+from app.settings import PREFIX, Settings, SettingsError, is_service_link, read_settings
 from tessera_client import Client, ServerError, TesseraError, Unreachable
 
 if TYPE_CHECKING:
@@ -175,7 +175,12 @@ def local_settings(**flags: object) -> Settings:
         CommandFailed: a name or value can't be used.
     """
     own = {URL_VARIABLE, KEY_VARIABLE}
-    environment = {name: value for name, value in os.environ.items() if name not in own}
+    # A command doesn't listen, so that what Kubernetes sets for a Service of our name is no matter.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in own and not is_service_link(name, value)
+    }
     given = {
         f"{PREFIX}{name.upper()}": str(value) for name, value in flags.items() if value is not None
     }

@@ -29,6 +29,7 @@ from app.server.middleware import (
     DeadlineMiddleware,
     DrainingMiddleware,
     ErrorMiddleware,
+    HeadMiddleware,
     RequestContextMiddleware,
     SecurityHeadersMiddleware,
     TracingMiddleware,
@@ -128,6 +129,7 @@ def _middleware(service: Service, tracing: Tracing | None = None) -> list[Middle
         Middleware(ErrorMiddleware),
         Middleware(DeadlineMiddleware, seconds=service.settings.request_timeout_s),
         Middleware(AuthenticationMiddleware, service=service),
+        Middleware(HeadMiddleware),
     ]
 
 
@@ -139,7 +141,7 @@ def _cors(settings: Settings) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
             expose_headers=[
                 *("X-Request-ID", "Server-Timing", "Retry-After"),

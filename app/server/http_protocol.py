@@ -38,6 +38,8 @@ MAX_REQUESTS_AHEAD = 64
 _LEAST_BYTES_PER_S = 16 * 1024
 # A refused upload may go on for this long, so that its sender gets to read the refusal.
 _LINGER_S = 5
+# When the server ends, a connection that has been opened and has sent no request yet may send one.
+_LAST_REQUEST_S = 0.5
 _MAX_CONNECTIONS = 4096
 
 
@@ -157,6 +159,7 @@ class HttpProtocol(BoundedFraming):
     takes is part of the request's own deadline (`app.server.middleware`).
     """
 
+    _closing = False
     _timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
 
@@ -165,6 +168,7 @@ class HttpProtocol(BoundedFraming):
         super().connection_made(transport)
         # The application, not what uvicorn wraps around it.
         app: Any = self.config.app
+        self._closes_after_body: Any = _ClosesAfterBody(self)
         self._client_timeout_s: float = app.state.service.settings.client_timeout_s
         if len(self.connections) > _MAX_CONNECTIONS:
             transport.abort()
@@ -186,19 +190,46 @@ class HttpProtocol(BoundedFraming):
         """From here on the request's own deadline holds."""
         self._stop_timer()
         super().on_headers_complete()
+        self.cycle.transport = self._closes_after_body
 
     def on_message_complete(self) -> None:
         """Of a refused upload: all of it has come, and the connection may be used again."""
         self._stop_timer()
         super().on_message_complete()
+        if self._closing:
+            self._close()
 
     def on_response_complete(self) -> None:
         """Bound what is left: an answer to be read, or an upload to be thrown away."""
+        if self._closing:
+            self.pipeline.clear()  # requests behind the last one that is answered
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch_reader()
         elif self.cycle.response_complete and self.cycle.more_body:
             self._start_timer(_LINGER_S, self._close)
+
+    def close_after_body(self) -> None:
+        """Close the connection once the request whose answer says so has come in whole.
+
+        To close it before, with a part of the body unread, would reset it, and the client might
+        never get to read the answer.
+        """
+        if self.cycle.more_body:
+            self._closing = True  # after `_LINGER_S`, if the rest doesn't come
+        else:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close the connection as the server ends, unless it is about to be used.
+
+        A client that has just opened it, or is sending the head of a request, gets an answer,
+        which says `Connection: close`.
+        """
+        if self.cycle is None or self._in_head:
+            self._start_timer(_LAST_REQUEST_S, self._close_unless_answering)
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what isn't HTTP, and bound how long that takes to be read."""
@@ -280,3 +311,16 @@ class HttpProtocol(BoundedFraming):
         if self._reader_timer is not None:
             self._reader_timer.cancel()
             self._reader_timer = None
+
+
+class _ClosesAfterBody:
+    """What a request's cycle sees of its transport.
+
+    Args:
+        protocol: the protocol of the connection.
+    """
+
+    def __init__(self, protocol: HttpProtocol) -> None:
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+        self.close = protocol.close_after_body

@@ -263,3 +263,31 @@ class DrainingMiddleware:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+class HeadMiddleware:
+    """Answers `HEAD` as `GET` without the body, wherever there is a `GET`.
+
+    Starlette's own routes do so, FastAPI's don't.
+
+    Args:
+        app: the application inside.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request as the ASGI specification says."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        inner = {**scope, "method": "GET"}
+
+        async def send_without_body(message: Message) -> None:
+            scope.update(route=inner.get("route"))  # which the log and the metrics name
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app(inner, receive, send_without_body)

@@ -19,6 +19,7 @@ from app.observability.timeout import call_with_timeout
 from app.observability.tracing import tracing_from
 from app.server.app import create_app, create_metrics_app
 from app.server.http_protocol import HttpProtocol
+from app.server.listening import refuse_new_connections
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -35,6 +36,8 @@ _KEEP_ALIVE_S = 30
 _SHUTDOWN_GRACE_S = 0.5
 # For the last lines of the log, whose pipe may be full and read by nobody any more.
 _LOG_FLUSH_TIMEOUT_S = 1.0
+# From there on the kernel opens no more connections; those that it has opened are accepted.
+_ACCEPT_LAST_S = 0.05
 _BACKLOG = 2048
 
 
@@ -143,6 +146,11 @@ class _Server(uvicorn.Server):
         self.listening_on = f"{self._settings.host}:{self._settings.port}"
         await super().startup(sockets)
         _log.info("listening on http://%s, loading models", self.listening_on)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        refuse_new_connections(listening for server in self.servers for listening in server.sockets)
+        await asyncio.sleep(_ACCEPT_LAST_S)
+        await super().shutdown(sockets)
 
     async def _listen_for_metrics(self, port: int) -> None:
         """Open the second port. It closes with the loop, so that the drain can be watched."""

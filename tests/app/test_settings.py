@@ -81,3 +81,23 @@ def test_settings_are_frozen_and_keys_don_t_show():
     with pytest.raises(ValidationError):
         settings.port = 1
     assert "secret-key" not in repr(settings)
+
+
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_said_to_be_so():
+    """One fault with the way out, instead of one for each of its seven variables."""
+    links = {
+        "TESSERA_PORT": "tcp://10.0.0.11:8000",
+        "TESSERA_SERVICE_HOST": "10.0.0.11",
+        "TESSERA_SERVICE_PORT": "8000",
+        "TESSERA_SERVICE_PORT_HTTP": "8000",
+        "TESSERA_PORT_8000_TCP": "tcp://10.0.0.11:8000",
+        "TESSERA_PORT_8000_TCP_ADDR": "10.0.0.11",
+    }
+    with pytest.raises(SettingsError) as caught:
+        read_settings(links | {"TESSERA_THREADS": "2"})
+    text = str(caught.value)
+    assert "Kubernetes" in text
+    assert "enableServiceLinks: false" in text
+    assert ";" in text
+    assert "is not a setting" not in text
+    assert read_settings({"TESSERA_PORT": "80"}).port == 80

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from app.api.parsing import JSON
+from app.api.media_types import JSON
 from app.api.problems import problem
 from app.errors import (
     ImageCorrupt,

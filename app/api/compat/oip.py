@@ -40,8 +40,8 @@ from app.api.compat.schemas import (
     V2Ready,
     V2Server,
 )
+from app.api.media_types import JSON
 from app.api.openapi import reference
-from app.api.parsing import JSON
 from app.api.request import HEAVY_NUMBERS, Call
 from app.api.responses import json_response, whole
 from app.errors import (

@@ -18,7 +18,8 @@ import numpy as np
 import orjson
 from starlette.responses import Response
 
-from app.api.parsing import JSON, json_object
+from app.api.media_types import JSON
+from app.api.parsing import json_object
 from app.errors import InvalidParameter, MalformedRequest
 
 if TYPE_CHECKING:
@@ -150,9 +151,11 @@ def _entries(values: dict[str, Any], what: str) -> list[dict[str, Any]]:
 
 
 def _parameters(values: dict[str, Any]) -> dict[str, Any]:
-    parameters = values.get("parameters", {})
-    if not isinstance(parameters, dict):
+    given = values.get("parameters")
+    if given is not None and not isinstance(given, dict):
         raise MalformedRequest("parameters must be an object")
+    # null means absent, of each of them and of all.
+    parameters = {name: value for name, value in (given or {}).items() if value is not None}
     for name in _REFUSED:
         if parameters.get(name):
             raise InvalidParameter(f"the extension that {name} belongs to is not supported")

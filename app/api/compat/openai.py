@@ -14,8 +14,9 @@ from fastapi import APIRouter, Request, Response
 from app.api.compat.errors import OPENAI_PATH
 from app.api.compat.route_docs import operation
 from app.api.compat.schemas import Embeddings, EmbeddingsBody
+from app.api.media_types import JSON, described, kind_of_body
 from app.api.openapi import reference
-from app.api.parsing import JSON, json_object, media_type
+from app.api.parsing import json_object
 from app.api.request import Call
 from app.api.responses import json_response, whole
 from app.errors import InvalidParameter, MalformedRequest, TooManyImages, UnsupportedMediaType
@@ -47,9 +48,10 @@ router = APIRouter()
 async def embeddings(request: Request) -> Response:
     """Images → vectors of length 1. One bad input fails the request, as at OpenAI."""
     call = Call(request)
-    if media_type(request.headers.get("content-type", JSON)) != JSON:
-        raise UnsupportedMediaType(f"the body must be {JSON}")
     async with call.body() as body, call.slots() as slots:
+        content_type = request.headers.get("content-type", JSON)
+        if kind_of_body(content_type, body) != JSON:
+            raise UnsupportedMediaType(f"the body must be {JSON}; {described(content_type)}")
         asked = await call.parse(len(body), json_object, body)
         model = call.models.get(_string(asked, "model"))
         encoding = _string(asked, "encoding_format") or "float"

@@ -325,7 +325,7 @@ def test_a_broken_image_fails_alone(service):
 
 
 def test_broken_codes_fail_alone(service, code_space, blue):
-    """Out of range, ragged; an item that encoding couldn't do is passed over."""
+    """Out of range, ragged; an item that encoding failed on is skipped."""
     body = grids(code_space, [[blue]], [[999]], [[blue]])
     body["data"][1:1] = [{"error": {"code": "image_corrupt"}}, {"codes": [[1], [2, 3]]}]
     data = service.post("/v1/classify", json=body).json()["data"]

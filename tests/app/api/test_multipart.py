@@ -42,7 +42,7 @@ def test_a_part_with_a_type_but_no_file_name_is_a_file():
     assert read_files(body(part), TYPE, max_files=1) == [(None, b"data")]
 
 
-def test_an_empty_file_input_is_passed_over():
+def test_an_empty_file_input_is_skipped():
     """Browsers send one for each field left blank."""
     assert read_files(body(file("", b""), file("a", b"1")), TYPE, max_files=2) == [("a", b"1")]
 
@@ -101,3 +101,41 @@ def test_any_bytes_are_read_or_refused(content):
     for made in (content, b"--b\r\n" + content, b"--b\r\n\r\n" + content + b"\r\n--b--"):
         with contextlib.suppress(TesseraError):
             read_files(made, TYPE, max_files=3)
+
+
+FORM = "multipart/form-data; boundary=b"
+
+
+def part(disposition: str) -> bytes:
+    return b"--b\r\ncontent-disposition: %b\r\n\r\nx\r\n" % disposition.encode()
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        ("form-data; name=a; filename*=UTF-8''na%C3%AFve%20one.png", "naïve one.png"),
+        ("form-data; name=a; filename=\"x.png\"; filename*=utf-8'en'%E2%82%AC.png", "€.png"),
+        ("form-data; name=a; filename*=UTF-8''%E2%82%AC.png; filename=\"x.png\"", "€.png"),
+        ("form-data; name=a; filename*=iso-8859-1''%A3.png", "£.png"),
+        ("form-data; name=a; filename*=\"UTF-8''q.png\"", "q.png"),
+        ("form-data; name=a; filename*=no-such-set''%C3%AF.png", "ï.png"),
+        ("form-data; name=a; filename*=UTF-8''%2e%2e%2fpasswd", "passwd"),
+        ("form-data; name=a; filename*=UTF-8''a%00%0Ab.png", "ab.png"),
+        ('form-data; name=a; filename="x;filename*=y.png"', "x;filename*=y.png"),
+    ],
+)
+def test_extended_file_names_are_read(disposition, name):
+    """RFC 5987: `filename*` comes before `filename`, and is no less untrusted."""
+    (found,) = read_files(
+        part(disposition) + b"--b--\r\n", "multipart/form-data; boundary=b", max_files=2
+    )
+    assert found == (name, b"x")
+
+
+@pytest.mark.parametrize(
+    "preamble", [b"Ignore me.\r\n", b"\r\n", b"two\r\nlines\r\n", b"--not-b\r\n"]
+)
+def test_text_before_the_first_boundary_is_ignored(preamble):
+    """RFC 2046, section 5.1.1."""
+    body = preamble + part('form-data; name=a; filename="f"') + b"--b--\r\n"
+    assert read_files(body, FORM, max_files=2) == [("f", b"x")]

@@ -110,7 +110,7 @@ def test_several_images_keep_their_order_and_names(client):
     ]
 
 
-def test_codes_are_the_same_alone_and_in_company(client):
+def test_codes_are_the_same_in_a_request_of_one_and_of_eight(client):
     """Eight of a shape in one request, or each by itself."""
     files = [png(picture(64, 64, seed=i)) for i in range(8)]
     together = client.post("/v1/encode", json={"images": [b64(f) for f in files]}).json()["data"]
@@ -240,7 +240,7 @@ def test_several_pictures_come_as_json_zip_or_npy(client):
     assert_problem(decode("image/png"), 406, "not_acceptable")
 
 
-def test_items_that_encoding_could_not_do_are_passed_over(client):
+def test_items_that_encoding_failed_on_are_skipped(client):
     """What remains is one grid, so its picture is the answer."""
     images = {"images": ["!", b64(png(picture(16, 16)))]}
     codes = client.post("/v1/encode", json=images).json()
@@ -538,6 +538,34 @@ def test_details_never_repeat_what_was_sent(client):
     ):
         assert answer.status_code >= 400
         assert secret not in answer.text
+
+
+HEADS = ["/livez", "/readyz", "/metrics", "/v1/models", "/v1/models/tiny", "/v2", "/v2/models"]
+
+
+@pytest.mark.parametrize("path", [*HEADS, "/", "/docs", "/openapi.json", "/v1/models/tiny/card"])
+def test_head_is_answered_wherever_get_is(client, path):
+    """Monitors ask so: the same status and headers, and no body."""
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (get.status_code, b"") == (200, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    if path != "/metrics":  # which counts itself
+        assert head.headers["content-length"] == str(len(get.content))
+
+
+def test_head_where_there_is_no_get_is_refused(client):
+    """405 for operations, 404 for nothing; without a body, like any answer to HEAD."""
+    assert client.head("/v1/encode").status_code == 405
+    assert client.head("/v1/encode").headers["allow"] == "POST"
+    assert client.head("/nowhere").status_code == 404
+    assert client.head("/v1/models/absent").status_code == 404
+
+
+def test_head_is_logged_and_counted_as_what_it_is(client):
+    """By its own route, so that probes are told from clients."""
+    client.head("/v1/models/tiny/card")
+    text = client.get("/metrics").text
+    assert 'requests_total{route="/v1/models/{name}/card",status="200"}' in text
 
 
 # --- limits and keys ---------------------------------------------------------------------------

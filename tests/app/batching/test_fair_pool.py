@@ -55,7 +55,7 @@ def test_calls_of_one_weight_keep_their_order(pool):
     assert done == list(range(50))
 
 
-def test_cancelled_calls_are_passed_over(pool):
+def test_cancelled_calls_are_skipped(pool):
     """And those behind them still have their turns."""
     done = []
     calls = [pool.submit(done.append, i) for i in range(6)]

@@ -199,6 +199,18 @@ def test_a_picture_and_its_codes_have_one_vector(tessera, photos, tmp_path):
     assert len(json.loads(out)["data"][0]["embedding"]) == of_picture.shape[1]
 
 
+def test_what_kubernetes_sets_for_a_service_of_our_name_stops_no_command(
+    tessera, photos, monkeypatch
+):
+    """A command doesn't listen: the ports in its environment are no matter."""
+    monkeypatch.setenv("TESSERA_PORT", "tcp://10.0.0.11:8000")
+    monkeypatch.setenv("TESSERA_SERVICE_HOST", "10.0.0.11")
+    monkeypatch.setenv("TESSERA_PORT_8000_TCP_ADDR", "10.0.0.11")
+    code, out, _ = tessera("embed", photos / "lake.webp", "--json")
+    assert code == 0
+    assert json.loads(out)["data"]
+
+
 def test_info_needs_no_model(tessera, photos, tmp_path, monkeypatch):
     """A .tess file tells what it is."""
     codes = tmp_path / "a.tess"

@@ -119,7 +119,7 @@ def test_a_folder_without_anything_of_a_model_is_named_and_skipped(folder, caplo
         load(folder, "pictures")
 
 
-def test_hidden_folders_and_files_are_passed_over(folder):
+def test_hidden_folders_and_files_are_skipped(folder):
     """Writing a bundle makes one beside its target for a moment."""
     (folder / ".half").mkdir()
     (folder / "README.md").write_text("models")

@@ -268,15 +268,15 @@ def connected(client):
 
 
 @pytest.fixture(scope="module")
-def impatient(run_app, tiny_bundle):
-    """The service with little patience for slow clients; enough for ours on a slow machine."""
+def short_timeout(run_app, tiny_bundle):
+    """The service with a short client timeout, long enough for our requests on a slow machine."""
     with run_app(models_dir=tiny_bundle.parent, client_timeout_s=2) as client:
         yield client
 
 
-def test_headers_that_trickle_in_are_not_waited_for(impatient):
+def test_headers_that_trickle_in_are_not_waited_for(short_timeout):
     """A silent client, and one that sends a byte now and then."""
-    with connected(impatient) as silent, connected(impatient) as slow:
+    with connected(short_timeout) as silent, connected(short_timeout) as slow:
         slow.sendall(b"GET /livez HTTP/1.1\r\n")
         with suppress(OSError):  # closed meanwhile
             for _ in range(100):
@@ -294,9 +294,9 @@ def is_closed(connection):
         return True
 
 
-def test_an_answer_nobody_reads_is_given_up(impatient):
+def test_an_answer_nobody_reads_is_given_up(short_timeout):
     """Its buffer would otherwise be held for as long as the client likes."""
-    client = impatient
+    client = short_timeout
     connections = client.server.server_state.connections
     before = set(connections)
     with connected(client) as reader:
@@ -350,6 +350,28 @@ def test_a_refused_upload_that_ends_leaves_its_connection_open(client, monkeypat
         time.sleep(4.5)
         sender.sendall(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
         assert answer_on(sender) == 200
+
+
+def test_an_upload_refused_for_good_is_read_to_its_end(tiny_bundle, run_app):
+    """Its connection is closed after the answer, and not before the sender has sent all."""
+    with run_app(models_dir=tiny_bundle.parent) as client, connected(client) as sender:
+        client.app.state.service.drain()
+        try:
+            sender.sendall(
+                b"POST /v1/encode HTTP/1.1\r\nHost: h\r\nContent-Type: image/png\r\n"
+                b"Content-Length: 200000\r\n\r\n" + bytes(99_999)
+            )
+            answer = http.client.HTTPResponse(sender)
+            answer.begin()
+            assert (answer.status, answer.getheader("connection")) == (503, "close")
+            time.sleep(0.2)
+            sender.sendall(bytes(50_000))
+            time.sleep(0.2)
+            sender.sendall(bytes(50_001))
+            answer.read()
+            assert sender.recv(9) == b""
+        finally:
+            client.app.state.service.draining = False
 
 
 def answer_on(connection):

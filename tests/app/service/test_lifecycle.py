@@ -1,4 +1,4 @@
-"""Deadlines, departures, overload, readiness and reload, in the service as a whole."""
+"""Deadlines, disconnects, overload, readiness and reload, in the service as a whole."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_what_takes_too_long_is_answered_so(tiny_bundle, run_app):
         assert client.post("/v1/encode", content=png(), headers=PNG).status_code == 200
 
 
-def test_a_departed_client_s_images_are_never_run(tiny_bundle, run_app):
+def test_images_of_a_client_that_disconnected_are_never_run(tiny_bundle, run_app):
     """Whoever hangs up while waiting costs nothing more."""
     with run_app(models_dir=tiny_bundle.parent) as client, Held(client) as held:
         service = client.app.state.service
@@ -276,7 +276,7 @@ def test_keys_come_from_a_file_too_and_reload_with_it(tiny_bundle, run_app, tmp_
     ("kind", "status"),
     [
         ("image/png", 422),
-        ("image/jxl", 415),
+        ("application/pdf", 415),
         ("multipart/form-data", 400),
         ("multipart/form-data; boundary=b", 200),
     ],

@@ -25,8 +25,8 @@ def server(serve, poisonable, examples):
 
 
 @pytest.fixture(scope="module")
-def impatient(serve, examples):
-    """One with little patience, and enough of it for requests of ours on a slow machine."""
+def short_timeout(serve, examples):
+    """A server with a short client timeout, long enough for our requests on a slow machine."""
     with serve(client_timeout_s=2, request_timeout_s=8) as server:
         warm(server, examples)
         yield server
@@ -157,13 +157,15 @@ def test_clients_that_vanish_while_reading(server, connect, rudely):
         vanish(connection, rudely)
 
 
-def test_slow_clients_are_cut_off_while_others_are_served(impatient, unchanged, connect, examples):
+def test_slow_clients_are_cut_off_while_others_are_served(
+    short_timeout, unchanged, connect, examples
+):
     """Headers and bodies that trickle in, answers that are not read or too slowly, in numbers."""
-    with unchanged(impatient):
-        bear_with_slow_clients(impatient, connect, examples)
+    with unchanged(short_timeout):
+        ask_as_slow_clients(short_timeout, connect, examples)
 
 
-def bear_with_slow_clients(server, connect, examples):
+def ask_as_slow_clients(server, connect, examples):
     big = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: h\r\n\r\n"
     headers = [connect(server) for _ in range(10)]
     bodies = [connect(server) for _ in range(10)]

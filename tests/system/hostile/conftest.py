@@ -53,7 +53,7 @@ class Reply:
 
     @property
     def code(self) -> str:
-        """The code of the problem it reports, in any of the dialects; none in that of v2."""
+        """The code of the problem it reports, of any protocol; none in that of v2."""
         if "json" not in self.headers.get("content-type", ""):
             return "none"
         problem = json.loads(self.body)

@@ -4,7 +4,7 @@ First a closed loop of eight clients finds the capacity for the same mix of enco
 embed. Then requests leave at random moments (a Poisson process) at four times that rate, each
 due at a moment that no earlier answer can put off, and latency counts from that moment. What is
 accepted must be answered right, byte for byte, within the deadline; what is not must be refused
-at once, with a `Retry-After` held against the time that the work then in the house really took.
+at once, with a `Retry-After` held against the time that the work then admitted really took.
 After it the closed loop again.
 """
 
@@ -151,7 +151,7 @@ def run(plan: Plan) -> tuple[dict[str, Any], Record]:
 
 async def _overload(plan: Plan, server: Serving) -> Record:
     record = Record()
-    client = Client(server.port, patience_s=2 * plan.deadline_s + 30)
+    client = Client(server.port, timeout_s=2 * plan.deadline_s + 30)
     chance = random.Random(plan.seed)
     deck = await _learn(plan, client)
     record.before, record.latency_before = await _closed_loop(plan, client, deck, record)
@@ -247,9 +247,9 @@ async def _sample(server: Serving, record: Record) -> None:
 
 
 def retry_ratios(asked: list[Asked]) -> list[float]:
-    """For every refusal, the promised seconds over those that the work then in the house took.
+    """For every refusal, the promised seconds over those that the work then admitted took.
 
-    In the house is what had been sent and was later answered with 200. Promises are whole seconds
+    Admitted is what had been sent and was later answered with 200. Promises are whole seconds
     and at least one, so less than a second counts as one.
     """
     accepted = [one for one in asked if one.status == 200]

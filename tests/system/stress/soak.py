@@ -284,9 +284,9 @@ async def _reload(plan: Plan, server: Serving, models: Path, tally: Tally) -> No
             if message == "reload refused":
                 bad.mkdir()
             server.reload()
-            patience = time.monotonic() + 60
+            give_up_at = time.monotonic() + 60
             while server.said(message) == said:
-                if time.monotonic() > patience:
+                if time.monotonic() > give_up_at:
                     tally.wrong.append(f"SIGHUP: the log doesn't say '{message}'")
                     break
                 await asyncio.sleep(0.2)

@@ -135,12 +135,12 @@ class Client:
 
     Args:
         port: where the server listens.
-        patience_s: a request that isn't answered within this is lost.
+        timeout_s: a request that isn't answered within this is lost.
     """
 
-    def __init__(self, port: int, patience_s: float = 90.0) -> None:
+    def __init__(self, port: int, timeout_s: float = 90.0) -> None:
         self._port = port
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._free: list[_Connection] = []
         self._open: set[_Connection] = set()
 
@@ -161,11 +161,11 @@ class Client:
         """
         due = time.perf_counter() if due is None else due
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._timeout_s):
                 connection = self._idle() or await self._connect()
                 answer = await connection.send(request, due)
         except TimeoutError as error:
-            raise Lost(f"nothing came within {self._patience_s:g} s") from error
+            raise Lost(f"nothing came within {self._timeout_s:g} s") from error
         except OSError as error:
             raise Lost(f"no connection: {error}") from error
         if connection.alive and answer.header("connection") != "close":
@@ -198,7 +198,7 @@ class Client:
         assert connection.transport is not None
         answer = connection.send(request, time.perf_counter())
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._timeout_s):
                 await connection.first_bytes.wait()
         connection.transport.abort()
         await asyncio.gather(answer, return_exceptions=True)

@@ -87,3 +87,17 @@ def test_what_is_written_can_be_read(dtype, binary):
     (back,) = read_inference(again + rest, len(again)).inputs.values()
     assert back.values.dtype == array.dtype
     assert np.array_equal(back.values, array)
+
+
+def test_null_means_absent():
+    """Of parameters as a whole, of one of them, of the id and of the outputs."""
+    entry = {"name": "x", "shape": [1], "datatype": "INT32", "data": [7], "parameters": None}
+    body = {"id": None, "parameters": None, "inputs": [entry], "outputs": None}
+    for parameters in (None, {"binary_data_output": None, "code_space": None}):
+        text = orjson.dumps(body | {"parameters": parameters})
+        asked = read_inference(text, len(text))
+        assert (asked.id, asked.outputs, dict(asked.parameters)) == (None, None, {})
+        assert asked.inputs["x"].values.tolist() == [7]
+    entry["parameters"] = {"binary_data_size": None, "shared_memory_region": None}
+    text = orjson.dumps(body)
+    assert read_inference(text, len(text)).inputs["x"].values.tolist() == [7]
