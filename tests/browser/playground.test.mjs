@@ -471,3 +471,18 @@ test("a service with keys asks for one, and takes it", async () => {
     await closed.stop();
   }
 });
+
+test("a code that comes by a change has the colour of its patch", async () => {
+  await openSample();
+  await page.click("#replace-all");
+  await waitForDecoded("codes changed");
+  await page.focus("#wipe-range");
+  await page.keyboard.press("Home"); // all of it reconstruction
+  await page.waitForFunction(() =>
+    [...document.querySelectorAll("#top-codes .swatch")].every(
+      ({ style }) => style.background && style.background !== "rgb(128, 128, 128)",
+    ),
+  );
+  const changed = await distance("#wipe", "#mosaic");
+  assert.ok(changed < 40, `${changed} from the picture`);
+});

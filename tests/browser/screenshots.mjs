@@ -1,47 +1,58 @@
-// The pictures of the page in docs/images, taken anew:
+// The pictures of the page in docs/pictures, taken anew from a service with the default model:
 //
-//   node tests/browser/screenshots.mjs http://localhost:8000/ docs/images
+//   node tests/browser/screenshots.mjs http://localhost:8000/ docs/pictures
 
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
-import { openPage, startBrowser } from "./harness.mjs";
+import { openPage, openSample, startBrowser } from "./harness.mjs";
 
 const [address, folder] = process.argv.slice(2);
 if (!folder) throw new Error("usage: screenshots.mjs ADDRESS FOLDER");
+
+const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 
 const browser = await startBrowser();
 
 async function shoot(name, options, prepare) {
   const page = await openPage(browser, address, options);
   await prepare(page);
-  await page.waitForTimeout(500);
+  await page.waitForTimeout(5000); // scrolling is smooth, and the patches of the codes come last
   // WebP, by the browser itself: a tenth of the PNG.
   const session = await page.context().newCDPSession(page);
-  const { data } = await session.send("Page.captureScreenshot", { format: "webp", quality: 88 });
+  const { data } = await session.send("Page.captureScreenshot", { format: "webp", quality: 86 });
   await writeFile(join(folder, `${name}.webp`), Buffer.from(data, "base64"));
   await page.context().close();
 }
 
-const open = (name) => async (page) => {
-  await page.click(`[data-sample="${name}.webp"]`);
-  await page.waitForSelector("#work:not([hidden])");
-};
+const toTop = (page) => page.evaluate(() => scrollTo({ top: 0, behavior: "instant" }));
 
-const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true };
-
-await shoot("playground", {}, open("otter"));
-await shoot("playground-dark", { colorScheme: "dark" }, open("colosseum"));
-await shoot("playground-phone", { ...phone, hasTouch: true }, open("lake"));
-await shoot("playground-labels", {}, async (page) => {
-  await open("otter")(page);
+await shoot("playground", {}, toTop);
+await shoot("playground-dark", { colorScheme: "dark" }, async (page) => {
+  await openSample(page, "colosseum");
+  await toTop(page);
+});
+await shoot("playground-phone", PHONE, toTop);
+await shoot("playground-labels", { viewport: { width: 1280, height: 1420 } }, async (page) => {
+  await openSample(page, "otter");
+  await page.click("#labels summary");
   await page.waitForSelector("#label-bars li");
   await page.check("#map-shown");
-  await page.locator("#labels").evaluate((section) => section.scrollIntoView({ block: "end" }));
+  await page.locator("#picture").evaluate((section) => section.scrollIntoView());
 });
 await shoot("playground-compare", {}, async (page) => {
   await page.click("#compare-samples");
   await page.waitForSelector("#matrix table");
   await page.locator("#compare").evaluate((section) => section.scrollIntoView());
+});
+await shoot("playground-refusal", {}, async (page) => {
+  await page.locator("#picture").evaluate((section) => section.scrollIntoView());
+  const buffer = Buffer.from("not a picture");
+  await page.setInputFiles("#file", { name: "notes.txt", mimeType: "text/plain", buffer });
+  await page.waitForFunction(() => document.querySelector("#message").textContent);
+});
+await shoot("playground-docs", {}, async (page) => {
+  await page.click("nav a[href=docs]");
+  await page.waitForSelector(".opblock");
 });
 await browser.close();

@@ -142,7 +142,7 @@ function matrixTable(shown, values) {
       {},
       "Cosine similarity ",
       element("span", { class: "scale" }, "0", element("span", { class: "ramp" }), "1"),
-      " 1 is the same picture; unrelated pictures are near 0.",
+      " Unrelated pictures are near 0.",
     ),
     element("thead", {}, element("tr", {}, element("td", {}), ...head)),
     element("tbody", {}, ...rows),

@@ -6,7 +6,7 @@ import { byId, formatCount } from "./dom.js";
 
 /** What the mosaic's colours mean. @type {Record<string, string>} */
 const MEANINGS = {
-  colours: "The mean colour of what each code decodes to.",
+  colours: "The mean colour of what each code decodes to here.",
   patches: "What each code decodes to, alone.",
   axes: "Similar code vectors have similar colours: the first three principal axes of the codebook.",
 };
@@ -89,10 +89,13 @@ function drawTiles(workspace, mosaic, service) {
  * @param {import("./mosaic.js").Mosaic} mosaic
  */
 async function loadPatches(workspace, mosaic) {
-  const { patches, grid } = workspace;
+  const { patches, grid, ownColours } = workspace;
   if (!patches || !grid) return;
+  // Colours are asked for only of codes that came by changes: the picture's own have theirs.
+  const wanted = mosaic.patches ? grid.codes : grid.codes.filter((code) => !ownColours.has(code));
+  if (!wanted.length) return;
   try {
-    await patches.load(grid.codes);
+    await patches.load(wanted);
     mosaic.repaint();
     workspace.recoloured();
   } catch (error) {

@@ -26,12 +26,8 @@ function showModel(model) {
     ["Rate", `${perPixel.toFixed(3)} bit/px`, `1 : ${(24 / perPixel).toFixed(0)} of raw RGB`],
     ["Embedding", formatCount(model.embedding_dimension), "numbers, of length 1"],
     ["Runs on", model.device.toUpperCase(), `in ${model.precision}`],
-    [
-      "Code space",
-      element("code", { class: "digest" }, model.code_space),
-      "Codes mean the same wherever this digest is the same.",
-    ],
   ]);
+  byId("code-space").textContent = model.code_space;
   fill("model-metrics", groupsOf(model.metrics).map(group));
   fill("model-data", model.data.map(({ name, licence }) => listed(name, `Licence: ${licence}`)));
   fill("model-recognizers", Object.entries(model.recognizers).map(recognizer));

@@ -6,6 +6,7 @@ import { decode, thumbnailOf } from "./picture.js";
 import { writeTess } from "./tess.js";
 import { View } from "./view.js";
 
+const UNKNOWN_COLOUR = "rgb(128 128 128)"; // of a code that came by a change, until its patch is there
 const DECODE_DELAY_MS = 90; // after the last change, so that a stroke is decoded a few times only
 
 /** @typedef {import("./mosaic.js").Cell} Cell */
@@ -31,10 +32,13 @@ export class Workspace extends EventTarget {
   codebook = null;
   /** @type {EditedGrid | null} */
   grid = null;
-  /** Codes have the colours of these, or else of the codebook. @type {import("./patches.js").Patches | null} */
+  /**
+   * What codes decode to, which gives them their colours; without it the codebook does.
+   * @type {import("./patches.js").Patches | null}
+   */
   patches = null;
-  /** The reconstruction, one RGBA pixel for each code. @type {Uint8ClampedArray} */
-  preview = new Uint8ClampedArray();
+  /** The mean colour of each of the picture's own codes where it is used, as CSS. @type {Map<number, string>} */
+  ownColours = new Map();
   /** How often each code is used, most frequent first. @type {Map<number, number>} */
   counts = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -51,8 +55,9 @@ export class Workspace extends EventTarget {
     const grid = picture.codes.grids[picture.index];
     this.grid = new EditedGrid(grid);
     this.counts = this.grid.counts();
-    this.preview = thumbnailOf(picture.reconstruction, grid);
-    codebook.orient(grid.codes, this.preview);
+    const preview = thumbnailOf(picture.reconstruction, grid);
+    codebook.orient(grid.codes, preview);
+    this.ownColours = meanColours(grid.codes, preview);
     this.view.open(grid.width, grid.height);
     this.#tell("open");
   }
@@ -93,10 +98,7 @@ export class Workspace extends EventTarget {
   /** @param {number} code @returns {string} the colour that stands for it, as CSS */
   colourOf(code) {
     if (!this.patches) return this.codebook?.css(code) ?? "";
-    // Until its patch is there: what the picture shows where the code is first used.
-    const at = this.grid?.codes.indexOf(code) ?? -1;
-    const [r, g, b] = at < 0 ? [128, 128, 128] : this.preview.subarray(at * 4, at * 4 + 3);
-    return this.patches.css(code) ?? `rgb(${r} ${g} ${b})`;
+    return this.ownColours.get(code) ?? this.patches.css(code) ?? UNKNOWN_COLOUR;
   }
 
   /** The codes as they are now. @returns {import("./tess.js").Grid} */
@@ -121,7 +123,6 @@ export class Workspace extends EventTarget {
       const result = await this.#decodeLatest(picture);
       if (!result || picture !== this.picture) return;
       picture.reconstruction = result.reconstruction;
-      this.preview = thumbnailOf(picture.reconstruction, grid);
       picture.reconstructionFile = result.reconstructionFile;
       picture.times = [...picture.times.filter(([name]) => name !== "Decode"), ["Decode", result.times]];
       this.#tell("decode");
@@ -138,4 +139,25 @@ export class Workspace extends EventTarget {
   #tell(what, detail) {
     this.dispatchEvent(new CustomEvent(what, { detail }));
   }
+}
+
+/**
+ * @param {ArrayLike<number>} codes
+ * @param {Uint8ClampedArray} pixels RGBA, one pixel for each code
+ * @returns {Map<number, string>} of each code, the mean of its pixels, as CSS
+ */
+function meanColours(codes, pixels) {
+  /** @type {Map<number, [red: number, green: number, blue: number, count: number]>} */
+  const sums = new Map();
+  for (let i = 0; i < codes.length; i++) {
+    const [red, green, blue, count] = sums.get(codes[i]) ?? [0, 0, 0, 0];
+    const [r, g, b] = pixels.subarray(i * 4, i * 4 + 3);
+    sums.set(codes[i], [red + r, green + g, blue + b, count + 1]);
+  }
+  return new Map(
+    [...sums].map(([code, [red, green, blue, count]]) => {
+      const mean = [red, green, blue].map((sum) => Math.round(sum / count));
+      return [code, `rgb(${mean.join(" ")})`];
+    }),
+  );
 }
