@@ -6,7 +6,7 @@ import { byId, formatCount } from "./dom.js";
 
 /** What the mosaic's colours mean. @type {Record<string, string>} */
 const MEANINGS = {
-  colours: "The mean colour of what each code decodes to here.",
+  colours: "The mean colour of what each code decodes to.",
   patches: "What each code decodes to, alone.",
   axes: "Similar code vectors have similar colours: the first three principal axes of the codebook.",
 };
