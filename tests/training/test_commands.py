@@ -14,7 +14,10 @@ COMMANDS = (
 
 
 def parser_of(command):
-    return importlib.import_module(f"training.{command}").parse_arguments
+    module = importlib.import_module(f"training.{command}")
+    if hasattr(module, "__path__"):  # a package is run by its __main__
+        module = importlib.import_module(f"training.{command}.__main__")
+    return module.parse_arguments
 
 
 def typed(text):
