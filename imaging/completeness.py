@@ -64,8 +64,12 @@ def _are_equal(one: Image.Image, other: Image.Image) -> bool:
 def _load(file: io.BytesIO, length: int, prepare: Callable[[Image.Image], None]) -> Image.Image:
     image = Image.open(file, formats=("JPEG",))
     prepare(image)
+    return _decode(image, length)
+
+
+def _decode(image: Image.Image, length: int) -> Image.Image:
     # All at once: the decoder of arithmetic coding can't stop in the middle and wait for more.
-    image.decodermaxblock = length
+    image.decodermaxblock = length  # type: ignore[attr-defined]
     image.load()
     return image
 
@@ -73,28 +77,30 @@ def _load(file: io.BytesIO, length: int, prepare: Callable[[Image.Image], None])
 class _LateEnd(io.BytesIO):
     """A file that looks at the last row of the picture before it gives the end mark away."""
 
-    image: Image.Image | None = None
-    row: list[int] | None = None
+    def __init__(self, content: bytes, image: Image.Image) -> None:
+        super().__init__(content)
+        self._image = image
+        self.row: list[int] | None = None
 
     def read(self, size: int | None = -1) -> bytes:
         piece = super().read(size)
-        if piece or self.image is None or self.row is not None:
+        if piece or self.row is not None:
             return piece
-        self.row = _last_row(self.image)
+        self.row = _last_row(self._image)
         return _END
 
 
 def _load_watched(data: bytes, prepare: Callable[[Image.Image], None]) -> Image.Image:
-    file = _LateEnd(data[:-2] + _ONES)
-
-    def watched(image: Image.Image) -> None:
-        prepare(image)
-        file.image = image
-
-    image = _load(file, len(data) + len(_ONES), watched)
-    if file.row is not None and file.row != _last_row(image):
+    content = data[:-2] + _ONES
+    # Opened from a plain file: Pillow reads the header in forty small pieces.
+    image = Image.open(io.BytesIO(content), formats=("JPEG",))
+    prepare(image)
+    file = _LateEnd(content, image)
+    image.fp = file
+    decoded = _decode(image, len(content))
+    if file.row is not None and file.row != _last_row(decoded):
         _missing()
-    return image
+    return decoded
 
 
 def _last_row(image: Image.Image) -> list[int]:

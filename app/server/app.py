@@ -27,11 +27,10 @@ from app.server.authentication import AuthenticationMiddleware
 from app.server.middleware import (
     AccessLogMiddleware,
     DeadlineMiddleware,
-    DrainingMiddleware,
     ErrorMiddleware,
     HeadMiddleware,
     RequestContextMiddleware,
-    SecurityHeadersMiddleware,
+    ResponseHeadersMiddleware,
     TracingMiddleware,
 )
 from app.service.lifecycle import Service
@@ -121,8 +120,7 @@ def _middleware(service: Service, tracing: Tracing | None = None) -> list[Middle
     """What every request passes through, from the outermost to the innermost."""
     return [
         Middleware(RequestContextMiddleware),
-        Middleware(DrainingMiddleware, service=service),
-        Middleware(SecurityHeadersMiddleware),
+        Middleware(ResponseHeadersMiddleware, service=service),
         Middleware(AccessLogMiddleware, metrics=service.metrics),
         *([Middleware(TracingMiddleware, tracing=tracing)] if tracing is not None else []),
         # Whatever is raised from here on becomes an answer.

@@ -216,34 +216,11 @@ class DeadlineMiddleware:
             ) from error
 
 
-class SecurityHeadersMiddleware:
-    """Adds security headers to each answer that doesn't bring its own.
+class ResponseHeadersMiddleware:
+    """Adds the headers that every answer has: for security, and to close while draining.
 
-    Args:
-        app: the application inside.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request as the ASGI specification says."""
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = message["headers"]
-                given = {name for name, _ in headers}
-                missing = [header for header in SECURITY_HEADERS if header[0] not in given]
-                message = {**message, "headers": [*headers, *missing]}
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-
-class DrainingMiddleware:
-    """Closes each connection after its answer while the service is draining.
-
-    The client's next request then goes to another replica.
+    An answer may bring security headers of its own. While the service is draining each connection
+    is closed after its answer: the client's next request then goes to another replica.
 
     Args:
         app: the application inside.
@@ -258,8 +235,13 @@ class DrainingMiddleware:
         """Handle a request as the ASGI specification says."""
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._service.draining:
-                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            if message["type"] == "http.response.start":
+                headers = message["headers"]
+                given = {name for name, _ in headers}
+                added = [header for header in SECURITY_HEADERS if header[0] not in given]
+                if self._service.draining:
+                    added.append((b"connection", b"close"))
+                message = {**message, "headers": [*headers, *added]}
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
