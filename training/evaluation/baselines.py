@@ -23,7 +23,7 @@ class PeerCodec:
         name: for people to read; in capitals, what Pillow calls the format.
         options: of Pillow's `save`, less the quality.
         qualities: (lowest, highest) whole numbers that it takes.
-        curve: qualities of a rate–distortion curve from about 0.1 to 1 bit a pixel.
+        curve: qualities of a rate–distortion curve, from the lowest to about 1 bit a pixel.
     """
 
     name: str
@@ -43,7 +43,7 @@ class PeerCodec:
 _PEERS = (
     PeerCodec("JPEG", {"optimize": True}, (1, 95), (2, 5, 10, 18, 30, 50)),
     PeerCodec("WebP", {"method": 4}, (0, 100), (0, 8, 20, 40, 60, 75)),
-    PeerCodec("AVIF", {"speed": 6}, (0, 100), (10, 20, 30, 40, 50, 60)),
+    PeerCodec("AVIF", {"speed": 6}, (0, 100), (1, 5, 10, 20, 30, 40, 50, 60)),
 )
 
 

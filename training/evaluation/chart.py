@@ -9,13 +9,16 @@ from dataclasses import dataclass
 
 from training.evaluation.results import CurvePoint
 
-_WIDTH, _PANEL, _LEFT, _RIGHT, _TOP, _GAP, _BOTTOM = 760, 250, 52, 76, 12, 22, 40
+_WIDTH, _PANEL, _LEFT, _RIGHT, _TOP, _GAP, _BOTTOM = 760, 250, 52, 76, 22, 34, 40
 # Name, title and the distance of its grid lines, of each panel.
 _PANELS = (
     ("psnr", "PSNR, dB", (1.0, 2.0, 5.0)),
     ("ms_ssim", "MS-SSIM", (0.01, 0.02, 0.05, 0.1)),
     ("lpips", "LPIPS, less is better", (0.05, 0.1, 0.2)),
 )
+
+# Where a point lies in the SVG, and the point.
+_Dot = tuple[float, float, CurvePoint]
 
 
 @dataclass(frozen=True)
@@ -81,24 +84,28 @@ def _panel(
         f'x2="{across(math.log2(tick)):.1f}" y1="{top}" y2="{top + _PANEL}"/>'
         for tick in _ticks(across)
     ]
-    parts.append(f'<text x="{_LEFT + 6}" y="{top + 14}">{title}</text>')
-    labels: list[tuple[float, float]] = []
+    parts.append(f'<text x="{_LEFT}" y="{top - 7}">{title}</text>')
+    lines: list[tuple[int, str, list[_Dot]]] = []
     colour = 0
     for series in dict.fromkeys(point.codec for point in curve):
         mine = series in own
         colour += not mine
-        points = sorted(
+        dots = [
             (across(math.log2(p.bits_per_pixel)), down(getattr(p.quality, name)), p)
             for p in curve
             if p.codec == series
-        )
+        ]
         label = model if mine and series == own[0] else series
-        parts.append(_series(points, label, 0 if mine else colour, name, labels))
+        lines.append((0 if mine else colour, label, sorted(dots, key=lambda dot: dot[0])))
+    # From the topmost end downwards, so that a name that has to give way stays near its line.
+    labels: list[tuple[float, float]] = []
+    for number, label, dots in sorted(lines, key=lambda line: line[2][-1][1]):
+        parts.append(_series(dots, label, number, name, labels))
     return "".join(parts)
 
 
 def _series(
-    points: Sequence[tuple[float, float, CurvePoint]],
+    points: Sequence[_Dot],
     label: str,
     colour: int,
     name: str,

@@ -146,14 +146,14 @@ def recognisability(
 def networks_of_training(path: Path) -> frozenset[str]:
     """Names of the frozen networks that a bundle or checkpoint says it was trained with.
 
-    They are recorded by the trainer under `frozen_networks`, each with its `name`.
+    They are recorded by the trainer under `networks`, each with its `name`.
 
     Raises:
         BundleError: the folder is not a sound bundle.
         CheckpointError: the file is not a checkpoint of this version.
     """
     facts = open_bundle(path).manifest.training if path.is_dir() else load_checkpoint(path).facts
-    stated = facts.get("frozen_networks", ())
+    stated = facts.get("networks", ())
     return frozenset(entry["name"] for entry in stated if isinstance(entry, dict))
 
 

@@ -93,7 +93,6 @@ def _tiles(e: Evaluation) -> str:
         ("LPIPS", number(q.lpips, 3), f"{html.escape(e.lpips_network)}, less is better"),
         ("SSIMULACRA2", number(q.ssimulacra2, 1), "of 100"),
         ("packed", f"{e.bits_per_pixel:.3f}", "bits/pixel"),
-        ("own histogram", f"{e.bits_per_pixel_own_histogram:.3f}", "bits/pixel, unreachable"),
         ("codes used", f"{100 * e.usage.used:.1f}", "%"),
         ("perplexity", f"{e.usage.perplexity:.0f}", f"of {e.codebook_size}"),
     ]

@@ -71,6 +71,9 @@ class FeatureDiscriminator(nn.Module):
         features: the frozen network; no part of this module's state.
         width: channels inside each head.
 
+    Attributes:
+        facts: of the frozen network, for the manifest and the model card.
+
     Raises:
         ValueError: the frozen network is a file, which doesn't tell its features' channels.
     """
@@ -79,6 +82,7 @@ class FeatureDiscriminator(nn.Module):
         super().__init__()
         if features.widths is None:
             raise ValueError("a discriminator on frozen features needs lite0 or vgg16")
+        self.facts = features.facts
         # In a tuple: its weights are neither learnt nor saved with this module's.
         self._features = (features,)
         self.heads = nn.ModuleList(
@@ -114,6 +118,9 @@ class Adversary:
         patience: steps in a row, counted from the end of the warm-up, after which an accuracy
             above 0.98 or below 0.4 is a collapse.
         bf16: run the discriminator under bfloat16 autocast.
+
+    Attributes:
+        networks: facts about the frozen network that the discriminator looks through, if any.
     """
 
     def __init__(
@@ -128,6 +135,9 @@ class Adversary:
         bf16: bool = True,
     ) -> None:
         self.discriminator = discriminator.to(device)
+        self.networks: list[dict[str, str]] = []
+        if isinstance(discriminator, FeatureDiscriminator):
+            self.networks.append(discriminator.facts)
         self._optimizer = torch.optim.AdamW(
             discriminator.parameters(), lr=learning_rate, betas=(0.5, 0.9), weight_decay=0.0
         )

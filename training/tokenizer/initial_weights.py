@@ -41,6 +41,7 @@ class InitialWeights:
         encoder: state of the encoder, by the names that it has in `Encoder`.
         codebooks: float32 `[K, d]` of each stage.
         decoder: state of the main decoder.
+        networks: facts about the frozen networks that it was trained with.
     """
 
     name: str
@@ -49,6 +50,7 @@ class InitialWeights:
     encoder: dict[str, Tensor]
     codebooks: tuple[Tensor, ...]
     decoder: dict[str, Tensor]
+    networks: tuple[dict[str, str], ...] = ()
 
     def facts(self) -> dict[str, str]:
         """What a checkpoint and a model card say about the start."""
@@ -155,6 +157,7 @@ def _of_bundle(path: Path) -> InitialWeights:
         weights_of(bundle, "encoder"),
         tuple(torch.from_numpy(codebook.astype(np.float32)) for codebook in codebooks),
         weights_of(bundle, "decoder"),
+        tuple(manifest.training.get("networks", ())),
     )
 
 
@@ -197,4 +200,5 @@ def _of_checkpoint(path: Path) -> InitialWeights:
         model.encoder.state_dict(),
         tuple(book.detach().clone() for book in model.quantizer.codebooks()),
         model.decoder.state_dict(),
+        tuple(checkpoint.facts.get("networks", ())),
     )

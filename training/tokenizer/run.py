@@ -90,6 +90,7 @@ def train(
         for line in [f"beginning from {start.name}", *trainer.start_from(start)]:
             console.print(line)
         facts["started_from"] = start.facts()
+        facts["networks"] = list(start.networks)
     loop = _Loop(config, context, trainer, console, last, facts)
     try:
         with stop_signal(context, minutes) as stopping, progress(console, config, done) as advance:

@@ -167,7 +167,8 @@ class Trainer:
     @property
     def networks(self) -> list[dict[str, str]]:
         """Facts about the frozen networks that take part in this phase, for the model card."""
-        return self._losses.networks
+        adversary = self._adversary
+        return self._losses.networks + (adversary.networks if adversary is not None else [])
 
     def _enter(self, phase: Phase, *, beginning: bool) -> None:
         """Makes ready for the steps of a phase, with a new optimizer.

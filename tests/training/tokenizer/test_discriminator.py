@@ -135,6 +135,13 @@ def test_frozen_features_are_not_part_of_its_state():
     assert len(list(heads.parameters())) == len(heads.heads) * 6
 
 
+def test_the_frozen_network_is_told():
+    """A trainer records it; a discriminator on pixels has none."""
+    heads = FeatureDiscriminator(FrozenFeatures("lite0"), width=16)
+    assert [n["name"] for n in Adversary(heads, CPU).networks] == ["lite0"]
+    assert Adversary(PatchDiscriminator(width=8), CPU).networks == []
+
+
 def test_it_goes_on_from_its_state():
     """Two that share a checkpoint take the very same next step."""
 

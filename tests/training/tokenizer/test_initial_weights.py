@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from bundle import open_bundle, write_bundle
 from training.data.dataset import read_image
-from training.tokenizer.checkpoint import load_checkpoint
+from training.tokenizer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.tokenizer.config import ConfigError
 from training.tokenizer.config_file import load_config
 from training.tokenizer.distributed import DistributedContext
@@ -149,6 +149,16 @@ def test_a_checkpoint_is_a_start_too(tiny, photos, tmp_path):
     assert load_checkpoint(second).facts["started_from"]["name"] == "first"
     before = second.read_bytes()
     assert train(tiny, [photos], tmp_path / "second", CPU, start).read_bytes() == before
+
+
+def test_frozen_networks_of_the_start_are_passed_on(tiny, photos, tmp_path):
+    """What taught a model taught whatever begins from it too, so that it never judges either."""
+    state = Tokenizer(tiny).state_dict()
+    known = {"name": "lite0"}
+    save_checkpoint(tmp_path / "a.pt", Checkpoint(tiny, 1, state, state, {}, {"networks": [known]}))
+    start = read_initial_weights(tmp_path / "a.pt")
+    last = train(tiny, [photos], tmp_path / "second", CPU, start)
+    assert load_checkpoint(last).facts["networks"] == [known]
 
 
 @pytest.mark.parametrize("kind", ["no such folder", "no bundle", "no checkpoint"])
