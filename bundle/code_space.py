@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from collections.abc import Iterable, Sequence
+
+from bundle.tensor_digest import tensor_digest
 
 _PREFIX = b"tessera code space 1\n"
 
@@ -23,19 +23,4 @@ def code_space_digest(tensors: Iterable[tuple[str, Sequence[int], bytes]]) -> st
     Raises:
         ValueError: two tensors of one name, or bytes that don't fit the shape.
     """
-    digest = hashlib.sha256(_PREFIX)
-    seen: set[str] = set()
-    for name, shape, data in sorted(tensors, key=lambda tensor: tensor[0]):
-        count = 1
-        for length in shape:
-            count *= length
-        if name in seen:
-            raise ValueError(f"two tensors named {name!r}")
-        if len(data) != 4 * count:
-            raise ValueError(f"{name!r}: {len(data)} bytes are not float32 of shape {list(shape)}")
-        seen.add(name)
-        encoded = name.encode()
-        digest.update(struct.pack("<I", len(encoded)) + encoded)
-        digest.update(struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
-        digest.update(data)
-    return digest.hexdigest()
+    return tensor_digest(_PREFIX, "float32", tensors)

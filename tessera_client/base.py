@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,7 +52,7 @@ class Preprocessing:
         return params
 
 
-class Base:
+class Base(ABC):
     """What both clients are told, and the flows of each operation."""
 
     def __init__(
@@ -81,8 +82,9 @@ class Base:
         }
         self._open(options)
 
+    @abstractmethod
     def _open(self, options: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Make the httpx client, asynchronous or not, with these options."""
 
     def _policy_of(self, retry_for_s: float | None) -> flows.Policy:
         if retry_for_s is None:

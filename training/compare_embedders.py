@@ -29,6 +29,7 @@ from training.evaluation.linear_probe import read_labelled
 from training.experiments.embedder_candidates import candidates
 from training.experiments.embedder_comparison import embedder_of_bundle, prepare, table
 from training.onnx_export.codec import tokenizer_of
+from training.options import add_data, add_threads
 from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
 
 
@@ -42,10 +43,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "checkpoint", type=Path, help="the checkpoint of a training run, such as runs/NAME/last.pt"
     )
-    parser.add_argument(
-        "--data", type=Path, action="append", required=True, metavar="DIR",
-        help="a folder of training photographs; may be given several times",
-    )  # fmt: skip
+    add_data(parser, "training photographs")
     parser.add_argument(
         "--labelled", type=Path, required=True, metavar="DIR",
         help="a folder with train/CLASS/ and test/CLASS/, for the recognition probe",
@@ -58,13 +56,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="also write the table to this file"
     )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=0,
-        metavar="N",
-        help="processor threads; 0 takes all cores (default: 0)",
-    )
+    add_threads(parser)
     return parser.parse_args(arguments)
 
 

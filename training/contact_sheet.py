@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from bundle import BundleError
 from training.data.dataset import DataError, Pixels, evenly, find_images, read_image
-from training.evaluation.baselines import decode_file, encode_within, peer_codecs
+from training.evaluation.baselines import baseline_codecs, decode_file, encode_within
 from training.evaluation.figures import SheetRow, draw_sheet, enlarged, fitted, largest_window
 from training.evaluation.quality import Measures, available_measures, measure
 from training.evaluation.variants import DEFAULT_DECODER, Variant, variants_of
 from training.onnx_export.codec import Codec, open_codec
+from training.options import add_data
 from training.tokenizer.checkpoint import CheckpointError
 
-_PEERS = ("WebP", "AVIF")
+_BASELINES = ("WebP", "AVIF")
 
 
 def contact_sheet(
@@ -40,8 +41,8 @@ def contact_sheet(
         DataError: a picture can't be read.
     """
     columns = [(name, codec, v) for name, codec in models for v in _shown(variants_of(codec))]
-    peers = [peer for peer in peer_codecs() if peer.name in _PEERS]
-    titles = ["original", *(_title(*column) for column in columns), *(p.name for p in peers)]
+    baselines = [baseline for baseline in baseline_codecs() if baseline.name in _BASELINES]
+    titles = ["original", *(_title(*column) for column in columns), *(p.name for p in baselines)]
     rows: list[SheetRow] = []
     for path in paths:
         try:
@@ -50,8 +51,8 @@ def contact_sheet(
             raise DataError(f"{path} can't be read: {error}") from error
         made = [variant.reconstruct(codec, image) for _, codec, variant in columns]
         limit = made[0][1]
-        for peer in peers:
-            file = encode_within(peer, image, limit).data
+        for baseline in baselines:
+            file = encode_within(baseline, image, limit).data
             made.append((decode_file(file), len(file)))
         pictures = [image, *(picture for picture, _ in made)]
         captions = [path.name, *(f"{size:,} bytes" for _, size in made)]
@@ -110,14 +111,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         metavar="NAME=PATH",
         help="the name to show, and a bundle's folder or a checkpoint; may be given repeatedly",
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="DIR",
-        help="a folder of images; may be given repeatedly",
-    )
+    add_data(parser, "images")
     parser.add_argument(
         "--pick",
         action="append",

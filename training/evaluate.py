@@ -25,6 +25,7 @@ from training.evaluation.recognisability import networks_of_training
 from training.evaluation.report import to_html
 from training.evaluation.results import Evaluation
 from training.onnx_export.codec import open_codec
+from training.options import add_data, add_threads
 from training.perceptual.weights import WeightsError
 from training.tokenizer.checkpoint import CheckpointError
 from training.tokenizer.config import ConfigError
@@ -48,14 +49,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="a bundle's folder, or a checkpoint such as "
         "runs/NAME/last.pt (its averaged weights are measured)",
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="DIR",
-        help="a folder of images, searched at any depth; may be given repeatedly",
-    )
+    add_data(parser, "images")
     parser.add_argument(
         "--labelled",
         type=Path,
@@ -79,7 +73,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="of a bundle's graphs (default: fp32)",
     )
     parser.add_argument(
-        "--peers",
+        "--baselines",
+        "--peers",  # its name before
         type=int,
         default=100,
         metavar="N",
@@ -100,9 +95,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         choices=("lpips", "ssimulacra2"),
         help="leave a slow measure out; may be given repeatedly",
     )
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="processor threads (default: all cores)"
-    )
+    add_threads(parser)
     return parser.parse_args(arguments)
 
 
@@ -123,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
         evaluation = evaluate(
             codec,
             options.data,
-            peer_images=max(0, options.peers),
+            baseline_images=max(0, options.baselines),
             labelled=options.labelled,
             judged_images=max(0, options.judged),
             used_in_training=networks_of_training(options.model),

@@ -39,6 +39,7 @@ from training.onnx_export.provenance import (
     stated_version,
 )
 from training.onnx_export.target import refuse_to_replace, version_of_new
+from training.options import add_data
 from training.tokenizer.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from training.tokenizer.model import code_space_of
 
@@ -188,14 +189,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         metavar="DIR",
         help="the bundle's folder, such as models/NAME, where the service finds it",
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="DIR",
-        help="images like those it was trained on: for calibration, the proof and the "
-        "embedder's statistics; may be given several times",
+    add_data(
+        parser,
+        "images like the training ones, for calibration, the proof and the embedder's statistics",
     )
     parser.add_argument(
         "--replace",

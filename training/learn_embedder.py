@@ -31,6 +31,7 @@ from training.onnx_export.target import (
     next_version,
     refuse_lower_version,
 )
+from training.options import add_copy, add_data, add_seed, add_threads
 from training.tokenizer.config import require_at_least
 
 
@@ -77,15 +78,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "or start it again with make serve.",
     )
     parser.add_argument("bundle", type=Path, help="the bundle's folder, such as models/NAME")
-    parser.add_argument(
-        "--data", type=Path, action="append", required=True, metavar="DIR",
-        help="a folder of photographs, searched at any depth; may be given several times",
-    )  # fmt: skip
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR",
-        help="write into this bundle of the same code space instead; where there is none, a copy "
-        "of the bundle is made, named after the folder",
-    )  # fmt: skip
+    add_data(parser, "photographs")
+    add_copy(parser)
     parser.add_argument(
         "--replace", action="store_true",
         help="replace an embedder that was learnt too, or give the bundle a lower version",
@@ -102,10 +96,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--steps", type=int, default=default.steps, help="training steps (default: %(default)s)"
     )
-    parser.add_argument(
-        "--seed", type=int, default=default.seed,
-        help="seed of everything random (default: %(default)s)",
-    )  # fmt: skip
+    add_seed(parser, default.seed)
     parser.add_argument(
         "--copies", type=int, default=16, metavar="N",
         help="edited copies of each photograph (default: 16)",
@@ -114,10 +105,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--cache", type=Path, default=Path("runs/copies"), metavar="DIR",
         help="the copies' codes are kept here for the next time (default: runs/copies)",
     )  # fmt: skip
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N",
-        help="processor threads; 0 takes all cores (default: 0)",
-    )  # fmt: skip
+    add_threads(parser)
     return parser.parse_args(arguments)
 
 

@@ -24,6 +24,7 @@ from training.evaluation.linear_probe import Labelled
 from training.onnx_export.codec import BundleCodec, encode_first_stage
 from training.onnx_export.parity import ParityError
 from training.onnx_export.target import copy_if_absent, manifest_of_target
+from training.options import add_copy, add_device, add_seed
 from training.recognition.augmented_views import Views, encode_views
 from training.recognition.baselines import Setting, compare
 from training.recognition.bundle import (
@@ -191,11 +192,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--licence", default="not stated", metavar="TEXT",
         help="the images' licence; goes into manifest and model card",
     )  # fmt: skip
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR",
-        help="write into this bundle of the same code space instead; where there is none, a copy "
-        "of the bundle is made, named after the folder",
-    )  # fmt: skip
+    add_copy(parser)
     parser.add_argument(
         "--replace", action="store_true", help="replace a recognizer of the same name"
     )
@@ -228,17 +225,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--side", type=int, default=256, metavar="PIXELS",
         help="larger images are reduced to this short side (default: 256)",
     )  # fmt: skip
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of everything random (default: 0)"
-    )
+    add_seed(parser)
     parser.add_argument(
         "--cache", type=Path, default=Path("runs/recognition/codes"), metavar="DIR",
         help="codes of the views are kept here (default: runs/recognition/codes)",
     )  # fmt: skip
-    parser.add_argument(
-        "--device", default="auto",
-        help="where to train: auto, cpu, cuda or cuda:N (default: auto)",
-    )  # fmt: skip
+    add_device(parser)
     parser.add_argument(
         "--no-bf16", dest="bf16", action="store_false",
         help="compute convolutions in float32, for processors that are slow in bfloat16",

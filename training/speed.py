@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from training.options import add_device
 from training.tokenizer.config import Config, ConfigError, require_at_least
 from training.tokenizer.config_file import load_config, override
 from training.tokenizer.distributed import choose_context, keep_freed_memory
@@ -84,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.speed", description=__doc__)
     parser.add_argument("config", help="a preset or the path of a TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_device(parser)
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -14,6 +14,7 @@ import torch
 import torch.distributed
 
 from training.data.dataset import DataError
+from training.options import add_data, add_device
 from training.tokenizer.checkpoint import CheckpointError
 from training.tokenizer.config import Config, ConfigError, require_at_least, with_larger_batches
 from training.tokenizer.config_file import load_config, override
@@ -49,14 +50,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="a preset (photo-f8, photo-f16, small-f4, tiny …) or the path of a TOML file; with "
         "--from it may be left out: a short fine-tuning with the settings of that model",
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="DIR",
-        help="a folder of images, searched at any depth; may be given several times",
-    )
+    add_data(parser, "images")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME")
     parser.add_argument(
         "--from",
@@ -94,9 +88,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         metavar="M",
         help="stop after so long, as by Ctrl-C: for machines that are lent for a while",
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
-    )
+    add_device(parser)
     return parser.parse_args(arguments)
 
 

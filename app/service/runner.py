@@ -1,12 +1,7 @@
-"""Runs what requests ask for, item by item: images to codes, codes to images, either to vectors.
-
-One fault harms no neighbour: each item ends as a result or as an error of its own, and the
-request fails only if all of its items did.
-"""
+"""Runs what requests ask for: images to codes, codes to images, either to vectors."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from dataclasses import dataclass, replace
@@ -19,9 +14,9 @@ from app.batching.work import Work
 from app.codecs.context_coder import coded_grid, decoded_grid
 from app.codecs.grids import CodeGrid, grid_shape
 from app.codecs.tess import CodedGrid
-from app.errors import Internal, TesseraError, without_traceback
 from app.runtime.operations import DECODE, ENCODE, QUANTIZE, RECONSTRUCT, Operation
 from app.service.context_coding import ContextCoding
+from app.service.items import each_by_itself
 from app.service.preprocessing import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, preprocess
 from app.service.results import Bits, Item, Recognition, Reconstruction
 from imaging.resize import crop
@@ -33,6 +28,7 @@ if TYPE_CHECKING:
 
     from app.batching.batcher import Batcher
     from app.batching.work import Done
+    from app.errors import TesseraError
     from app.observability.request_context import RequestContext
     from app.runtime.model import Model
     from app.service.preprocessing import ImageInput, PreprocessingOptions
@@ -286,31 +282,8 @@ class Runner:
     async def _each(
         self, one: Callable[[Any], Awaitable[_T]], inputs: Sequence[tuple[int, Any]]
     ) -> list[Item[_T]]:
-        async def attempt(index: int, given: Any) -> Item[_T]:
-            name = getattr(given, "name", None)
-            try:
-                if isinstance(given, TesseraError):
-                    raise given  # noqa: TRY301  (as if running it had failed)
-                return Item(index, name, await one(given))
-            except Exception as error:  # noqa: BLE001  (the batcher has logged it; neighbours go on)
-                if not isinstance(error, TesseraError):
-                    error = Internal("the model failed on this item")
-                return Item(index, name, without_traceback(error))
-
         self._context.images = len(inputs)
-        if len(inputs) == 1:
-            # A task more per request would cost a tenth of a small one.
-            items = [await attempt(*inputs[0])]
-        else:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(attempt(*pair)) for pair in inputs]
-            items = [task.result() for task in tasks]
-        first = items[0].value
-        if isinstance(first, TesseraError) and all(
-            isinstance(item.value, TesseraError) for item in items
-        ):
-            raise first
-        return items
+        return await each_by_itself(one, inputs)
 
     def _note(self, done: Done) -> None:
         """Of several items, the slowest tells the time of a stage."""

@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 # Of an input; longer seeds are cut. A quarter of the seed images are whole at this length.
 _MAX_BYTES = {"packed": 4096, "coded": 4096, "npy": 4096, "image": 16_384}
 _MODULES = {
-    "packed": ("app/codecs/tess.py", "app/codecs/grids.py"),
+    "packed": ("app/codecs/tess.py", "app/codecs/bits.py", "app/codecs/grids.py"),
     "coded": (
         "app/codecs/tess.py",
         "app/codecs/context_coder.py",

@@ -22,7 +22,7 @@ def checkpoint(tiny, tmp_path_factory):
 def test_a_checkpoint_gives_all_four_files(checkpoint, few, tmp_path, capsys):
     """The verb writes JSON, Markdown, the page and the contact sheet, and prints the tables."""
     out = tmp_path / "out"
-    arguments = [str(checkpoint), "--data", str(few), "--out", str(out), "--peers", "0"]
+    arguments = [str(checkpoint), "--data", str(few), "--out", str(out), "--baselines", "0"]
     assert main(arguments) == 0
     assert sorted(p.name for p in out.iterdir()) == [
         "contact-sheet.webp",
@@ -102,7 +102,7 @@ def test_a_plain_autoencoder_is_one_clear_line(more, tiny, few, tmp_path, capsys
 def test_an_output_that_cannot_be_written_is_one_clear_line(checkpoint, few, tmp_path, capsys):
     """A file stands where the folder should be."""
     (tmp_path / "taken").write_text("a file")
-    arguments = [checkpoint, "--data", few, "--peers", "0", "--out", tmp_path / "taken"]
+    arguments = [checkpoint, "--data", few, "--baselines", "0", "--out", tmp_path / "taken"]
     assert "taken" in refused(arguments, capsys)
 
 

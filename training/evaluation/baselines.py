@@ -16,7 +16,7 @@ Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class PeerCodec:
+class BaselineCodec:
     """A classical image codec, by way of Pillow.
 
     Attributes:
@@ -40,16 +40,16 @@ class PeerCodec:
 
 # Pillow's defaults but for what costs nothing in quality: Huffman tables fitted to the image.
 # method and speed are the defaults too, written down because the figures depend on them.
-_PEERS = (
-    PeerCodec("JPEG", {"optimize": True}, (1, 95), (2, 5, 10, 18, 30, 50)),
-    PeerCodec("WebP", {"method": 4}, (0, 100), (0, 8, 20, 40, 60, 75)),
-    PeerCodec("AVIF", {"speed": 6}, (0, 100), (1, 5, 10, 20, 30, 40, 50, 60)),
+_BASELINES = (
+    BaselineCodec("JPEG", {"optimize": True}, (1, 95), (2, 5, 10, 18, 30, 50)),
+    BaselineCodec("WebP", {"method": 4}, (0, 100), (0, 8, 20, 40, 60, 75)),
+    BaselineCodec("AVIF", {"speed": 6}, (0, 100), (1, 5, 10, 20, 30, 40, 50, 60)),
 )
 
 
-def peer_codecs() -> tuple[PeerCodec, ...]:
+def baseline_codecs() -> tuple[BaselineCodec, ...]:
     """JPEG, WebP and AVIF, those of them that this Pillow was built with."""
-    return tuple(p for p in _PEERS if p.name == "JPEG" or features.check(p.name.lower()))
+    return tuple(p for p in _BASELINES if p.name == "JPEG" or features.check(p.name.lower()))
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,21 @@ class Fitted:
     smallest: int
 
 
-def encode_within(peer: PeerCodec, image: Pixels, limit: int) -> Fitted:
+def encode_within(baseline: BaselineCodec, image: Pixels, limit: int) -> Fitted:
     """The best quality whose file is at most `limit` bytes long, by bisection.
 
     Size grows with quality but for a few bytes here and there, so that bisection
     finds the best quality or one beside it.
     """
-    low, high = peer.qualities
-    data = peer.encode(image, low)
+    low, high = baseline.qualities
+    data = baseline.encode(image, low)
     smallest = len(data)
     best = Fitted(data, low, smallest <= limit, smallest)
     if not best.fits:
         return best
     while low < high:
         middle = (low + high + 1) // 2
-        data = peer.encode(image, middle)
+        data = baseline.encode(image, middle)
         if len(data) <= limit:
             best, low = Fitted(data, middle, fits=True, smallest=smallest), middle
         else:

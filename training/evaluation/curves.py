@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from training.data.dataset import Pixels, read_image
-from training.evaluation.baselines import PeerCodec, decode_file, peer_codecs
+from training.evaluation.baselines import BaselineCodec, baseline_codecs, decode_file
 from training.evaluation.bd_rate import Curve, bd_rate, rate_difference
 from training.evaluation.quality import Measures, Quality, mean_quality, measure
 from training.evaluation.results import CurvePoint, RateDifference
@@ -54,36 +54,38 @@ def own_curve(variants: Sequence[Variant], drawn: Sequence[Measured]) -> list[Cu
     ]
 
 
-def peer_curve(peer: PeerCodec, drawn: Iterable[Measured], measures: Measures) -> list[CurvePoint]:
+def baseline_curve(
+    baseline: BaselineCodec, drawn: Iterable[Measured], measures: Measures
+) -> list[CurvePoint]:
     """A classical codec's points: one for each of its settings."""
     measures = dataclasses.replace(measures, ssimulacra2=None)
-    rates: dict[int, list[float]] = {setting: [] for setting in peer.curve}
-    levels: dict[int, list[Quality]] = {setting: [] for setting in peer.curve}
+    rates: dict[int, list[float]] = {setting: [] for setting in baseline.curve}
+    levels: dict[int, list[Quality]] = {setting: [] for setting in baseline.curve}
     for result in drawn:
         image: Pixels = read_image(result.path)
-        for setting in peer.curve:
-            data = peer.encode(image, setting)
+        for setting in baseline.curve:
+            data = baseline.encode(image, setting)
             rates[setting].append(8 * len(data) / result.pixels)
             levels[setting].append(measure(decode_file(data), image, measures))
     return [
         CurvePoint(
-            peer.name, setting, float(np.mean(rates[setting])), mean_quality(levels[setting])
+            baseline.name, setting, float(np.mean(rates[setting])), mean_quality(levels[setting])
         )
-        for setting in peer.curve
+        for setting in baseline.curve
     ]
 
 
 def rate_differences(curve: Sequence[CurvePoint]) -> list[RateDifference]:
     """Every decoder of the model against every classical codec, by every measure there is."""
-    peers = {peer.name for peer in peer_codecs()}
+    baselines = {baseline.name for baseline in baseline_codecs()}
     series: dict[str, list[CurvePoint]] = {}
     for point in curve:
         series.setdefault(point.codec, []).append(point)
     differences = []
     for decoder, own in series.items():
-        if decoder in peers:
+        if decoder in baselines:
             continue
-        for codec in (name for name in series if name in peers):
+        for codec in (name for name in series if name in baselines):
             for name in ("psnr", "ms_ssim", "lpips"):
                 mine, theirs = (_rising(points, name) for points in (own, series[codec]))
                 if not mine or not theirs:

@@ -115,10 +115,10 @@ def _variants(e: Evaluation) -> list[str]:
 
 def _equal_bytes(e: Evaluation) -> list[str]:
     lines: list[str] = []
-    for stages in dict.fromkeys(p.stages for p in e.peers):
-        peers = [p for p in e.peers if p.stages == stages]
+    for stages in dict.fromkeys(p.stages for p in e.baselines):
+        baselines = [p for p in e.baselines if p.stages == stages]
         own = next(v for v in e.variants if v.stages == stages)
-        title = f"At equal bytes, {peers[0].images} images"
+        title = f"At equal bytes, {baselines[0].images} images"
         if len(e.variants) > 1:
             title += f": {own.name}"
         lines += [""] if lines else []
@@ -129,9 +129,9 @@ def _equal_bytes(e: Evaluation) -> list[str]:
             "",
             f"| codec {_QUALITY_HEAD} files that small |",
             "|---|---|---|---|---|---|---|---|",
-            f"| {own.name} {_quality_cells(own.bits_per_pixel, peers[0].model)} all |",
+            f"| {own.name} {_quality_cells(own.bits_per_pixel, baselines[0].model)} all |",
         ]
-        for p in peers:
+        for p in baselines:
             fitting = f"{p.fitting} of {p.images}"
             if p.fitting < p.images:
                 fitting += f"; its smallest take {p.smallest_bits_per_pixel:.3f} bpp"

@@ -21,8 +21,8 @@ from rich.progress import track
 from training.data.dataset import DataError, decoded, evenly, find_images, read_image
 from training.data.metrics import CodeCounter
 from training.embedding.embedder import fit_embedder
-from training.evaluation.baselines import PeerCodec, decode_file, encode_within, peer_codecs
-from training.evaluation.curves import Measured, own_curve, peer_curve, rate_differences
+from training.evaluation.baselines import BaselineCodec, baseline_codecs, decode_file, encode_within
+from training.evaluation.curves import Measured, baseline_curve, own_curve, rate_differences
 from training.evaluation.linear_probe import (
     Labelled,
     ProbeResult,
@@ -38,10 +38,10 @@ from training.evaluation.quality import (
 )
 from training.evaluation.recognisability import Judgement, recognisability
 from training.evaluation.results import (
+    BaselineResult,
     CurvePoint,
     Evaluation,
     ImageResult,
-    PeerResult,
     VariantResult,
 )
 from training.evaluation.synthetic_fidelity import synthetic_fidelity
@@ -55,7 +55,7 @@ def evaluate(
     codec: Codec,
     folders: Sequence[Path],
     *,
-    peer_images: int = 100,
+    baseline_images: int = 100,
     curve_images: int = 24,
     labelled: Path | None = None,
     judged_images: int = 400,
@@ -69,7 +69,7 @@ def evaluate(
     Args:
         codec: the model.
         folders: of images, searched at any depth.
-        peer_images: how many images, evenly chosen, the classical codecs are tried on.
+        baseline_images: how many images, evenly chosen, the classical codecs are tried on.
         curve_images: the same for their curves.
         labelled: folder with `train/CLASS/` and `test/CLASS/` for the recognition probe and for
             recognisability.
@@ -104,18 +104,20 @@ def evaluate(
     if not measured:
         raise DataError("not one image could be decoded")
 
-    peers: list[PeerResult] = []
+    baselines: list[BaselineResult] = []
     curve: list[CurvePoint] = []
-    chosen = [measured[i] for i in evenly(len(measured), peer_images)]
-    drawn = [measured[i] for i in evenly(len(measured), min(curve_images, peer_images))]
+    chosen = [measured[i] for i in evenly(len(measured), baseline_images)]
+    drawn = [measured[i] for i in evenly(len(measured), min(curve_images, baseline_images))]
     if drawn:
         curve += own_curve(variants, drawn)
-    for peer in peer_codecs() if chosen else ():
+    for baseline in baseline_codecs() if chosen else ():
         for index, variant in _default_decoder(variants):
-            title = f"{peer.name} at the bytes of {variant.name}"
+            title = f"{baseline.name} at the bytes of {variant.name}"
             tried = _tracked(console, title, chosen)
-            peers.append(_at_equal_bytes(peer, index, variant.stages, tried, measures))
-        curve += peer_curve(peer, _tracked(console, f"curve of {peer.name}", drawn), measures)
+            baselines.append(_at_equal_bytes(baseline, index, variant.stages, tried, measures))
+        curve += baseline_curve(
+            baseline, _tracked(console, f"curve of {baseline.name}", drawn), measures
+        )
 
     rows: list[ProbeResult] = []
     judgements: list[Judgement] = []
@@ -159,7 +161,7 @@ def evaluate(
         quality=of_variants[0].quality,
         usage=usages[0],
         variants=tuple(of_variants),
-        peers=tuple(peers),
+        baselines=tuple(baselines),
         curve=tuple(curve),
         rate_differences=tuple(rate_differences(curve)),
         probe=tuple(rows),
@@ -198,19 +200,19 @@ def _variant_result(index: int, variant: Variant, measured: Sequence[Measured]) 
 
 
 def _at_equal_bytes(
-    peer: PeerCodec, index: int, stages: int, images: Iterable[Measured], measures: Measures
-) -> PeerResult:
+    baseline: BaselineCodec, index: int, stages: int, images: Iterable[Measured], measures: Measures
+) -> BaselineResult:
     qualities, models, rates, smallest, fitting = [], [], [], [], 0
     for result in images:
         image = read_image(result.path)
-        file = encode_within(peer, image, result.sizes[index])
+        file = encode_within(baseline, image, result.sizes[index])
         fitting += file.fits
         rates.append(8 * len(file.data) / result.pixels)
         smallest.append(8 * file.smallest / result.pixels)
         qualities.append(measure(decode_file(file.data), image, measures))
         models.append(result.qualities[index])
-    return PeerResult(
-        codec=peer.name,
+    return BaselineResult(
+        codec=baseline.name,
         stages=stages,
         images=len(models),
         fitting=fitting,

@@ -18,7 +18,7 @@ from PIL import Image
 
 from bundle import open_bundle
 from training.data.dataset import Pixels, evenly
-from training.evaluation.baselines import decode_file, encode_within, peer_codecs
+from training.evaluation.baselines import baseline_codecs, decode_file, encode_within
 from training.evaluation.linear_probe import Labelled
 from training.evaluation.variants import Variant
 from training.onnx_export.codec import Codec
@@ -169,13 +169,13 @@ def _shown(
         limits.setdefault(variant.stages, sizes)
         yield variant.name, variant.stages, float(np.mean(sizes)), [picture for picture, _ in made]
     for stages, sizes in limits.items():
-        for peer in peer_codecs():
+        for baseline in baseline_codecs():
             files = [
-                encode_within(peer, image, size).data
+                encode_within(baseline, image, size).data
                 for image, size in zip(images, sizes, strict=True)
             ]
             mean = float(np.mean([len(file) for file in files]))
-            yield peer.name, stages, mean, [decode_file(file) for file in files]
+            yield baseline.name, stages, mean, [decode_file(file) for file in files]
 
 
 @torch.inference_mode()

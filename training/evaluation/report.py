@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from training.evaluation.baselines import peer_codecs
+from training.evaluation.baselines import baseline_codecs
 from training.evaluation.chart import chart
 from training.evaluation.figures import ENLARGED, Pair
 from training.evaluation.html import PAGE, data_url, section
@@ -29,8 +29,8 @@ def to_html(evaluation: Evaluation, pictures: Sequence[Pair]) -> str:
     e = evaluation
     sections = [_tiles(e)]
     if e.curve:
-        peers = {peer.name for peer in peer_codecs()}
-        own = list(dict.fromkeys(p.codec for p in e.curve if p.codec not in peers))
+        baselines = {baseline.name for baseline in baseline_codecs()}
+        own = list(dict.fromkeys(p.codec for p in e.curve if p.codec not in baselines))
         sections.append(
             section(
                 "Rate and distortion",
@@ -128,11 +128,11 @@ def _quality_cells(rate: float, q: Quality) -> str:
 
 def _peer_tables(e: Evaluation) -> str:
     tables = []
-    for stages in dict.fromkeys(p.stages for p in e.peers):
-        peers = [p for p in e.peers if p.stages == stages]
+    for stages in dict.fromkeys(p.stages for p in e.baselines):
+        baselines = [p for p in e.baselines if p.stages == stages]
         own = next(v for v in e.variants if v.stages == stages)
-        rows = [(own.name, own.bits_per_pixel, peers[0].model, "")]
-        for p in peers:
+        rows = [(own.name, own.bits_per_pixel, baselines[0].model, "")]
+        for p in baselines:
             note = ""
             if p.fitting < p.images:
                 note = (

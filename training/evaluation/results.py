@@ -53,7 +53,7 @@ class VariantResult:
 
 
 @dataclass(frozen=True)
-class PeerResult:
+class BaselineResult:
     """A classical codec given as many bytes an image as the model takes.
 
     Attributes:
@@ -135,7 +135,7 @@ class Evaluation:
         quality: means over the images, default decoder, all stages.
         usage: of the first stage's codebook over the whole set.
         variants: each decoder with each number of stages; the first is the default with all.
-        peers: classical codecs at equal bytes.
+        baselines: classical codecs at equal bytes.
         curve: rate and quality of the classical codecs and of the model, on the same images.
         rate_differences: of the model's decoders against the classical codecs' curves.
         probe: recognition accuracies, the model's embedding first; empty without labelled images.
@@ -157,7 +157,7 @@ class Evaluation:
     quality: Quality
     usage: CodeUsage
     variants: tuple[VariantResult, ...]
-    peers: tuple[PeerResult, ...]
+    baselines: tuple[BaselineResult, ...]
     curve: tuple[CurvePoint, ...]
     rate_differences: tuple[RateDifference, ...]
     probe: tuple[ProbeResult, ...]

@@ -66,10 +66,12 @@ def read_metrics(argument: str) -> tuple[str, Mapping[str, Any]]:
             for key, value in variant["quality"].items():
                 if value is not None:
                     figures[f"{name_of_variant}_{key}"] = value
-        for peer in values["peers"]:
-            if peer["stages"] != main["stages"]:
+        for baseline in values["baselines"]:
+            if baseline["stages"] != main["stages"]:
                 continue
-            figures[f"{peer['codec'].lower()}_psnr_at_equal_bytes"] = peer["quality"]["psnr"]
+            figures[f"{baseline['codec'].lower()}_psnr_at_equal_bytes"] = baseline["quality"][
+                "psnr"
+            ]
         for row in values["probe"][:1]:  # the embedding; the others are what it is compared with
             figures["recognition_linear"] = row["linear"]
             figures["recognition_5_nearest"] = row["nearest"]

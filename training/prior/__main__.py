@@ -22,6 +22,7 @@ from bundle.manifest import CODEBOOK_FILE
 from training.data.dataset import DataError, find_images
 from training.onnx_export.codec import BundleCodec
 from training.onnx_export.parity import ParityError
+from training.options import add_data, add_seed, add_threads
 from training.prior.bundle import StageGraphs, measure, places, prove, stage_graphs, write
 from training.prior.context import Grid, causal_neighbours, earlier_neighbours, group_codes
 from training.prior.dataset import Photographs, encode_view, find_photographs, read_sources
@@ -183,10 +184,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--replace", action="store_true",
         help="replace the bundle's prior: codes that were coded with it can no longer be decoded",
     )  # fmt: skip
-    parser.add_argument(
-        "--data", type=Path, action="append", required=True, metavar="DIR",
-        help="photographs, searched at any depth; may be given repeatedly",
-    )  # fmt: skip
+    add_data(parser, "photographs")
     parser.add_argument(
         "--sources", type=Path, metavar="CSV",
         help="says which files show the same image, in the columns file and source, so that none "
@@ -206,7 +204,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="encodings of each image, the first as it is, the others edited (default: 3)",
     )  # fmt: skip
     parser.add_argument("--steps", type=int, default=default.steps, help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=default.seed, help="(default: %(default)s)")
+    add_seed(parser, default.seed)
     parser.add_argument(
         "--hidden", type=int, default=Layout().hidden, metavar="N",
         help="width of the network (default: %(default)s)",
@@ -215,7 +213,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--state", type=Path, default=Path("runs/prior"), metavar="DIR",
         help="keeps codes and the state of the training (default: runs/prior)",
     )  # fmt: skip
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor threads")
+    add_threads(parser)
     return parser.parse_args(arguments)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.data.dataset import Pixels
-from training.evaluation.baselines import CLASSICAL, decode_file, peer_codecs
+from training.evaluation.baselines import CLASSICAL, baseline_codecs, decode_file
 from training.evaluation.linear_probe import Labelled, probe
 from training.onnx_export.codec import (
     Codec,
@@ -171,7 +171,7 @@ def from_pixels(labelled: Labelled, codec: Codec, views: int, setting: Setting) 
     network = _trained(made, labelled, stride, setting)
     test = [pad_to_stride(image, stride) for image in labelled.test]
     baselines = [Baseline("pixels, the same network", _accuracy(network, test, labelled, codec))]
-    for baseline in peer_codecs():
+    for baseline in baseline_codecs():
         for quality in baseline.curve:
             files = [baseline.encode(image, quality) for image in labelled.test]
             pictures = [pad_to_stride(decode_file(file), stride) for file in files]

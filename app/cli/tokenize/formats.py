@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import tarfile
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -135,7 +136,7 @@ class ShardFiles(Protocol):
         ...
 
 
-class _WithJson:
+class _WithJson(ABC):
     """Shards of a file of codes and a JSON file, by which they are whole."""
 
     ending = ""
@@ -187,8 +188,9 @@ class _WithJson:
         entries = self._entries(index)
         return {name: entries[name] for name in ("broken", "warnings")}
 
+    @abstractmethod
     def _codes(self, content: ShardContent) -> bytes:
-        raise NotImplementedError
+        """The file of codes."""
 
     def _entries(self, index: int) -> Any:
         return orjson.loads(self._path(index, "json").read_bytes())

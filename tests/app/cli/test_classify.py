@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from app.cli import main as cli
-
-
-class _Pipe:
-    """Standard input or output that holds bytes and is no terminal."""
-
-    def __init__(self, content: bytes = b"") -> None:
-        self.buffer = io.BytesIO(content)
-
-    def isatty(self) -> bool:
-        return False
-
 
 @pytest.fixture
-def tessera(recognizing_bundle, monkeypatch, capsysbinary):
-    """Runs the command with the recognizing model: arguments → exit code, output, errors."""
-    for name in ("TESSERA_URL", "TESSERA_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TESSERA_MODELS_DIR", str(recognizing_bundle.parent))
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object, stdin: bytes | None = None):
-        if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", _Pipe(stdin))
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsysbinary.readouterr()
-        out, err = captured.out.decode(), captured.err.decode()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
+def tessera(command, recognizing_bundle):
+    """The command with that model: arguments → exit code, output, errors."""
+    return command(recognizing_bundle.parent)
 
 
 def _pixels(path):

@@ -13,41 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.cli import main as cli
 from tessera_client import Codes, Grid
 
 ROOT = Path(__file__).parents[3]
 TINY_SPACE = "fec4b342b8304ba9cd0ebb27329f71e66b789d9cf07905aeb3d2a4b98cd9ea04"
 
 
-class _Pipe:
-    """Standard input or output that holds bytes and is no terminal."""
-
-    def __init__(self, content: bytes = b"") -> None:
-        self.buffer = io.BytesIO(content)
-
-    def isatty(self) -> bool:
-        return False
-
-
 @pytest.fixture
-def tessera(tiny_bundle, monkeypatch, capsys):
-    """Runs the command with the tiny model: arguments → exit code, output, errors."""
-    for name in ("TESSERA_URL", "TESSERA_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TESSERA_MODELS_DIR", str(tiny_bundle.parent))
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object, stdin: bytes | None = None):
-        if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", _Pipe(stdin))
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
+def tessera(command, tiny_bundle):
+    """The command with that model: arguments → exit code, output, errors."""
+    return command(tiny_bundle.parent)
 
 
 def _size(picture: bytes) -> tuple[int, int]:
@@ -74,9 +49,9 @@ def test_the_same_codes_as_over_http(tessera, photos, tmp_path, client):
     assert here.read_bytes() == there.read_bytes()
 
 
-def test_pipes(tessera, photos, monkeypatch):
+def test_pipes(tessera, photos, monkeypatch, pipe):
     """`-` is standard input, and without -o the codes go to standard output."""
-    out = _Pipe()
+    out = pipe()
     monkeypatch.setattr(sys, "stdout", out)
     assert tessera("encode", "-", stdin=(photos / "lake.webp").read_bytes())[0] == 0
     codes = out.buffer.getvalue()

@@ -7,25 +7,13 @@ import shutil
 
 import pytest
 
-from app.cli import main as cli
 from tessera_client import Codes
 
 
 @pytest.fixture
-def tessera(tiny_bundle, monkeypatch, capsys):
-    """Runs the command with the tiny model: arguments → exit code, output, errors."""
-    for name in ("TESSERA_URL", "TESSERA_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TESSERA_MODELS_DIR", str(tiny_bundle.parent))
-
-    def run(*arguments: object):
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
+def tessera(command, tiny_bundle):
+    """The command with that model: arguments → exit code, output, errors."""
+    return command(tiny_bundle.parent)
 
 
 def test_small_files_hold_the_same_codes(tessera, photos, tmp_path):

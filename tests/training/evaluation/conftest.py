@@ -20,5 +20,5 @@ def codec(tiny):
 @pytest.fixture(scope="session")
 def evaluation(codec, photos):
     return evaluate(
-        codec, [photos], peer_images=3, curve_images=1, measures=Measures(), synthetic=False
+        codec, [photos], baseline_images=3, curve_images=1, measures=Measures(), synthetic=False
     )

@@ -3,32 +3,32 @@
 import pytest
 
 from training.data.dataset import read_image
-from training.evaluation.baselines import PeerCodec, decode_file, encode_within, peer_codecs
+from training.evaluation.baselines import BaselineCodec, baseline_codecs, decode_file, encode_within
 
 
-@pytest.mark.parametrize("peer", peer_codecs(), ids=lambda p: p.name)
-def test_bisection_finds_the_largest_file_that_fits(peer, photos):
+@pytest.mark.parametrize("baseline", baseline_codecs(), ids=lambda p: p.name)
+def test_bisection_finds_the_largest_file_that_fits(baseline, photos):
     """One quality more would be too long, and the picture can be decoded."""
     image = read_image(photos / "colosseum.webp")[:128, :128]
     limit = 2000
-    file = encode_within(peer, image, limit)
+    file = encode_within(baseline, image, limit)
     assert file.fits
-    assert len(file.data) <= limit < len(peer.encode(image, file.quality + 1))
+    assert len(file.data) <= limit < len(baseline.encode(image, file.quality + 1))
     assert decode_file(file.data).shape == image.shape
 
 
 def test_a_codec_that_cannot_go_so_low_gives_its_smallest(photos):
     """It isn't left out: the file counts, and that it doesn't fit is said."""
-    peer = peer_codecs()[0]
+    baseline = baseline_codecs()[0]
     image = read_image(photos / "spices.webp")
-    file = encode_within(peer, image, 100)
+    file = encode_within(baseline, image, 100)
     assert not file.fits
-    assert file.data == peer.encode(image, peer.qualities[0])
+    assert file.data == baseline.encode(image, baseline.qualities[0])
 
 
 def test_peers_are_named_as_people_write_them():
     """JPEG is always there; the names are for tables."""
-    names = [peer.name for peer in peer_codecs()]
+    names = [baseline.name for baseline in baseline_codecs()]
     assert names[0] == "JPEG"
     assert set(names) <= {"JPEG", "WebP", "AVIF"}
-    assert all(isinstance(peer, PeerCodec) for peer in peer_codecs())
+    assert all(isinstance(baseline, BaselineCodec) for baseline in baseline_codecs())

@@ -100,7 +100,7 @@ def evaluation(tiny, photos):
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rate_distortion, "variants_of", lambda _codec: variants)
-        return evaluate(codec, [photos], peer_images=2, curve_images=2, measures=Measures())
+        return evaluate(codec, [photos], baseline_images=2, curve_images=2, measures=Measures())
 
 
 def test_every_variant_is_measured(evaluation, photos):
@@ -116,10 +116,10 @@ def test_every_variant_is_measured(evaluation, photos):
 
 def test_codecs_are_tried_at_the_bytes_of_every_number_of_stages(evaluation):
     """Three codecs at two sizes; the model's own figure beside each is the default decoder's."""
-    assert [(p.codec, p.stages) for p in evaluation.peers] == [
+    assert [(p.codec, p.stages) for p in evaluation.baselines] == [
         (codec, stages) for codec in ("JPEG", "WebP", "AVIF") for stages in (2, 1)
     ]
-    by_stages = {(p.codec, p.stages): p for p in evaluation.peers}
+    by_stages = {(p.codec, p.stages): p for p in evaluation.baselines}
     assert by_stages["AVIF", 2].bits_per_pixel > by_stages["AVIF", 1].bits_per_pixel
 
 

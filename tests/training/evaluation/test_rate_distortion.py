@@ -82,7 +82,7 @@ def test_codes_are_counted_over_the_whole_set(codec, evaluation, photos):
 
 def test_bits_per_pixel_are_of_packed_codes_over_true_pixels(codec, few):
     """27×20 and 43×32 codes of 8 bits for 213×160 and 341×256 pixels."""
-    measured = evaluate(codec, [few], peer_images=0, measures=Measures(), synthetic=False)
+    measured = evaluate(codec, [few], baseline_images=0, measures=Measures(), synthetic=False)
     codes, pixels = 27 * 20 + 43 * 32, 213 * 160 + 341 * 256
     assert measured.bits_per_pixel == pytest.approx(8 * codes / pixels)
     expected = codes * measured.usage.entropy / pixels
@@ -104,19 +104,19 @@ def test_files_are_as_long_as_the_codes_at_most(codec, few):
         bits = 64
 
     measured = evaluate(
-        Roomy(codec.model), [few], peer_images=2, curve_images=1, measures=Measures()
+        Roomy(codec.model), [few], baseline_images=2, curve_images=1, measures=Measures()
     )
     ours = np.mean([8 * r.bytes / (r.width * r.height) for r in measured.results])
-    assert measured.peers
-    for peer in measured.peers:
-        assert (peer.images, peer.fitting) == (2, 2)
-        assert 0.5 * ours < peer.bits_per_pixel <= ours
+    assert measured.baselines
+    for baseline in measured.baselines:
+        assert (baseline.images, baseline.fitting) == (2, 2)
+        assert 0.5 * ours < baseline.bits_per_pixel <= ours
 
 
 def test_the_higher_the_quality_the_more_bits(evaluation):
     """The curves of the classical codecs rise."""
-    for peer in evaluation.peers:
-        points = [p for p in evaluation.curve if p.codec == peer.codec]
+    for baseline in evaluation.baselines:
+        points = [p for p in evaluation.curve if p.codec == baseline.codec]
         assert len(points) >= 5
         assert [p.bits_per_pixel for p in points] == sorted(p.bits_per_pixel for p in points)
         assert points[0].quality.psnr < points[-1].quality.psnr
@@ -127,14 +127,14 @@ def test_figures_are_plain_json(evaluation):
     text = json.dumps(evaluation.to_dict(), allow_nan=False)
     values = json.loads(text)
     assert values["quality"]["psnr"] == evaluation.quality.psnr
-    assert values["peers"][0]["codec"] == "JPEG"
+    assert values["baselines"][0]["codec"] == "JPEG"
 
 
 def test_unreadable_files_are_named_and_the_others_measured(codec, few, cut_jpeg):
     """A broken header and a broken body: both are reported, neither is fatal."""
     (few / "noise.png").write_bytes(b"not an image at all")
     (few / "cut.jpg").write_bytes(cut_jpeg)
-    measured = evaluate(codec, [few], peer_images=0, measures=Measures(), synthetic=False)
+    measured = evaluate(codec, [few], baseline_images=0, measures=Measures(), synthetic=False)
     assert measured.images == 2
     assert {b.split(":")[0] for b in measured.broken} == {"noise.png", "cut.jpg"}
     assert "2 files could not be read" in to_markdown(measured)
@@ -143,7 +143,7 @@ def test_unreadable_files_are_named_and_the_others_measured(codec, few, cut_jpeg
 def test_a_bundle_is_measured_through_onnx_runtime(tiny_bundle, few):
     """The same figures, computed by what will serve them; embeddings have unit length."""
     codec = open_codec(tiny_bundle, threads=1)
-    measured = evaluate(codec, [few], peer_images=0, measures=Measures(), synthetic=False)
+    measured = evaluate(codec, [few], baseline_images=0, measures=Measures(), synthetic=False)
     assert measured.runtime == "ONNX Runtime fp32"
     assert 10 < measured.quality.psnr < 40
     images = [read_image(path) for path in find_images([few]).paths]
@@ -153,7 +153,7 @@ def test_a_bundle_is_measured_through_onnx_runtime(tiny_bundle, few):
 
 def test_the_console_is_told_nothing_by_default(codec, few, capsys):
     """As a function, evaluation is silent."""
-    evaluate(codec, [few], peer_images=0, measures=Measures(), synthetic=False)
+    evaluate(codec, [few], baseline_images=0, measures=Measures(), synthetic=False)
     assert capsys.readouterr() == ("", "")
-    assert isinstance(evaluate(codec, [few], peer_images=0, console=Console(quiet=True)),
+    assert isinstance(evaluate(codec, [few], baseline_images=0, console=Console(quiet=True)),
                       Evaluation)  # fmt: skip

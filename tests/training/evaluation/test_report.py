@@ -12,8 +12,10 @@ from training.evaluation.report import to_html
 
 def test_that_files_do_not_fit_is_reported(evaluation):
     """The tables name how many, and how small the codec's smallest files are."""
-    peer = dataclasses.replace(evaluation.peers[0], fitting=1, smallest_bits_per_pixel=0.432)
-    changed = dataclasses.replace(evaluation, peers=(peer,))
+    baseline = dataclasses.replace(
+        evaluation.baselines[0], fitting=1, smallest_bits_per_pixel=0.432
+    )
+    changed = dataclasses.replace(evaluation, baselines=(baseline,))
     assert "1 of 3; its smallest take 0.432 bpp" in to_markdown(changed)
     assert "2 of 3 files can’t be made that small" in to_html(changed, [])
 

@@ -38,7 +38,7 @@ def test_each_gives_other_pictures_for_the_bytes_of_its_stages(codec, images):
 
 def test_the_usage_is_of_the_first_stage_and_the_histogram_of_all(codec, photos):
     """An entropy coder of fixed shares would need the bits of every stage."""
-    measured = evaluate(codec, [photos], peer_images=0, measures=Measures(), synthetic=False)
+    measured = evaluate(codec, [photos], baseline_images=0, measures=Measures(), synthetic=False)
     assert measured.bits_per_pixel == pytest.approx(12 / 64, rel=0.02)  # padding
     first = measured.usage.entropy / 64
     assert first < measured.bits_per_pixel_own_histogram < first + 4.1 / 64

@@ -32,7 +32,7 @@ def test_metrics_of_an_evaluation(tmp_path):
                 "quality": {"psnr": 25.0, "lpips": 0.29, "ssimulacra2": None},
             },
         ],
-        "peers": [
+        "baselines": [
             {"codec": "JPEG", "stages": 1, "quality": {"psnr": 25.38}},
             {"codec": "JPEG", "stages": 2, "quality": {"psnr": 27.0}},
         ],
