@@ -78,28 +78,32 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up and cosine decay.
+    """The optimizer, with linear warm-up and cosine decay of its learning rate.
 
     Attributes:
+        kind: `adamw`, or `muon` for convolution weights and AdamW for all others.
         steps: optimizer steps of the whole run.
         batch: crops a step, over all processes.
         learning_rate: at its peak.
         final_learning_rate: at the end, as a fraction of the peak.
         warmup_steps: of linear growth from zero.
         betas: of AdamW.
-        weight_decay: of AdamW, on convolution weights only.
+        momentum: of Muon.
+        weight_decay: on convolution weights only.
         clip: the gradient's norm is scaled down to this at most.
         weight_ema: decay of the moving average of the weights, which is what is exported.
         freeze: parts that stay as they are: `encoder`, `codebook`, `decoder`. With the first two
             frozen, codes that were made before stay valid.
     """
 
+    kind: Literal["adamw", "muon"] = "adamw"
     steps: int = 20000
     batch: int = 32
     learning_rate: float = 1e-3
     final_learning_rate: float = 0.02
     warmup_steps: int = 200
     betas: tuple[float, float] = (0.9, 0.95)
+    momentum: float = 0.95
     weight_decay: float = 1e-4
     clip: float = 1.0
     weight_ema: float = 0.999
@@ -118,6 +122,7 @@ class OptimizerConfig:
             all(0 <= beta < 1 for beta in self.betas),
             f"optimizer.betas must be in [0, 1), not {list(self.betas)}",
         )
+        require(0 <= self.momentum < 1, "optimizer.momentum must be in [0, 1)")
         require(self.weight_decay >= 0, "optimizer.weight_decay must not be negative")
         require(self.clip > 0, "optimizer.clip must be positive")
         require(0 <= self.weight_ema < 1, "optimizer.weight_ema must be in [0, 1)")

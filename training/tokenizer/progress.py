@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from training.data.dataset import Folder, report_broken
 from training.data.metrics import CodeCounter
 from training.tokenizer.config import Config, QuantizerConfig
+from training.tokenizer.optimizer import Optimizer
 from training.tokenizer.trainer import StepResult
 
 
@@ -86,9 +86,7 @@ class StageCounters:
         return "  ".join(parts)
 
 
-def figures_of(
-    result: StepResult, used: StageCounters, optimizer: torch.optim.Optimizer
-) -> dict[str, float]:
+def figures_of(result: StepResult, used: StageCounters, optimizer: Optimizer) -> dict[str, float]:
     """The figures of a step, named as TensorBoard groups them; `used` counts since the last."""
     numbers = {"loss/total": result.loss.item()}
     numbers |= {f"loss/{name}": value.item() for name, value in result.terms.items()}

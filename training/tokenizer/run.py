@@ -242,7 +242,7 @@ def _resumable(path: Path, config: Config) -> Checkpoint:
     same = dataclasses.replace(
         state.config, optimizer=config.optimizer, run=run, phases=config.phases
     )
-    past, now = (_phases_until(c, state.step) for c in (state.config, config))
+    past, now = (_settled(c, state.step) for c in (state.config, config))
     if same != config or past != now:
         raise CheckpointError(
             f"{path} was made with other settings than these; choose another --out, "
@@ -256,12 +256,17 @@ def _resumable(path: Path, config: Config) -> Checkpoint:
     return state
 
 
-def _phases_until(config: Config, step: int) -> list[Any]:
-    """What may no longer change of the phases: those that are over, and who learns in this one."""
-    phases = config.resolved_phases() if config.phases else ()
+def _settled(config: Config, step: int) -> list[Any]:
+    """What may no longer change after so many steps: the phases before, and how this one learns."""
+    if not config.phases:
+        return [config.optimizer.kind]
+    phases = config.resolved_phases()
     over = [phase for phase in phases if phase.last <= step]
     now = [phase for phase in phases if phase.first < step < phase.last]
     return [
         *[(p.name, p.first, p.last) for p in over],
-        *[(p.name, p.first, p.decoder, p.config.optimizer.freeze) for p in now],
+        *[
+            (p.name, p.first, p.decoder, p.config.optimizer.freeze, p.config.optimizer.kind)
+            for p in now
+        ],
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,7 @@ from training.tokenizer.distributed import DistributedContext
 from training.tokenizer.initial_weights import InitialWeights, put_into
 from training.tokenizer.losses import Losses
 from training.tokenizer.model import Output, Tokenizer, to_float
+from training.tokenizer.optimizer import Optimizer, make_optimizer
 from training.tokenizer.schedule import warmup_cosine
 
 
@@ -70,7 +70,7 @@ class Trainer:
         ConfigError: a frozen network of the loss can't be read.
     """
 
-    optimizer: torch.optim.AdamW
+    optimizer: Optimizer
 
     def __init__(
         self, config: Config, context: DistributedContext, state: Checkpoint | None = None
@@ -131,7 +131,7 @@ class Trainer:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=config.run.bf16):
             output: Output = self._forward(images, number, self.phase.decoder)
         loss, terms = self._losses(output, images)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         adversary = self._adversary if within >= config.loss.adversarial_start else None
         if adversary is None:
             loss.backward()
@@ -193,7 +193,7 @@ class Trainer:
         for part in learning:
             part.requires_grad_(requires_grad=True)
         self.model.quantizer.frozen = "codebook" in frozen
-        self.optimizer = _make_optimizer(self._learning(), config.optimizer)
+        self.optimizer = make_optimizer(self._learning(), config.optimizer)
         self._losses = Losses(config.loss, config.quantizer, bf16=config.run.bf16)
         self._losses.to(self._device)
         # Of its own, so that a run resumed at the phase's first step makes the same one.
@@ -246,20 +246,3 @@ def learning_rate(config: OptimizerConfig, step: int) -> float:
     """Linear warm-up, then a cosine down to `final_learning_rate` × the peak at the last step."""
     share = warmup_cosine(step, config.steps, config.warmup_steps, config.final_learning_rate)
     return config.learning_rate * share
-
-
-def _make_optimizer(
-    parameters: Iterable[nn.Parameter], config: OptimizerConfig
-) -> torch.optim.AdamW:
-    learning = list(parameters)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": [p for p in learning if p.ndim == 4],
-                "weight_decay": config.weight_decay,
-            },
-            {"params": [p for p in learning if p.ndim != 4], "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-        betas=config.betas,
-    )
