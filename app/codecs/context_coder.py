@@ -76,15 +76,15 @@ class Prior(Protocol):
 
 def coded_grid(prior: Prior, grid: CodeGrid, data: bytes) -> CodedGrid:
     """What a file holds of a grid that `code_grids` has coded."""
-    rows, columns = grid.codes.shape[-2:]
     return CodedGrid(
         data,
         prior.digest[:PRIOR_DIGITS],
         _crc(grid.codes),
-        (rows, columns),
+        grid.shape,
         grid.width,
         grid.height,
         grid.name,
+        grid.stages,
     )
 
 
@@ -106,10 +106,13 @@ def _crc(codes: NDArray[np.int64]) -> int:
 
 
 def code_grids(prior: Prior, grids: Sequence[NDArray[np.int64]]) -> list[bytes]:
-    """Code grids, each on its own: int64 `[stages, rows, columns]` of any sizes → its bytes."""
+    """Code grids, each on its own: int64 `[stages, rows, columns]` of any sizes → its bytes.
+
+    All have as many stages, the first ones of the prior's.
+    """
     wave = _filled(prior, grids)
     parts: list[list[NDArray[np.int64]]] = [[] for _ in grids]
-    for stage in range(len(prior.codes)):
+    for stage in range(len(grids[0])):
         wave.begin(stage)
         intervals = wave.by_image(_intervals(prior, stage, wave))
         for part, mine, step in zip(parts, intervals, wave.by_image(wave.step), strict=True):
@@ -126,7 +129,7 @@ def bits_of_grids(prior: Prior, grids: Sequence[NDArray[np.int64]]) -> list[NDAr
     """
     wave = _filled(prior, grids)
     maps = [np.empty(grid.shape, dtype=np.float32) for grid in grids]
-    for stage in range(len(prior.codes)):
+    for stage in range(len(grids[0])):
         wave.begin(stage)
         intervals = _intervals(prior, stage, wave)
         costs = np.log2(intervals[:, :, 2] / intervals[:, :, 1]).sum(axis=1)
@@ -136,13 +139,14 @@ def bits_of_grids(prior: Prior, grids: Sequence[NDArray[np.int64]]) -> list[NDAr
 
 
 def decode_grids(
-    prior: Prior, coded: Sequence[tuple[bytes, tuple[int, int]]]
+    prior: Prior, coded: Sequence[tuple[bytes, tuple[int, int]]], stages: int = 1
 ) -> list[NDArray[np.int64]]:
     """Undo `code_grids`.
 
     Args:
         prior: the very one that they were coded with.
         coded: for each grid its bytes and `(rows, columns)`.
+        stages: how many of the prior's stages were coded.
 
     Returns:
         int64 `[stages, rows, columns]` for each.
@@ -153,7 +157,7 @@ def decode_grids(
     """
     decoders = [RangeDecoder(data) for data, _ in coded]
     wave = _empty(prior, [shape for _, shape in coded])
-    for stage, members in enumerate(prior.codes):
+    for stage, members in enumerate(prior.codes[:stages]):
         wave.begin(stage)
         for step in wave.steps():
             runs = wave.runs(step)
@@ -164,7 +168,7 @@ def decode_grids(
     for decoder in decoders:
         decoder.finish()
     return [
-        np.stack([wave.grid(image, stage) for stage in range(len(prior.codes))])
+        np.stack([wave.grid(image, stage) for stage in range(stages)])
         for image in range(len(coded))
     ]
 

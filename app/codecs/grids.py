@@ -7,8 +7,8 @@ allocated by them, and what is returned holds only codes that the codebook has.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from app.codecs.npy import read_npy, write_npy
 from app.errors import (
     CodesInvalid,
     ImageTooLarge,
+    InvalidParameter,
     NotAcceptable,
     TooManyImages,
 )
@@ -32,7 +33,8 @@ class CodeGrid:
     """The codes of one image and the size it has once decoded and cropped.
 
     Attributes:
-        codes: int64 `[rows, columns]`, each within `[0, codebook_size)`.
+        codes: int64 `[rows, columns]` of one stage, `[stages, rows, columns]` of several; each
+            within what the codebook of its stage has.
         width: true width of the image in pixels; `columns` is ceil(width / stride).
         height: true height of the image in pixels; `rows` is ceil(height / stride).
         name: the client's name for the image, such as its file name; shown, never opened.
@@ -42,6 +44,41 @@ class CodeGrid:
     width: int
     height: int
     name: str | None = None
+
+    @property
+    def stages(self) -> int:
+        """How many codes there are for each patch of the image."""
+        return 1 if self.codes.ndim == 2 else len(self.codes)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(rows, columns)` of each stage."""
+        rows, columns = self.codes.shape[-2:]
+        return rows, columns
+
+    def first(self, stages: int) -> CodeGrid:
+        """The first stages alone, which decode too; what they hold is not copied.
+
+        Raises:
+            InvalidParameter: there are fewer.
+        """
+        if stages == self.stages:
+            return self
+        return replace(self, codes=first_stages(self.codes, stages))
+
+
+def first_stages(codes: NDArray[np.int64], stages: int) -> NDArray[np.int64]:
+    """The first stages of codes `[rows, columns]` or `[stages, rows, columns]`, in such a form.
+
+    Raises:
+        InvalidParameter: there are fewer.
+    """
+    there = 1 if codes.ndim == 2 else len(codes)
+    if not 1 <= stages <= there:
+        raise InvalidParameter(f"stages: these codes have {there}, so 1 to {there} can be taken")
+    if codes.ndim == 2:
+        return codes
+    return codes[0] if stages == 1 else codes[:stages]
 
 
 def grid_shape(width: int, height: int, stride: int) -> tuple[int, int]:
@@ -59,25 +96,64 @@ def grid_from_rows(
     height: int | None = None,
     name: str | None = None,
     codebook_size: int,
+    residual_sizes: tuple[int, ...] = (),
     stride: int,
     max_pixels: int,
 ) -> CodeGrid:
     """Check code rows as they come out of a JSON parser.
 
     Args:
-        rows: what should be a list of rows, each a list of the same number of integers.
+        rows: what should be a list of rows, each a list of the same number of integers; or, of
+            several stages, a list of such lists.
         width: true width in pixels; None for all that the columns cover.
         height: true height in pixels; None for all that the rows cover.
         name: the client's name for the image.
         codebook_size: codes must be within `[0, codebook_size)`.
+        residual_sizes: the same for each further stage that there may be.
         stride: pixels per code along each axis.
         max_pixels: most pixels (width × height) of the image the codes stand for.
 
     Raises:
         CodesInvalid: not lists of lists, ragged, empty, anything but integers (floats, booleans
-            and strings are not converted), a code out of range, or a size that needs another grid.
+            and strings are not converted), a code out of range, more stages than the codebook has,
+            or a size that needs another grid.
         ImageTooLarge: more than `max_pixels`, or a side above 65,535 pixels.
     """
+    # Where there is but one stage, nobody has to look for several.
+    if not (residual_sizes and _is_nested(rows)):
+        return CodeGrid(
+            *_checked_rows(rows, width, height, codebook_size, stride, max_pixels), name
+        )
+    sizes = (codebook_size, *residual_sizes)
+    check_stages(len(rows), sizes)
+    found = [
+        _checked_rows(stage, width, height, size, stride, max_pixels)
+        for stage, size in zip(rows, sizes, strict=False)
+    ]
+    if len({codes.shape for codes, _, _ in found}) != 1:
+        raise CodesInvalid("codes are ragged: all stages must have the same rows and columns")
+    stages = [codes for codes, _, _ in found]
+    return CodeGrid(stages[0] if len(stages) == 1 else np.stack(stages), *found[0][1:], name)
+
+
+def _is_nested(rows: object) -> TypeGuard[list[Any]]:
+    """Whether these look like rows of several stages."""
+    return (
+        isinstance(rows, list)
+        and all(isinstance(stage, list) and stage for stage in rows)
+        and any(isinstance(row, list) for stage in rows for row in stage[:1])
+    )
+
+
+def _checked_rows(
+    rows: object,
+    width: int | None,
+    height: int | None,
+    codebook_size: int,
+    stride: int,
+    max_pixels: int,
+) -> tuple[NDArray[np.int64], int, int]:
+    """The codes of one stage, and width and height of the image."""
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise CodesInvalid("codes must be a list of rows, each a list of integers")
     if not rows or not rows[0]:
@@ -93,7 +169,7 @@ def grid_from_rows(
         raise CodesInvalid("codes must be integers")
     if min(flat) < 0 or max(flat) >= codebook_size:
         raise out_of_range(codebook_size)
-    return CodeGrid(np.array(flat, dtype=np.int64).reshape(shape), width, height, name)
+    return np.array(flat, dtype=np.int64).reshape(shape), width, height
 
 
 def check_size(
@@ -128,6 +204,24 @@ def check_size(
     return width, height
 
 
+def check_stages(stages: int, sizes: Sequence[int]) -> None:
+    """Raise CodesInvalid if the codebook has fewer stages; `sizes` are those of all of them."""
+    if stages > len(sizes):
+        raise CodesInvalid(f"codes of {stages} stages; the model has {len(sizes)}")
+
+
+def check_range(codes: NDArray[Any], sizes: Sequence[int]) -> None:
+    """Raise CodesInvalid if a stage has a code that its codebook doesn't have.
+
+    Args:
+        codes: integers `[n, stages, rows, columns]`.
+        sizes: number of codes of each stage, of those that aren't there too.
+    """
+    for stage, size in zip(np.moveaxis(codes, 1, 0), sizes, strict=False):
+        if stage.min() < 0 or stage.max() >= size:
+            raise out_of_range(size)
+
+
 def out_of_range(codebook_size: int) -> CodesInvalid:
     """Return the error for a code that the codebook doesn't have."""
     return CodesInvalid(f"a code is out of range: codes must be within 0…{codebook_size - 1}")
@@ -137,13 +231,21 @@ def out_of_range(codebook_size: int) -> CodesInvalid:
 
 
 def grids_from_npy(
-    data: bytes, *, codebook_size: int, stride: int, max_images: int, max_pixels: int
+    data: bytes,
+    *,
+    codebook_size: int,
+    residual_sizes: tuple[int, ...] = (),
+    stride: int,
+    max_images: int,
+    max_pixels: int,
 ) -> list[CodeGrid]:
     """Read codes from a `.npy` file: integers of any width and byte order.
 
     Args:
-        data: `[n, rows, columns]`, or `[rows, columns]` for one image.
+        data: `[n, rows, columns]`, or `[rows, columns]` for one image; of several stages
+            `[n, stages, rows, columns]`.
         codebook_size: codes must be within `[0, codebook_size)`.
+        residual_sizes: the same for each further stage that there may be.
         stride: pixels per code along each axis.
         max_images: most images n.
         max_pixels: most pixels (width × height) of the images the codes stand for.
@@ -160,21 +262,27 @@ def grids_from_npy(
     array = read_npy(data)
     if array.dtype.kind not in "iu":
         raise CodesInvalid(f"codes must be integers; the array is {array.dtype.str}")
-    if array.ndim not in {2, 3}:
-        raise CodesInvalid("codes must have the shape [n, rows, columns]")
+    if array.ndim not in ({2, 3, 4} if residual_sizes else {2, 3}):
+        more = " or [n, stages, rows, columns]" if residual_sizes else ""
+        raise CodesInvalid(f"codes must have the shape [n, rows, columns]{more}")
     if array.size == 0:
         raise CodesInvalid("codes are empty")
     codes = array[None] if array.ndim == 2 else array
-    n, rows, columns = codes.shape
+    if codes.ndim == 3:
+        codes = codes[:, None]
+    n, stages, rows, columns = codes.shape
     check_count(n, max_images)
+    check_stages(stages, sizes := (codebook_size, *residual_sizes))
     width, height = check_size((rows, columns), None, None, stride, max_pixels)
-    if codes.min() < 0 or codes.max() >= codebook_size:
-        raise out_of_range(codebook_size)
-    return [CodeGrid(grid, width, height) for grid in np.ascontiguousarray(codes, dtype=np.int64)]
+    check_range(codes, sizes)
+    made = np.ascontiguousarray(codes, dtype=np.int64)
+    return [CodeGrid(first_stages(grid, stages), width, height) for grid in made]
 
 
 def grids_to_npy(grids: Sequence[CodeGrid]) -> bytes:
-    """Write grids of one shape as a `.npy` file: int64 `[n, rows, columns]`, little-endian.
+    """Write grids of one shape as a `.npy` file: int64, little-endian.
+
+    Its shape is `[n, rows, columns]`, of several stages `[n, stages, rows, columns]`.
 
     Raises:
         NotAcceptable: the grids differ in shape, so that no one array holds them.

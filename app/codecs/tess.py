@@ -6,6 +6,7 @@ coded by their context is in `app.codecs.context_coder`, which needs a prior.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from app.codecs.grids import CodeGrid, check_count, check_size, out_of_range
 from app.errors import MalformedRequest
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 MEDIA_TYPE = "application/vnd.tessera.codes"
 
@@ -27,7 +30,9 @@ Precision = Literal["unknown", "fp32", "fp16", "int8"]
 _PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _MAGIC = b"\x89TESS\r\n\x1a"  # as PNG's: it doesn't survive transfer as text
-_VERSION = 1
+# One stage of codes; several.
+_ONE_STAGE, _STAGES = 1, 2
+_MAX_STAGES = 16
 # Coding methods: every code of the same width; by its context, with a bundle's prior.
 _FIXED_WIDTH, _CONTEXT = 0, 1
 _HEADER = struct.Struct("<8sHBBIHHI32s")
@@ -54,7 +59,8 @@ class CodeFile:
         codebook_size: number of codes, 2…2²⁴.
         stride: pixels per code along each axis, 1…65,535.
         precision: what the encoder ran in.
-        grids: one for each image, in order.
+        grids: one for each image, in order, all of as many stages.
+        residual_sizes: number of codes, 2…2²⁴, of each further stage that the grids have.
     """
 
     code_space: str
@@ -62,6 +68,7 @@ class CodeFile:
     stride: int
     precision: Precision
     grids: list[CodeGrid]
+    residual_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +83,7 @@ class CodedGrid:
         width: true width of the image in pixels.
         height: true height of the image in pixels.
         name: as `CodeGrid.name`.
+        stages: how many stages of codes were coded.
     """
 
     data: bytes
@@ -85,6 +93,7 @@ class CodedGrid:
     width: int
     height: int
     name: str | None = None
+    stages: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,20 +105,30 @@ class CodedFile:
     stride: int
     precision: Precision
     grids: list[CodedGrid]
+    residual_sizes: tuple[int, ...] = ()
 
 
 def pack_codes(file: CodeFile) -> bytes:
     """Write grids in the packed binary format, docs/codes-format.md.
 
-    Each code takes ceil(log2(codebook_size)) bits. A name loses its control characters and what
-    is beyond 255 bytes of UTF-8.
+    Each code takes ceil(log2(codebook_size)) bits, of its stage's codebook. A name loses its
+    control characters and what is beyond 255 bytes of UTF-8. One stage is written in version 1 of
+    the format, several in version 2.
 
     Args:
         file: what to write. That grids suit sizes and codes the codebook is the caller's duty.
     """
-    bits = bits_per_code(file.codebook_size)
-    images = [_image(grid, grid.codes.shape, pack_bits(grid.codes, bits)) for grid in file.grids]
+    bits = [bits_per_code(size) for size in (file.codebook_size, *file.residual_sizes)]
+    images = [_image(grid, _packed(grid.codes, bits)) for grid in file.grids]
     return _sealed(file, _FIXED_WIDTH, images)
+
+
+def _packed(codes: NDArray[np.int64], bits: Sequence[int]) -> bytes:
+    """Stage after stage, each from a whole byte on."""
+    if codes.ndim == 2:
+        (one,) = bits
+        return pack_bits(codes, one)
+    return b"".join(pack_bits(stage, width) for stage, width in zip(codes, bits, strict=True))
 
 
 def pack_coded(file: CodedFile) -> bytes:
@@ -118,7 +137,7 @@ def pack_coded(file: CodedFile) -> bytes:
     Args:
         file: what to write.
     """
-    images = [_image(grid, grid.shape, coded_payload(grid)) for grid in file.grids]
+    images = [_image(grid, coded_payload(grid)) for grid in file.grids]
     return _sealed(file, _CONTEXT, images)
 
 
@@ -127,25 +146,26 @@ def coded_payload(grid: CodedGrid) -> bytes:
     return _CODED.pack(bytes.fromhex(grid.prior), grid.crc) + grid.data
 
 
-def _image(grid: CodeGrid | CodedGrid, shape: tuple[int, ...], payload: bytes) -> bytes:
+def _image(grid: CodeGrid | CodedGrid, payload: bytes) -> bytes:
     name = _name_bytes(grid.name)
-    head = _IMAGE.pack(grid.width, grid.height, *shape, len(payload), len(name))
+    head = _IMAGE.pack(grid.width, grid.height, *grid.shape, len(payload), len(name))
     return head + name + payload
 
 
 def _sealed(file: CodeFile | CodedFile, method: int, images: list[bytes]) -> bytes:
+    more = file.residual_sizes
     header = _HEADER.pack(
         _MAGIC,
-        _VERSION,
+        _STAGES if more else _ONE_STAGE,
         method,
         _PRECISIONS.index(file.precision),
         file.codebook_size,
         file.stride,
-        0,
+        1 + len(more) if more else 0,
         len(images),
         bytes.fromhex(file.code_space),
     )
-    body = b"".join([header, *images])
+    body = b"".join([header, struct.pack(f"<{len(more)}I", *more), *images])
     return body + _CRC.pack(zlib.crc32(body))
 
 
@@ -183,22 +203,26 @@ def read_tess(data: bytes, *, max_images: int, max_pixels: int) -> CodeFile | Co
         ImageTooLarge: more than `max_pixels`, or a side above 65,535 pixels.
     """
     reader = _Reader(data)
-    magic, version, method, precision, codebook_size, stride, reserved, n, digest = reader.fields(
+    magic, version, method, precision, codebook_size, stride, stages, n, digest = reader.fields(
         _HEADER
     )
     if magic != _MAGIC:
         raise MalformedRequest("not a packed code file: it doesn't begin as one")
-    if version != _VERSION:
-        raise MalformedRequest(f"packed code files of version {_VERSION} alone can be read")
+    if version not in {_ONE_STAGE, _STAGES}:
+        raise MalformedRequest("packed code files of versions 1 and 2 alone can be read")
     body = memoryview(data)[: -_CRC.size]
     if _CRC.unpack_from(data, len(body)) != (zlib.crc32(body),):
         raise MalformedRequest("the packed code file is damaged: its CRC-32 doesn't match")
     # From here on the file is as its writer meant it.
     if method not in {_FIXED_WIDTH, _CONTEXT}:
         raise MalformedRequest("the packed codes are coded by a method not known here")
-    if precision >= len(_PRECISIONS) or reserved:
+    if precision >= len(_PRECISIONS) or (version == _ONE_STAGE and stages):
         raise MalformedRequest("the packed code file has a field of no known meaning")
-    if not 2 <= codebook_size <= _MAX_CODEBOOK_SIZE or not stride:
+    if version == _STAGES and not 2 <= stages <= _MAX_STAGES:
+        raise MalformedRequest(f"packed code files of version 2 have 2 to {_MAX_STAGES} stages")
+    more = reader.fields(struct.Struct(f"<{max(0, stages - 1)}I"))
+    sizes = (codebook_size, *more)
+    if not all(2 <= size <= _MAX_CODEBOOK_SIZE for size in sizes) or not stride:
         raise MalformedRequest("the packed code file has an impossible codebook size or stride")
     if n == 0:
         raise MalformedRequest("the packed code file holds no image")
@@ -206,11 +230,11 @@ def read_tess(data: bytes, *, max_images: int, max_pixels: int) -> CodeFile | Co
     heads = (digest.hex(), codebook_size, stride, _PRECISIONS[precision])
     file: CodeFile | CodedFile
     if method == _CONTEXT:
-        file = CodedFile(*heads, [_read_coded(reader, stride, max_pixels) for _ in range(n)])
+        coded = [_read_coded(reader, len(sizes), stride, max_pixels) for _ in range(n)]
+        file = CodedFile(*heads, coded, more)
     else:
-        bits = bits_per_code(codebook_size)
         file = CodeFile(
-            *heads, [_read_grid(reader, codebook_size, stride, bits, max_pixels) for _ in range(n)]
+            *heads, [_read_grid(reader, sizes, stride, max_pixels) for _ in range(n)], more
         )
     if reader.position != len(body):
         raise MalformedRequest("the packed code file has bytes after its last image")
@@ -257,32 +281,41 @@ def _read_head(reader: _Reader, stride: int, max_pixels: int) -> _Head:
     return _Head(width, height, (rows, columns), payload_bytes, name or None)
 
 
-def _read_coded(reader: _Reader, stride: int, max_pixels: int) -> CodedGrid:
+def _read_coded(reader: _Reader, stages: int, stride: int, max_pixels: int) -> CodedGrid:
     head = _read_head(reader, stride, max_pixels)
-    most = _MOST_BYTES_PER_CODE * head.shape[0] * head.shape[1] + _MOST_BYTES_MORE
+    most = _MOST_BYTES_PER_CODE * stages * head.shape[0] * head.shape[1] + _MOST_BYTES_MORE
     if not 0 <= head.payload_bytes - _CODED.size <= most:
         raise MalformedRequest("the packed codes of an image have an impossible length")
     prior, crc = reader.fields(_CODED)
     data = bytes(reader.take(head.payload_bytes - _CODED.size))
-    return CodedGrid(data, prior.hex(), crc, head.shape, head.width, head.height, head.name)
+    return CodedGrid(data, prior.hex(), crc, head.shape, head.width, head.height, head.name, stages)
 
 
-def _read_grid(
-    reader: _Reader, codebook_size: int, stride: int, bits: int, max_pixels: int
-) -> CodeGrid:
+def _read_grid(reader: _Reader, sizes: tuple[int, ...], stride: int, max_pixels: int) -> CodeGrid:
     head = _read_head(reader, stride, max_pixels)
-    payload_bytes = head.payload_bytes
-    rows, columns = head.shape
-    n = rows * columns
-    if payload_bytes != -(-n * bits // 8):
+    n = math.prod(head.shape)
+    lengths = [-(-n * bits_per_code(size) // 8) for size in sizes]
+    if head.payload_bytes != sum(lengths):
         raise MalformedRequest("the packed codes of an image have the wrong length")
-    payload = np.frombuffer(reader.take(payload_bytes), dtype=np.uint8)
-    if payload_bytes * 8 > n * bits and payload[-1] & ((1 << payload_bytes * 8 - n * bits) - 1):
-        raise MalformedRequest("the bits after an image's last code must be zero")
+    payloads = [reader.take(length) for length in lengths]
+    stages = [
+        _unpacked(payload, n, size).reshape(head.shape)
+        for payload, size in zip(payloads, sizes, strict=True)
+    ]
+    codes = stages[0] if len(stages) == 1 else np.stack(stages)
+    return CodeGrid(codes, head.width, head.height, head.name)
+
+
+def _unpacked(data: memoryview, n: int, codebook_size: int) -> NDArray[np.int64]:
+    """The n codes of one stage."""
+    payload = np.frombuffer(data, dtype=np.uint8)
+    bits = bits_per_code(codebook_size)
+    if (left := len(payload) * 8 - n * bits) and payload[-1] & ((1 << left) - 1):
+        raise MalformedRequest("the bits after the last code of a stage must be zero")
     codes = unpack_bits(payload, n, bits)
     if codes.max() >= codebook_size:
         raise out_of_range(codebook_size)
-    return CodeGrid(codes.reshape(rows, columns), head.width, head.height, head.name)
+    return codes
 
 
 def _is_control(character: str) -> bool:

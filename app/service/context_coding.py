@@ -50,7 +50,7 @@ def run_context_coding(operation: ContextCoding, prior: Prior, batch: Sequence[A
 
 def _decode(prior: Prior, batch: Sequence[CodedGrid]) -> list[Any]:
     try:
-        made = decode_grids(prior, [(grid.data, grid.shape) for grid in batch])
+        made = decode_grids(prior, [(grid.data, grid.shape) for grid in batch], batch[0].stages)
     except MalformedRequest as error:
         if len(batch) == 1:
             return [error.with_traceback(None)]

@@ -81,8 +81,11 @@ def _packed(data: bytes) -> str:
     for grid in file.grids:
         _hold(grid.width * grid.height <= MAX_PIXELS, "no image is above the limit")
         rows, columns = -(-grid.height // file.stride), -(-grid.width // file.stride)
-        _hold(grid.codes.shape == (rows, columns), "a grid suits its image")
-        _hold(0 <= grid.codes.min() <= grid.codes.max() < file.codebook_size, "codes are in range")
+        _hold(grid.shape == (rows, columns), "a grid suits its image")
+        sizes = (file.codebook_size, *file.residual_sizes)
+        _hold(grid.stages == len(sizes), "a grid has the file's stages")
+        for codes, size in zip(grid.codes.reshape(-1, rows, columns), sizes, strict=True):
+            _hold(0 <= codes.min() <= codes.max() < size, "codes are in range")
     # There is one way to write each file, so what can be read is written the same.
     _hold(pack_codes(file) == data, "a file that is read is written byte for byte")
     return "read"
@@ -149,9 +152,8 @@ def npy(data: bytes) -> str:
     except _REFUSALS:
         pass
     try:
-        grids = grids_from_npy(
-            data, codebook_size=1024, stride=8, max_images=64, max_pixels=MAX_PIXELS
-        )
+        limits = {"max_images": 64, "max_pixels": MAX_PIXELS}
+        grids = grids_from_npy(data, codebook_size=1024, residual_sizes=(1024,), stride=8, **limits)
         _hold(1 <= len(grids) <= 64, "1 to 64 grids")
         _hold(all(0 <= g.codes.min() <= g.codes.max() < 1024 for g in grids), "codes in range")
         _hold(all(g.codes.dtype == np.int64 for g in grids), "int64")

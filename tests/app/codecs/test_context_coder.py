@@ -22,7 +22,7 @@ from app.codecs.context_coder import (
     decoded_grid,
 )
 from app.codecs.grids import CodeGrid
-from app.codecs.tess import CodedFile, pack_coded, read_tess, unpack_codes
+from app.codecs.tess import CodedFile, CodedGrid, pack_coded, read_tess, unpack_codes
 from app.codecs.wavefront import Wavefront, slant
 from app.errors import MalformedRequest
 from app.runtime.prior import Prior
@@ -220,7 +220,7 @@ def test_later_stages_see_earlier_ones_everywhere():
 
 
 def test_stages_round_trip(prior):
-    """Two stages of codes, the second told by the first, come back the same."""
+    """Two stages of codes, the second told by the first, come back the same; so does one alone."""
 
     class TwoStages:
         digest = "0" * 64
@@ -238,9 +238,21 @@ def test_stages_round_trip(prior):
 
     random = np.random.default_rng(0)
     grid = np.stack([random.integers(0, 4, (5, 7)), random.integers(0, 3, (5, 7))])
-    (coded,) = code_grids(TwoStages(), [grid])
-    (made,) = decode_grids(TwoStages(), [(coded, (5, 7))])
-    assert np.array_equal(made, grid)
+    for stages in (2, 1):
+        (coded,) = code_grids(TwoStages(), [grid[:stages]])
+        (made,) = decode_grids(TwoStages(), [(coded, (5, 7))], stages)
+        assert np.array_equal(made, grid[:stages])
+        (bits,) = bits_of_grids(TwoStages(), [grid[:stages]])
+        assert (bits.shape, len(coded) - 2 < bits.sum() / 8) == ((stages, 5, 7), True)
+
+
+def test_a_coded_file_of_several_stages_says_how_many(bundle):
+    """A packed file keeps the number of stages and the sizes of their codebooks."""
+    coded = CodedGrid(b"abc", "ab" * 8, 7, (2, 3), 20, 10, "a.png", stages=3)
+    file = CodedFile(bundle.manifest.code_space, 256, 8, "fp32", [coded], (16, 4))
+    made = read_tess(pack_coded(file), **LIMITS)
+    (grid,) = made.grids
+    assert (made.residual_sizes, grid.stages, grid.shape, grid.data) == ((16, 4), 3, (2, 3), b"abc")
 
 
 def test_coded_grids_keep_name_and_size(prior, bundle):

@@ -18,7 +18,14 @@ from app.codecs.grids import (
     grids_to_npy,
 )
 from app.codecs.npy import write_npy
-from app.errors import CodesInvalid, ImageTooLarge, MalformedRequest, NotAcceptable, TooManyImages
+from app.errors import (
+    CodesInvalid,
+    ImageTooLarge,
+    InvalidParameter,
+    MalformedRequest,
+    NotAcceptable,
+    TooManyImages,
+)
 
 SPACE = {"codebook_size": 512, "stride": 8, "max_pixels": 1_000_000}
 NPY_SPACE = SPACE | {"max_images": 4}
@@ -105,6 +112,52 @@ def test_rows_that_are_no_codes_are_refused(rows):
         grid_from_rows(rows, **SPACE)
 
 
+STAGES = SPACE | {"residual_sizes": (16, 4)}
+
+
+def test_rows_of_several_stages_are_read():
+    """Lists of stages, each of rows: `[stages, rows, columns]`; of one stage they are its rows."""
+    grid = grid_from_rows([[[500, 1]], [[15, 0]]], width=9, **STAGES)
+    assert grid.codes.tolist() == [[[500, 1]], [[15, 0]]]
+    assert (grid.stages, grid.shape, grid.width, grid.height) == (2, (1, 2), 9, 8)
+    for rows in ([[500, 1]], [[[500, 1]]]):
+        grid = grid_from_rows(rows, **STAGES)
+        assert (grid.stages, grid.codes.tolist()) == (1, [[500, 1]])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[[1]], [[16]]],
+        [[[1]], [[-1]]],
+        [[[1]], [[1]], [[3]], [[0]]],
+        [[[1]], [[1, 2]]],
+        [[[1]], [1]],
+        [[[1]], []],
+        [[[1]], [[]]],
+        [[[]]],
+        [[[[1]]]],
+        [[[1]], [[True]]],
+    ],
+)
+def test_stages_that_are_no_codes_are_refused(rows):
+    """A code out of its stage's range, too many stages, unequal or nested further: refused."""
+    with pytest.raises(CodesInvalid):
+        grid_from_rows(rows, **STAGES)
+
+
+def test_the_first_stages_are_taken_without_a_copy():
+    """As many as are asked for; more than there are is an error that says how many there are."""
+    grid = grid_from_rows([[[500, 1]], [[15, 0]], [[3, 3]]], **STAGES)
+    assert grid.first(3) is grid
+    assert grid.first(2).codes.tolist() == [[[500, 1]], [[15, 0]]]
+    assert grid.first(1).codes.tolist() == [[500, 1]]
+    assert all(np.shares_memory(grid.first(n).codes, grid.codes) for n in (1, 2))
+    for stages in (0, 4):
+        with pytest.raises(InvalidParameter, match="these codes have 3"):
+            grid.first(stages)
+
+
 def test_the_first_and_last_code_are_in_range():
     """The range is [0, codebook_size), both ends tried."""
     assert grid_from_rows([[0, 511]], **SPACE).codes.tolist() == [[0, 511]]
@@ -152,6 +205,20 @@ def test_npy_round_trip():
     assert (array.shape, array.dtype) == ((3, 2, 3), np.int64)
     for read, grid in zip(grids_from_npy(data, **NPY_SPACE), grids, strict=True):
         np.testing.assert_array_equal(read.codes, grid.codes)
+
+
+def test_npy_of_several_stages_has_an_axis_more():
+    """[n, stages, rows, columns], each stage held to its own codebook, and read back the same."""
+    codes = np.stack([np.full((2, 1, 3), 511), np.full((2, 1, 3), 15)], axis=1)
+    data = grids_to_npy([CodeGrid(one, 24, 8) for one in codes])
+    assert np.load(io.BytesIO(data)).shape == (2, 2, 1, 3)
+    space = NPY_SPACE | {"residual_sizes": (16,)}
+    for grid, one in zip(grids_from_npy(data, **space), codes, strict=True):
+        np.testing.assert_array_equal(grid.codes, one)
+    assert [grid.stages for grid in grids_from_npy(write_npy(codes[:, :1]), **space)] == [1, 1]
+    for wrong in (codes + 1, np.concatenate([codes, codes], axis=1), codes[None]):
+        with pytest.raises(CodesInvalid):
+            grids_from_npy(write_npy(wrong), **space)
 
 
 def test_unequal_grids_fit_no_npy():

@@ -25,6 +25,8 @@ GOLDEN = sorted((TESTS / "data" / "codes").glob("*.tess"))
 PAGE = TESTS.parent / "docs" / "codes-format.md"
 LIMITS = {"max_images": 16, "max_pixels": 1_000_000}
 SPACE = "0123456789abcdef" * 4
+EXAMPLE = (TESTS / "data" / "codes" / "example.tess").read_bytes()
+STAGES = (TESTS / "data" / "codes" / "stages.tess").read_bytes()
 
 second_reader = runpy.run_path(str(Path(__file__).with_name("tess_reader.py")))["read_tess"]
 
@@ -34,6 +36,7 @@ def as_json(file: CodeFile) -> dict:
     return {
         "code_space": file.code_space,
         "codebook_size": file.codebook_size,
+        **({"residual_sizes": list(file.residual_sizes)} if file.residual_sizes else {}),
         "stride": file.stride,
         "precision": file.precision,
         "images": [
@@ -50,23 +53,24 @@ def sealed(body: bytes) -> bytes:
 
 @st.composite
 def code_files(draw):
-    """Any file that can be written: codebooks of 1 to 24 bits, odd sizes, odd names."""
-    codebook_size = draw(st.integers(2, 300) | st.integers(2, 2**24))
+    """Any file that can be written: stages of 1 to 24 bits, odd sizes, odd names."""
+    sizes = draw(st.lists(st.integers(2, 300) | st.integers(2, 2**24), min_size=1, max_size=4))
     stride = draw(st.integers(1, 32))
     grids = []
     for _ in range(draw(st.integers(1, 3))):
         width, height = draw(st.integers(1, 70)), draw(st.integers(1, 70))
         seed = draw(st.integers(0, 2**32 - 1))
         shape = grid_shape(width, height, stride)
-        codes = np.random.default_rng(seed).integers(0, codebook_size, shape)
+        random = np.random.default_rng(seed)
+        codes = np.stack([random.integers(0, size, shape) for size in sizes])
+        codes = codes if len(sizes) > 1 else codes[0]
         name = draw(st.none() | st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1))
         grids.append(
             CodeGrid(codes, width, height, name if name and len(name.encode()) < 256 else None)
         )
     precision = draw(st.sampled_from(["unknown", "fp32", "fp16", "int8"]))
-    return CodeFile(
-        draw(st.binary(min_size=32, max_size=32)).hex(), codebook_size, stride, precision, grids
-    )
+    space = draw(st.binary(min_size=32, max_size=32)).hex()
+    return CodeFile(space, sizes[0], stride, precision, grids, tuple(sizes[1:]))
 
 
 @settings(deadline=None)  # other work may hold the machine
@@ -103,7 +107,9 @@ def test_golden_files_are_written_byte_for_byte(path):
 
 def test_there_are_golden_files():
     """The golden files are found: an empty glob would prove nothing."""
-    assert len(GOLDEN) >= 6
+    assert len(GOLDEN) >= 8
+    versions = [path.read_bytes()[8] for path in GOLDEN]
+    assert (versions.count(1), versions.count(2)) == (6, 2)
 
 
 def test_the_pages_worked_example():
@@ -117,14 +123,32 @@ def test_the_pages_worked_example():
     assert (second.codes.tolist(), second.name) == ([[5]], None)
 
 
-EXAMPLE = (TESTS / "data" / "codes" / "example.tess").read_bytes()
+def test_the_pages_second_example():
+    """The hex dump of a file of two stages is the golden one, and says what the page says."""
+    dump = re.search(r"```hexdump-2\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[1]
+    data = bytes.fromhex("".join(line[6:] for line in dump.splitlines()))
+    assert data == STAGES
+    file = unpack_codes(data, **LIMITS)
+    (grid,) = file.grids
+    assert (file.codebook_size, file.residual_sizes) == (512, (16,))
+    assert (grid.stages, grid.shape) == (2, (2, 3))
+    assert grid.codes.tolist() == [[[0, 1, 511], [256, 17, 300]], [[1, 2, 3], [4, 5, 15]]]
 
 
-def test_every_flipped_byte_is_refused():
+def test_the_first_stage_alone_is_a_file_of_version_1():
+    """What is left of a file of several stages is the bytes that it always was."""
+    (grid,) = unpack_codes(STAGES, **LIMITS).grids
+    first = unpack_codes(EXAMPLE, **LIMITS)
+    thin = CodeFile(first.code_space, 512, 8, "fp32", [grid.first(1)])
+    assert pack_codes(thin) == pack_codes(dataclasses.replace(first, grids=first.grids[:1]))
+
+
+@pytest.mark.parametrize("file", [EXAMPLE, STAGES], ids=["version 1", "version 2"])
+def test_every_flipped_byte_is_refused(file):
     """Whichever byte of a file is changed, and however: the file is refused."""
-    for position in range(len(EXAMPLE)):
+    for position in range(len(file)):
         for flip in (0x01, 0x80, 0xFF):
-            data = bytearray(EXAMPLE)
+            data = bytearray(file)
             data[position] ^= flip
             with pytest.raises(MalformedRequest):
                 unpack_codes(bytes(data), **LIMITS)
@@ -137,11 +161,12 @@ def test_every_truncation_is_refused():
             unpack_codes(EXAMPLE[:length], **LIMITS)
 
 
-def test_every_truncation_with_a_right_crc_is_refused():
+@pytest.mark.parametrize("file", [EXAMPLE, STAGES], ids=["version 1", "version 2"])
+def test_every_truncation_with_a_right_crc_is_refused(file):
     """A file that ends early is refused even if its writer computed the CRC for that."""
-    for length in range(len(EXAMPLE) - 4):
+    for length in range(len(file) - 4):
         with pytest.raises(MalformedRequest):
-            unpack_codes(sealed(EXAMPLE[:length]), **LIMITS)
+            unpack_codes(sealed(file[:length]), **LIMITS)
 
 
 def test_trailing_bytes_are_refused():
@@ -194,6 +219,35 @@ def test_trailing_bytes_are_refused():
 def test_every_field_is_checked(offset, layout, value, error):
     """A wrong value of any field is refused even though the CRC is right."""
     body = bytearray(EXAMPLE[:-4])
+    struct.pack_into("<" + layout, body, offset, value)
+    with pytest.raises(error):
+        unpack_codes(sealed(bytes(body)), **LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("offset", "layout", "value", "error"),
+    [
+        (8, "H", 1, MalformedRequest),  # version 1 has no stages
+        (8, "H", 3, MalformedRequest),
+        (18, "H", 0, MalformedRequest),  # stages
+        (18, "H", 1, MalformedRequest),
+        (18, "H", 3, MalformedRequest),
+        (18, "H", 17, MalformedRequest),
+        (18, "H", 65535, MalformedRequest),
+        (0x38, "I", 0, MalformedRequest),  # codes of the second stage
+        (0x38, "I", 1, MalformedRequest),
+        (0x38, "I", 2**24 + 1, MalformedRequest),
+        (0x38, "I", 15, CodesInvalid),
+        (0x38, "I", 17, MalformedRequest),  # 5 bits: payload too long
+        (12, "I", 511, CodesInvalid),
+        (0x4C, "I", 9, MalformedRequest),  # payload length
+        (0x4C, "I", 11, MalformedRequest),
+        (0x5C, "B", 0xB1, MalformedRequest),  # left-over bits of the first stage
+    ],
+)
+def test_every_field_of_version_2_is_checked(offset, layout, value, error):
+    """A wrong value of what version 2 adds is refused even though the CRC is right."""
+    body = bytearray(STAGES[:-4])
     struct.pack_into("<" + layout, body, offset, value)
     with pytest.raises(error):
         unpack_codes(sealed(bytes(body)), **LIMITS)
