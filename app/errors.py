@@ -8,6 +8,7 @@ The tree::
     ├── NotFound              404 not_found
     │   ├── ModelNotFound     404 model_not_found
     │   ├── RecognizerNotFound 404 recognizer_not_found
+    │   ├── DecoderNotFound   404 decoder_not_found
     │   ├── PriorNotFound     404 prior_not_found
     │   └── CardNotFound      404 card_not_found
     ├── MethodNotAllowed      405 method_not_allowed
@@ -101,6 +102,12 @@ class RecognizerNotFound(NotFound):
     """The model's bundle carries no such recognizer."""
 
     code, status, title = "recognizer_not_found", 404, "Recognizer not found"
+
+
+class DecoderNotFound(NotFound):
+    """The model's bundle carries no such decoder."""
+
+    code, status, title = "decoder_not_found", 404, "Decoder not found"
 
 
 class PriorNotFound(NotFound):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from app.runtime.model import DEFAULT_DECODER
 from bundle.folder import MANIFEST_FILE
+from bundle.manifest import MAIN_DECODER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from app.runtime.model import Model
 
 
@@ -32,6 +36,18 @@ def describe_model(model: Model, aliases: list[str]) -> dict[str, Any]:
         "codebook_size": manifest.codebook_size,
         "codebook_width": manifest.codebook_width,
         "bits_per_code": manifest.bits,
+        "stages": [
+            {"codebook_size": size, "bits_per_code": bits}
+            for size, bits in zip(manifest.codebook_sizes, manifest.stage_bits, strict=True)
+        ],
+        "default_stages": manifest.default_stages,
+        "decoders": {
+            DEFAULT_DECODER: _decoder(model, MAIN_DECODER, manifest.metrics),
+            **{
+                name: _decoder(model, decoder.graph, decoder.metrics)
+                for name, decoder in sorted(manifest.decoders.items())
+            },
+        },
         "embedding_dimension": manifest.embedding_size,
         "precision": model.precision,
         "precisions": list(model.bundle.precisions("encoder")),
@@ -51,6 +67,11 @@ def describe_model(model: Model, aliases: list[str]) -> dict[str, Any]:
         "data": [dict(entry) for entry in manifest.data],
         "metrics": dict(manifest.metrics),
     }
+
+
+def _decoder(model: Model, graph: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    runs_in = model.precision if model.precision in model.bundle.precisions(graph) else "fp32"
+    return {"precision": runs_in, "metrics": dict(metrics)}
 
 
 def _written(model: Model) -> int:

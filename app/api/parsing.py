@@ -171,8 +171,10 @@ def parse_codes(
         prior = file.grids[0].prior if isinstance(file, CodedFile) else None
         model = models.of_code_space(file.code_space, name, prior)
         manifest = model.manifest
-        if (file.codebook_size, file.stride) != (manifest.codebook_size, manifest.stride):
-            raise CodesInvalid("the codebook size or stride isn't that of their code space")
+        sizes = (file.codebook_size, *file.residual_sizes)
+        there = manifest.codebook_sizes[: len(sizes)]
+        if (sizes, file.stride) != (there, manifest.stride):
+            raise CodesInvalid("the codebook sizes or stride aren't those of their code space")
         return Codes(model, list(enumerate(file.grids)), file.precision)
     if kind == NPY:
         if name is None:
@@ -181,6 +183,7 @@ def parse_codes(
         grids = grids_from_npy(
             body,
             codebook_size=model.manifest.codebook_size,
+            residual_sizes=model.manifest.residual_sizes,
             stride=model.manifest.stride,
             max_images=limits.images,
             max_pixels=limits.pixels,
@@ -257,6 +260,7 @@ def _grid_of_item(item: Any, model: Model, limits: Limits) -> CodeGrid | Tessera
             height=_side(item, "height"),
             name=plain_name(name) if isinstance(name, str) else None,
             codebook_size=model.manifest.codebook_size,
+            residual_sizes=model.manifest.residual_sizes,
             stride=model.manifest.stride,
             max_pixels=limits.pixels,
         )

@@ -162,5 +162,6 @@ def measure(value: Reconstruction, model: Model) -> tuple[float, float]:
     difference = value.original.astype(np.float32) - value.pixels
     mse = float(np.mean(np.square(difference), dtype=np.float64))
     psnr = math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
-    codes = math.prod(grid_shape(width, height, model.manifest.stride))
-    return psnr, codes * model.manifest.bits / (width * height)
+    patches = math.prod(grid_shape(width, height, model.manifest.stride))
+    bits = sum(model.manifest.stage_bits[: value.stages])
+    return psnr, patches * bits / (width * height)

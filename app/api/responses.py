@@ -19,7 +19,7 @@ from app.codecs.grids import grids_to_npy
 from app.codecs.npy import write_npy
 from app.codecs.tess import MEDIA_TYPE as PACKED
 from app.codecs.tess import CodedFile, CodeFile, pack_coded, pack_codes
-from app.errors import TesseraError
+from app.errors import NotAcceptable, TesseraError
 from app.service.results import Bits, Item
 
 if TYPE_CHECKING:
@@ -95,19 +95,21 @@ def codes_reply(
         precision: precision that the codes were made in.
 
     Raises:
-        NotAcceptable: npy of grids that differ in shape.
+        NotAcceptable: npy of grids that differ in shape, or packed ones that differ in stages.
         TesseraError: of a failed item, in a form that can't hold it.
     """
     if form == NPY:
         return Response(grids_to_npy(whole(items)), media_type=NPY)
+    manifest = model.manifest
     if form == PACKED:
-        manifest = model.manifest
+        grids = whole(items)
         file = CodeFile(
             manifest.code_space,
             manifest.codebook_size,
             manifest.stride,
             precision,
-            whole(items),
+            grids,
+            _residual_sizes(model, grids),
         )
         return Response(pack_codes(file), media_type=PACKED)
     data = []
@@ -118,11 +120,23 @@ def codes_reply(
             entry |= {
                 "width": grid.width,
                 "height": grid.height,
-                "grid": grid.codes.shape,
+                "grid": grid.shape,
+                # One stage alone goes without saying.
+                **({"stages": grid.stages} if manifest.stages > 1 else {}),
                 "codes": np.ascontiguousarray(grid.codes),
             }
         data.append(entry)
     return json_response({**head(model), "precision": precision, "data": data})
+
+
+def _residual_sizes(model: Model, grids: Sequence[CodeGrid | CodedGrid]) -> tuple[int, ...]:
+    """The sizes of the further stages that all of these grids have."""
+    if len({grid.stages for grid in grids}) != 1:
+        raise NotAcceptable(
+            "one packed file holds only codes of as many stages: say how many, as stages=1, "
+            "or ask for JSON"
+        )
+    return model.manifest.residual_sizes[: grids[0].stages - 1]
 
 
 def coded_reply(model: Model, items: Sequence[Item[CodedGrid]], precision: Precision) -> Response:
@@ -134,15 +148,18 @@ def coded_reply(model: Model, items: Sequence[Item[CodedGrid]], precision: Preci
         precision: what they were made in.
 
     Raises:
+        NotAcceptable: they differ in stages.
         TesseraError: of a failed item.
     """
     manifest = model.manifest
+    grids = whole(items)
     file = CodedFile(
         manifest.code_space,
         manifest.codebook_size,
         manifest.stride,
         precision,
-        whole(items),
+        grids,
+        _residual_sizes(model, grids),
     )
     return Response(pack_coded(file), media_type=CODED)
 

@@ -30,6 +30,13 @@ SAMPLE_BITS = (
     "how many bits samples that are stored in 16 really have, such as 12; larger ones become "
     "white. Without it the file is believed, and an image that then is nearly black has a warning"
 )
+STAGES = (
+    "how many stages of codes, each of which makes the picture better, from the first one on; "
+    "what the model's manifest says if absent"
+)
+FIRST_STAGES = "use the first so many stages of the codes alone; all that they have if absent"
+DECODER = "which of the model's decoders; `default`, the one for the least squared error, if absent"
+STAGE = "of which stage, counted from 1"
 QUALITY = "quality of WebP and JPEG answers"
 ENCODING = "how vectors are written in JSON: numbers, or base64 of little-endian float32"
 RECOGNIZER = "which of the bundle's recognizers; the first by name if absent"
@@ -136,7 +143,8 @@ _IMAGE_ERRORS = (
     "deadline_exceeded",
 )
 _OF_CODES = ("codes_invalid", "code_space_mismatch", "prior_not_found")
-_DECODE_ERRORS = tuple({*_IMAGE_ERRORS, *_OF_CODES} - {"image_corrupt"})
+_RECODE_ERRORS = tuple({*_IMAGE_ERRORS, *_OF_CODES} - {"image_corrupt"})
+_DECODE_ERRORS = (*_RECODE_ERRORS, "decoder_not_found")
 _EITHER_ERRORS = (*_IMAGE_ERRORS, *_OF_CODES)
 
 
@@ -209,7 +217,7 @@ RECODE = _operation(
     model=schemas.Encoded,
     forms=_CODE_FORMS,
     bodies=_CODE_BODIES,
-    errors=_DECODE_ERRORS,
+    errors=_RECODE_ERRORS,
 )
 RECONSTRUCT = _operation(
     "Images to their reconstructions",
@@ -219,7 +227,7 @@ RECONSTRUCT = _operation(
     forms=_PICTURES,
     bodies=_IMAGE_BODIES,
     headers=_MEASURES | _WARNING,
-    errors=_IMAGE_ERRORS,
+    errors=(*_IMAGE_ERRORS, "decoder_not_found"),
 )
 EMBED = _operation(
     "Images or codes to vectors",
@@ -271,7 +279,7 @@ CODEBOOK = _operation(
     answer="float32, one row for each code",
     model=schemas.Codebook,
     forms={NPY: _BINARY},
-    errors=_OF_MODEL,
+    errors=(*_OF_MODEL, "invalid_parameter"),
 )
 CARD = _operation(
     "The model card",

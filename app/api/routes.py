@@ -33,6 +33,7 @@ from app.runtime.operations import EMBED, EMBED_IMAGES
 from app.runtime.registry import ModelsRefused
 from app.settings import SettingsError
 from bundle import BundleError
+from bundle.manifest import MAX_STAGES
 from imaging.resize import Fit
 
 MARKDOWN = "text/markdown"
@@ -49,6 +50,11 @@ Size = Annotated[str | None, Query(description=route_docs.SIZE, examples=["256x2
 Fitting = Annotated[Fit, Query(description=route_docs.FIT)]
 SampleBits = Annotated[int | None, Query(ge=9, le=16, description=route_docs.SAMPLE_BITS)]
 Quality = Annotated[int, Query(ge=1, le=100, description=route_docs.QUALITY)]
+Stages = Annotated[int | None, Query(ge=1, le=MAX_STAGES, description=route_docs.STAGES)]
+FirstStages = Annotated[int | None, Query(ge=1, le=MAX_STAGES, description=route_docs.FIRST_STAGES)]
+Decoder = Annotated[
+    str | None, Query(description=route_docs.DECODER, examples=["default", "texture"])
+]
 Encoding = Annotated[
     Literal["float", "base64"],
     Query(description=route_docs.ENCODING),
@@ -64,17 +70,20 @@ async def encode(
     size: Size = None,
     fit: Fitting = "cover",
     sample_bits: SampleBits = None,
+    stages: Stages = None,
 ) -> Response:
     """Images → codes: for each image a grid of integers, one for each patch of pixels."""
     call = Call(request)
     chosen, options = call.models.get(model), call.preprocessing(size, fit, sample_bits)
+    wanted = chosen.stages(stages)
     form = choose(call.accept, CODE_FORMS)
     if form == CODED:
-        chosen.prior_of()  # before any work is done that couldn't be answered
+        # Before any work is done that couldn't be answered.
+        chosen.prior_of(stages=wanted)
     async with call.body() as body, call.slots() as slots:
         images = await call.images(body, slots)
         runner = call.runner(chosen)
-        items = await runner.encode(images, options)
+        items = await runner.encode(images, options, wanted)
         if form == CODED:
             coded = await runner.code(items)
             return await call.reply(coded_reply, chosen, coded, chosen.precision, heavy=False)
@@ -85,18 +94,25 @@ async def encode(
 
 
 @router.post("/v1/decode", **route_docs.DECODE)
-async def decode(request: Request, model: ModelName = None, quality: Quality = 90) -> Response:
+async def decode(
+    request: Request,
+    model: ModelName = None,
+    decoder: Decoder = None,
+    stages: FirstStages = None,
+    quality: Quality = 90,
+) -> Response:
     """Codes → images: takes what encoding answered, in any of its forms, unchanged."""
     call = Call(request)
     async with call.body() as body, call.slots() as slots:
         codes = await call.codes(body, slots, model)
         picture_form(call.accept, len(codes))
-        items = await call.runner(codes.model).decode(codes.grids)
+        graph = codes.model.decoder(decoder)
+        items = await call.runner(codes.model).decode(codes.grids, graph, stages)
         return await call.reply(pictures_reply, call.accept, items, quality)
 
 
 @router.post("/v1/recode", **route_docs.RECODE)
-async def recode(request: Request, model: ModelName = None) -> Response:
+async def recode(request: Request, model: ModelName = None, stages: FirstStages = None) -> Response:
     """Codes → the same codes in another form: plain or by their context, JSON, packed or npy."""
     call = Call(request)
     form = choose(call.accept, CODE_FORMS)
@@ -105,7 +121,7 @@ async def recode(request: Request, model: ModelName = None) -> Response:
         if form == CODED:
             given.model.prior_of()  # before any work is done that couldn't be answered
         runner = call.runner(given.model)
-        items = await runner.plain(given.grids)
+        items = await runner.plain(given.grids, stages)
         if form == CODED:
             coded = await runner.code(items)
             return await call.reply(coded_reply, given.model, coded, given.precision, heavy=False)
@@ -119,15 +135,18 @@ async def reconstruct(
     size: Size = None,
     fit: Fitting = "cover",
     sample_bits: SampleBits = None,
+    decoder: Decoder = None,
+    stages: Stages = None,
     quality: Quality = 90,
 ) -> Response:
     """Images → what encoding and decoding makes of them, and how near that is."""
     call = Call(request)
     chosen, options = call.models.get(model), call.preprocessing(size, fit, sample_bits)
+    graph, wanted = chosen.decoder(decoder), chosen.stages(stages)
     async with call.body() as body, call.slots() as slots:
         images = await call.images(body, slots)
         picture_form(call.accept, len(images))
-        items = await call.runner(chosen).reconstruct(images, options)
+        items = await call.runner(chosen).reconstruct(images, options, graph, wanted)
         return await call.reply(reconstructions_reply, call.accept, chosen, items, quality)
 
 
@@ -189,6 +208,7 @@ async def bits(
     model: ModelName = None,
     size: Size = None,
     fit: Fitting = "cover",
+    stages: Stages = None,
     map: Annotated[bool, Query(description=route_docs.BITS_MAP)] = False,  # noqa: A002 (contract)
 ) -> Response:
     """Images or codes → how many bits their codes take, coded by their context: surprise."""
@@ -200,9 +220,11 @@ async def bits(
         given.model.prior_of()  # before any work is done that couldn't be answered
         runner = call.runner(given.model)
         if isinstance(given, Codes):
-            items = await runner.bits(given.grids)
+            items = await runner.bits(given.grids, stages)
         else:
-            encoded = await runner.encode(given.inputs, options)
+            wanted = given.model.stages(stages)
+            given.model.prior_of(stages=wanted)
+            encoded = await runner.encode(given.inputs, options, wanted)
             items = await runner.bits([(item.index, item.value) for item in encoded])
         reply = partial(bits_reply, with_map=map)
         return await call.reply(reply, given.model, items, heavy=map)
@@ -243,19 +265,24 @@ async def get_model(
 
 @router.get("/v1/models/{name}/codebook", **route_docs.CODEBOOK)
 async def get_codebook(
-    request: Request, name: Annotated[str, Path(description=route_docs.MODEL_NAME)]
+    request: Request,
+    name: Annotated[str, Path(description=route_docs.MODEL_NAME)],
+    stage: Annotated[int, Query(ge=1, le=MAX_STAGES, description=route_docs.STAGE)] = 1,
 ) -> Response:
-    """The code vectors: float32, one row for each code."""
+    """The code vectors of a stage: float32, one row for each code."""
     model = request.app.state.service.models.get(name)
+    if stage > len(model.codebooks):
+        raise InvalidParameter(f"stage: the model has {len(model.codebooks)}")
+    vectors = model.codebooks[stage - 1]
     if choose(request.headers.get("accept"), (JSON, NPY)) == NPY:
-        return Response(write_npy(model.codebook.astype("<f4")), media_type=NPY)
+        return Response(write_npy(vectors.astype("<f4")), media_type=NPY)
     return json_response(
         {
             "model": model.name,
             "code_space": model.manifest.code_space,
-            "codebook_size": model.manifest.codebook_size,
+            "codebook_size": len(vectors),
             "codebook_width": model.manifest.codebook_width,
-            "vectors": model.codebook,
+            "vectors": vectors,
         }
     )
 

@@ -70,9 +70,15 @@ class EncodedItem(ItemBase):
     grid: list[int] | None = Field(
         default=None, description="[rows, columns]", min_length=2, max_length=2, examples=[[64, 96]]
     )
-    codes: list[list[int]] | None = Field(
+    stages: int | None = Field(
         default=None,
-        description="rows of integers in [0, codebook_size)",
+        ge=1,
+        description="how many stages the codes have; where the model has several",
+        examples=[1],
+    )
+    codes: list[list[int]] | list[list[list[int]]] | None = Field(
+        default=None,
+        description="rows of integers in [0, codebook_size); of several stages, such rows of each",
         examples=[[[17, 4], [203, 9]]],
     )
 
@@ -89,8 +95,9 @@ class Encoded(Schema):
 class CodesItem(BaseModel):
     """One grid to decode. An item with `error` and no codes is skipped."""
 
-    codes: list[list[int]] | None = Field(
-        default=None, description="rows of integers, all of one length"
+    codes: list[list[int]] | list[list[list[int]]] | None = Field(
+        default=None,
+        description="rows of integers, all of one length; of several stages, such rows of each",
     )
     width: int | None = Field(default=None, description="true width in pixels; crops")
     height: int | None = Field(default=None, description="true height in pixels; crops")
@@ -200,8 +207,10 @@ class CostItem(ItemBase):
     bits: float | None = Field(default=None, ge=0, description="of all codes")
     bits_per_code: float | None = Field(default=None, ge=0, examples=[7.6])
     bits_per_pixel: float | None = Field(default=None, ge=0, examples=[0.119])
-    map: list[list[float]] | None = Field(
-        default=None, description="bits of each code, rows of the code grid; if asked for"
+    map: list[list[float]] | list[list[list[float]]] | None = Field(
+        default=None,
+        description="bits of each code, rows of the code grid; of several stages, such rows of "
+        "each; if asked for",
     )
 
 
@@ -219,6 +228,20 @@ class PriorFacts(Schema):
 
     digest: str = Field(description="what names it; files coded with it carry its beginning")
     metrics: dict[str, Any] = Field(description="bits a code, by what they were measured on")
+
+
+class StageFacts(Schema):
+    """One stage of a model's codes."""
+
+    codebook_size: int = Field(examples=[4096])
+    bits_per_code: int = Field(description="at a fixed length", examples=[12])
+
+
+class DecoderFacts(Schema):
+    """A decoder of a model."""
+
+    precision: str = Field(description="precision that runs here", examples=["fp32"])
+    metrics: dict[str, Any] = Field(description="what was measured when it was made")
 
 
 class RecognizerFacts(Schema):
@@ -246,9 +269,19 @@ class ModelFacts(Schema):
     )
     code_space: str
     stride: int = Field(description="pixels per code along each axis", examples=[8])
-    codebook_size: int = Field(examples=[4096])
+    codebook_size: int = Field(description="of the first stage", examples=[4096])
     codebook_width: int = Field(description="dimension of a code vector")
-    bits_per_code: int = Field(examples=[12])
+    bits_per_code: int = Field(description="of the first stage", examples=[12])
+    stages: list[StageFacts] = Field(
+        description="stages of the codes: the first so many of them are codes too, and decode"
+    )
+    default_stages: int = Field(
+        description="how many stages encoding answers with if nobody says", examples=[1]
+    )
+    decoders: dict[str, DecoderFacts] = Field(
+        description="decoders by name, all for the same codes; `default` is what decodes if "
+        "nobody says, the one for the least squared error, and `metrics` of the model are its own"
+    )
     embedding_dimension: int
     precision: str = Field(description="precision that runs here", examples=["fp32"])
     precisions: list[str] = Field(description="precisions that the bundle carries")

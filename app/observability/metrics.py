@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from app.observability.request_context import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,7 +39,8 @@ class Metrics:
         client_disconnects: clients that disconnected before their answer.
         reloads: reloads of the models folder, by outcome: `done` or `refused`.
         ready: 1 while `/readyz` answers 200.
-        code_usage: how evenly encoding uses each model's codes.
+        decoded: images decoded, by model and decoder.
+        code_usage: how evenly encoding uses each model's codes, by stage.
     """
 
     def __init__(self) -> None:
@@ -79,6 +80,9 @@ class Metrics:
             self.reloads.labels(
                 outcome
             )  # exported from the start, so that a rate sees the first one
+        self.decoded = Counter(
+            "decoded_images", "Images decoded, by model and decoder.", ("model", "decoder"), **own
+        )
         self.ready = Gauge("ready", "1 while /readyz answers 200.", **own)
         self.code_usage = CodeUsage()
         self.registry.register(self.code_usage)
@@ -107,16 +111,29 @@ class CodeUsage(Collector):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: dict[str, NDArray[np.float64]] = {}
+        self._counts: dict[tuple[str, int | None], NDArray[np.float64]] = {}
 
-    def add(self, model: str, codebook_size: int, codes: list[NDArray[Any]]) -> None:
-        """Count the codes of some images, integers in `[0, codebook_size)`."""
+    def add(
+        self,
+        model: str,
+        codebook_size: int,
+        codes: Sequence[NDArray[Any]],
+        stage: int | None = None,
+    ) -> None:
+        """Count the codes of some images, integers in `[0, codebook_size)`.
+
+        Args:
+            model: the id of the model.
+            codebook_size: number of codes that there are.
+            codes: of each image.
+            stage: of the codes, counted from 1; None where the model has but one.
+        """
         flat = np.concatenate([grid.reshape(-1) for grid in codes])
         seen = np.bincount(flat, minlength=codebook_size)
         with self._lock:
-            counts = self._counts.get(model)
+            counts = self._counts.get((model, stage))
             if counts is None or len(counts) != codebook_size:
-                counts = self._counts[model] = np.zeros(codebook_size)
+                counts = self._counts[model, stage] = np.zeros(codebook_size)
             counts *= 0.5 ** (len(flat) / _USAGE_HALF_LIFE_CODES)
             counts += seen
 
@@ -133,9 +150,12 @@ class CodeUsage(Collector):
             labels=("model",),
         )
         with self._lock:
-            for model, counts in self._counts.items():
+            for (model, stage), counts in self._counts.items():
+                labels = {"model": model} | ({} if stage is None else {"stage": str(stage)})
                 shares = counts[counts > 0] / counts.sum()
-                perplexity.add_metric([model], float(2 ** -(shares * np.log2(shares)).sum()))
+                perplexity.add_sample(
+                    perplexity.name, labels, float(2 ** -(shares * np.log2(shares)).sum())
+                )
                 # A code seen once, that many half-lives ago, is forgotten.
-                used.add_metric([model], float((counts > 2**-4).mean()))
+                used.add_sample(used.name, labels, float((counts > 2**-4).mean()))
         return [perplexity, used]

@@ -34,6 +34,7 @@ import onnxruntime
 from app.errors import ImageTooLarge, Internal
 from app.runtime.sessions import GraphRefused, load_graph, one_line
 from app.runtime.tiling import in_tiles
+from bundle.manifest import MAIN_DECODER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,14 +109,15 @@ class Graphs:
             pixels: uint8 `[n, h, w, 3]`, h and w multiples of the stride.
 
         Returns:
-            int64 `[n, h/s, w/s]`.
+            int64 `[n, h/s, w/s]`; `[n, stages, h/s, w/s]` of a model of several stages.
 
         Raises:
             Internal: the encoder gave latents that are not finite.
         """
         if self.device.kind == "cpu":
             return self.quantize(self.latents(pixels))
-        return self._in_tiles("encoder", pixels, self._encode_on_device)
+        codes = self._in_tiles("encoder", pixels, self._encode_on_device)
+        return np.moveaxis(codes, -1, 1) if codes.ndim == 4 else codes
 
     def latents(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the encoder alone makes of images, as `encode` takes them: `[n, d, h/s, w/s]`.
@@ -150,37 +152,53 @@ class Graphs:
                         )[0]
                         for row in range(0, rows, band)
                     ],
-                    axis=1,
+                    axis=-2,
                 )
                 for first in range(0, n, together)
             ]
         )
 
-    def decode(self, codes: NDArray[Any]) -> NDArray[np.uint8]:
-        """Images of codes: integers `[n, h/s, w/s]` in `[0, K)` → uint8 `[n, h, w, 3]`."""
+    def decode(self, codes: NDArray[Any], graph: str = MAIN_DECODER) -> NDArray[np.uint8]:
+        """Images of codes.
+
+        Args:
+            codes: integers `[n, h/s, w/s]`; of a model of several stages also
+                `[n, stages, h/s, w/s]`, of the first ones.
+            graph: name of the decoder's graph.
+
+        Returns:
+            uint8 `[n, h, w, 3]`.
+        """
 
         def run(tile: NDArray[Any], options: Any) -> NDArray[np.uint8]:
-            return self._run("decoder", tile, options)[0]
+            return self._run(graph, np.moveaxis(tile, -1, 1) if staged else tile, options)[0]
 
-        return self._in_tiles("decoder", codes, run)
+        staged = self._manifest.stages > 1
+        if staged:
+            # Tiles are cut from the axes behind the first one, so stages are the last one there.
+            codes = np.moveaxis(codes[:, None] if codes.ndim == 3 else codes, 1, -1)
+        return self._in_tiles(graph, codes, run)
 
     def embed(self, codes: NDArray[Any]) -> NDArray[np.float32]:
-        """Vectors of codes: integers `[n, h/s, w/s]` → float32 `[n, e]`, each of length 1.
+        """Vectors of codes, of their first stage: float32 `[n, e]`, each of length 1.
+
+        Args:
+            codes: as `decode` takes them.
 
         Raises:
             Internal: the embedder gave a vector that is not finite.
         """
-        vectors = [self._run("embedder", one[None])[0] for one in codes]
+        vectors = [self._run("embedder", one[None])[0] for one in _first_stage(codes)]
         return _check_finite(np.concatenate(vectors).astype(np.float32, copy=False), "embeddings")
 
     def recognize(
         self, graph: str, codes: NDArray[Any]
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32] | None]]:
-        """Class scores of codes.
+        """Class scores of codes, of their first stage.
 
         Args:
             graph: name of the recognizer's graph.
-            codes: integers `[n, h/s, w/s]`.
+            codes: as `decode` takes them.
 
         Returns:
             For each item logits float32 `[classes]`, and class activation maps float32
@@ -190,7 +208,7 @@ class Graphs:
             Internal: a score or a map is not finite.
         """
         results = []
-        for one in codes:
+        for one in _first_stage(codes):
             logits, *maps = self._run(graph, one[None])
             found = _check_finite(maps[0][0], "activation maps") if maps else None
             results.append((_check_finite(logits[0], "scores"), found))
@@ -216,18 +234,24 @@ class Graphs:
 
     def _check(self, pixels: NDArray[np.uint8]) -> None:
         manifest = self._manifest
-        grid = (1, *(side // manifest.stride for side in pixels.shape[1:3]))
+        stages = (manifest.stages,) if manifest.stages > 1 else ()
+        grid = (1, *stages, *(side // manifest.stride for side in pixels.shape[1:3]))
         codes = self.encode(pixels)
         _expect(codes.shape == grid, f"codes of {pixels.shape} are {codes.shape}, not {grid}")
-        _expect(
-            int(codes.min()) >= 0 and int(codes.max()) < manifest.codebook_size,
-            f"codes are not within 0…{manifest.codebook_size - 1}",
-        )
-        decoded = self.decode(codes)
-        _expect(
-            decoded.shape == pixels.shape and decoded.dtype == np.uint8,
-            f"decoded images are {decoded.dtype} {decoded.shape}, not uint8 {pixels.shape}",
-        )
+        by_stage = np.moveaxis(codes, 1, 0) if stages else (codes,)
+        for stage, size in zip(by_stage, manifest.codebook_sizes, strict=True):
+            _expect(
+                int(stage.min()) >= 0 and int(stage.max()) < size,
+                f"codes are not within 0…{size - 1}",
+            )
+        for name in (MAIN_DECODER, *(entry.graph for entry in manifest.decoders.values())):
+            for part in (codes, _first_stage(codes)) if stages else (codes,):
+                decoded = self.decode(part, name)
+                _expect(
+                    decoded.shape == pixels.shape and decoded.dtype == np.uint8,
+                    f"images of {name} are {decoded.dtype} {decoded.shape}, "
+                    f"not uint8 {pixels.shape}",
+                )
         vector = self.embed(codes)
         _expect(
             vector.shape == (1, manifest.embedding_size)
@@ -242,14 +266,14 @@ class Graphs:
                 f"recognizer {name!r} doesn't give one score for each of its classes",
             )
             _expect(
-                maps is None or maps.shape == (classes, *codes.shape[1:]),
+                maps is None or maps.shape == (classes, *codes.shape[-2:]),
                 f"recognizer {name!r} doesn't give one map of the code grid for each class",
             )
 
     def _in_tiles(
         self, graph: str, values: NDArray[Any], run: Callable[[NDArray[Any], Any], NDArray[Any]]
     ) -> NDArray[Any]:
-        """Encoder or decoder, in one run or, if the image is large, in one for each tile."""
+        """Encoder or a decoder, in one run or, if the image is large, in one for each tile."""
         stride = self._manifest.stride
         scale = (stride, 1) if graph == "encoder" else (1, stride)
         pixels = math.prod(values.shape[:3]) * scale[1] ** 2
@@ -263,7 +287,7 @@ class Graphs:
         )
 
     def _encode_on_device(self, pixels: NDArray[np.uint8], options: Any) -> NDArray[Any]:
-        """Encoder and quantizer on a GPU, the latents staying there."""
+        """Encoder and quantizer on a GPU, the latents staying there; stages are the last axis."""
         encoder, quantizer = self._sessions["encoder"], self._sessions["quantizer"]
         first = encoder.io_binding()
         first.bind_cpu_input(encoder.get_inputs()[0].name, np.ascontiguousarray(pixels))
@@ -275,7 +299,8 @@ class Graphs:
         second.bind_ortvalue_input(quantizer.get_inputs()[0].name, latents)
         second.bind_output(quantizer.get_outputs()[0].name, "cpu")
         quantizer.run_with_iobinding(second, options)
-        return np.asarray(second.get_outputs()[0].numpy())
+        codes = np.asarray(second.get_outputs()[0].numpy())
+        return np.moveaxis(codes, 1, -1) if codes.ndim == 4 else codes
 
     def _run(self, graph: str, values: NDArray[Any], options: Any = None) -> list[NDArray[Any]]:
         run = self._sessions[graph]
@@ -300,6 +325,11 @@ class Graphs:
         arenas = f"cpu:0;gpu:{self.device.index}" if self.device.kind == "cuda" else "cpu:0"
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
         return options
+
+
+def _first_stage(codes: NDArray[Any]) -> NDArray[Any]:
+    """Codes `[n, h/s, w/s]` of what may have an axis of stages."""
+    return codes[:, 0] if codes.ndim == 4 else codes
 
 
 def _expect(holds: bool, message: str) -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.errors import PriorNotFound, RecognizerNotFound
+from app.errors import DecoderNotFound, InvalidParameter, PriorNotFound, RecognizerNotFound
 from app.runtime.engine import Graphs
 from app.runtime.prior import Prior
 from app.runtime.sessions import GraphRefused, Precision, choose_precision
 from bundle import Bundle, BundleError, Manifest, Recognizer, open_bundle, read_manifest
+from bundle.manifest import MAIN_DECODER, codebook_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from app.runtime.device import Device
     from app.runtime.operations import Operation
+
+# What requests may call the decoder that every bundle has.
+DEFAULT_DECODER = "default"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +36,14 @@ class Model:
         graphs: its graphs on their device, for exclusive runs.
         concurrent_graphs: the same on one core, for runs at the same time; `graphs` itself where
             only one runs at a time.
-        codebook: float32 `[K, d]`.
+        codebooks: of each stage, float32 `[K, d]`.
         prior: context model of its codes, if the bundle has one.
     """
 
     bundle: Bundle
     graphs: Graphs
     concurrent_graphs: Graphs
-    codebook: NDArray[np.float32]
+    codebooks: tuple[NDArray[np.float32], ...]
     prior: Prior | None = None
 
     @property
@@ -83,14 +87,50 @@ class Model:
             )
         return chosen, there[chosen]
 
-    def prior_of(self, beginning: str = "") -> Prior:
+    def decoder(self, name: str | None) -> str:
+        """The graph of a decoder; `default`, or no name, is the one for the least squared error.
+
+        Raises:
+            DecoderNotFound: the bundle has none of that name.
+        """
+        there = self.manifest.decoders
+        if name is None or name == DEFAULT_DECODER:
+            return MAIN_DECODER
+        if name not in there:
+            raise DecoderNotFound(
+                f"the model {self.name} has no such decoder; it has: "
+                f"{', '.join((DEFAULT_DECODER, *sorted(there)))}"
+            )
+        return there[name].graph
+
+    def decoder_of(self, graph: str) -> str:
+        """The name of the decoder that has this graph."""
+        found = (name for name, entry in self.manifest.decoders.items() if entry.graph == graph)
+        return next(found, DEFAULT_DECODER)
+
+    def stages(self, asked: int | None) -> int:
+        """How many stages of codes an answer has: as asked, or what the manifest says.
+
+        Raises:
+            InvalidParameter: the model hasn't so many.
+        """
+        if asked is None:
+            return self.manifest.default_stages
+        if not 1 <= asked <= self.manifest.stages:
+            most = self.manifest.stages
+            there = "1, the only stage that" if most == 1 else f"1 to {most}, the stages that"
+            raise InvalidParameter(f"stages: must be {there} the model {self.name} has")
+        return asked
+
+    def prior_of(self, beginning: str = "", stages: int = 1) -> Prior:
         """The prior, which is what codes are coded by their context with.
 
         Args:
             beginning: of its digest, where codes were coded with one already.
+            stages: of the codes, each of which it must have learnt.
 
         Raises:
-            PriorNotFound: the bundle has none, or another.
+            PriorNotFound: the bundle has none, another, or one of fewer stages.
         """
         if self.prior is None:
             raise PriorNotFound(
@@ -101,6 +141,11 @@ class Model:
             raise PriorNotFound(
                 f"these codes were coded with the prior {beginning}…; the model {self.name} "
                 f"carries {self.prior.digest[:16]}…: load the bundle that they were coded with"
+            )
+        if stages > len(self.prior.codes):
+            raise PriorNotFound(
+                f"the prior of the model {self.name} is for {len(self.prior.codes)} of the "
+                f"{stages} stages: ask for codes without coding=context, or of fewer stages"
             )
         return self.prior
 
@@ -136,7 +181,9 @@ class Model:
         codes = graphs.encode(values) if operation.takes == "pixels" else values
         match operation.gives:
             case "pixels":
-                return list(graphs.decode(codes))
+                if operation.takes == "pixels" and codes.ndim == 4:
+                    codes = codes[:, : operation.stages]
+                return list(graphs.decode(codes, operation.graph))
             case "vector":
                 return list(graphs.embed(codes))
             case "scores":
@@ -170,11 +217,19 @@ def load_model(
     if concurrent and device.kind == "cpu" and device.threads > 1:
         # The same files, so what has been proven of them needn't be proven again.
         single = Graphs(bundle, replace(device, threads=1), chosen, tile_pixels)
-    try:
-        codebook = np.load(io.BytesIO(bundle.read("codebook.npy")), allow_pickle=False)
-    except ValueError as error:
-        raise GraphRefused("codebook.npy can't be read as an array of numbers") from error
-    if codebook.shape != (manifest.codebook_size, manifest.codebook_width):
-        raise GraphRefused("codebook.npy isn't of the size that the manifest says")
+    codebooks = tuple(_codebook(bundle, stage) for stage in range(manifest.stages))
     prior = None if manifest.prior is None else Prior(bundle, manifest.prior)
-    return Model(bundle, graphs, single, codebook.astype(np.float32, copy=False), prior)
+    return Model(bundle, graphs, single, codebooks, prior)
+
+
+def _codebook(bundle: Bundle, stage: int) -> NDArray[np.float32]:
+    """The code vectors of a stage: float32 `[K, d]`."""
+    name, manifest = codebook_file(stage), bundle.manifest
+    try:
+        codebook = np.load(io.BytesIO(bundle.read(name)), allow_pickle=False)
+    except ValueError as error:
+        raise GraphRefused(f"{name} can't be read as an array of numbers") from error
+    if codebook.shape != (manifest.codebook_sizes[stage], manifest.codebook_width):
+        raise GraphRefused(f"{name} isn't of the size that the manifest says")
+    vectors: NDArray[np.float32] = codebook.astype(np.float32, copy=False)
+    return vectors

@@ -56,7 +56,7 @@ class Prior:
         self.codes: Sequence[NDArray[np.int32]] = codes
         for stage in range(len(entry.stages)):
             try:
-                codes.append(self._try(stage, bundle.manifest.codebook_size))
+                codes.append(self._try(stage, bundle.manifest.codebook_sizes[stage]))
             except GraphRefused:
                 raise
             except Exception as error:
@@ -91,9 +91,7 @@ class Prior:
         frequencies, state, codes = first
         there = np.sort(codes[codes >= 0])
         _expect(
-            codes.ndim == 2
-            and np.array_equal(there, np.arange(len(there)))
-            and (stage > 0 or len(there) == size),
+            codes.ndim == 2 and np.array_equal(there, np.arange(len(there))) and len(there) == size,
             "its prior doesn't hold every code once",
         )
         _expect(

@@ -17,7 +17,7 @@ from app.errors import NotReady
 from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
 from app.runtime.model import Model
-from app.runtime.operations import ENCODE
+from app.runtime.operations import ENCODE, Operation
 from app.runtime.registry import Models, ModelsRefused, load_models
 from app.service.api_keys import ApiKeys
 from app.service.body_memory import BodyMemory
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from app.observability.metrics import Metrics
     from app.runtime.device import Device
-    from app.runtime.operations import Operation
     from app.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -258,8 +257,20 @@ class Service:
         results = run_operation(model, operation, payloads, exclusive=exclusive)
         self.health.note_run(model)
         if operation == ENCODE:
-            self.metrics.code_usage.add(model.id, model.manifest.codebook_size, results)
+            self._count_codes(model, results)
+        elif isinstance(operation, Operation) and operation.gives == "pixels":
+            self.metrics.decoded.labels(model.id, model.decoder_of(operation.graph)).inc(
+                len(results)
+            )
         return results
+
+    def _count_codes(self, model: Model, codes: list[Any]) -> None:
+        sizes = model.manifest.codebook_sizes
+        if len(sizes) == 1:
+            self.metrics.code_usage.add(model.id, sizes[0], codes)
+            return
+        for index, (stage, size) in enumerate(zip(zip(*codes, strict=True), sizes, strict=True)):
+            self.metrics.code_usage.add(model.id, size, stage, index + 1)
 
     async def _watch(self) -> None:
         """Once a second: is a run hung, has each model lately run?"""

@@ -39,10 +39,12 @@ class Reconstruction:
     Attributes:
         original: the image as it was encoded, RGB uint8 `[h, w, 3]`.
         pixels: what decoding made of its codes, RGB uint8 `[h, w, 3]`.
+        stages: how many stages of codes that took.
     """
 
     original: NDArray[np.uint8]
     pixels: NDArray[np.uint8]
+    stages: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,13 +12,14 @@ import numpy as np
 
 from app.batching.work import Work
 from app.codecs.context_coder import coded_grid, decoded_grid
-from app.codecs.grids import CodeGrid, grid_shape
+from app.codecs.grids import CodeGrid, first_stages, grid_shape
 from app.codecs.tess import CodedGrid
-from app.runtime.operations import DECODE, ENCODE, QUANTIZE, RECONSTRUCT, Operation
+from app.runtime.operations import ENCODE, QUANTIZE, Operation
 from app.service.context_coding import ContextCoding
 from app.service.items import each_by_itself
 from app.service.preprocessing import LIGHT_PIXELS, TINY_PIXELS, is_small_jpeg, preprocess
 from app.service.results import Bits, Item, Recognition, Reconstruction
+from bundle.manifest import MAIN_DECODER
 from imaging.resize import crop
 
 if TYPE_CHECKING:
@@ -66,34 +67,58 @@ class Runner:
         self._context = context
 
     async def encode(
-        self, images: Sequence[ImageInput], options: PreprocessingOptions
+        self,
+        images: Sequence[ImageInput],
+        options: PreprocessingOptions,
+        stages: int | None = None,
     ) -> list[Item[CodeGrid]]:
         """Images → codes.
 
+        Args:
+            images: as they were sent.
+            options: how they become model input.
+            stages: how many stages the codes have; None for what the model's manifest says.
+
         Raises:
+            InvalidParameter: the model hasn't so many stages.
             TesseraError: every item failed; the error of the first.
         """
+        # The quantizer makes all stages at once, so that any number of them runs together.
+        wanted = self._model.stages(stages)
 
         def made(image: ImageInput, original: NDArray[np.uint8], codes: Any) -> CodeGrid:
             height, width, _ = original.shape
-            return CodeGrid(codes, width, height, image.name)
+            return CodeGrid(first_stages(codes, wanted), width, height, image.name)
 
         return await self._each_image(ENCODE, images, options, made)
 
     async def reconstruct(
-        self, images: Sequence[ImageInput], options: PreprocessingOptions
+        self,
+        images: Sequence[ImageInput],
+        options: PreprocessingOptions,
+        decoder: str = MAIN_DECODER,
+        stages: int | None = None,
     ) -> list[Item[Reconstruction]]:
         """Images → what encoding and decoding makes of them, in one run.
 
+        Args:
+            images: as they were sent.
+            options: how they become model input.
+            decoder: name of the decoder's graph.
+            stages: as for `encode`.
+
         Raises:
+            InvalidParameter: the model hasn't so many stages.
             TesseraError: every item failed; the error of the first.
         """
+        wanted = self._model.stages(stages)
+        operation = Operation("pixels", "pixels", decoder, wanted)
 
         def made(_: ImageInput, original: NDArray[np.uint8], decoded: Any) -> Reconstruction:
             height, width, _ = original.shape
-            return Reconstruction(original, crop(decoded, width, height))
+            return Reconstruction(original, crop(decoded, width, height), wanted)
 
-        return await self._each_image(RECONSTRUCT, images, options, made)
+        return await self._each_image(operation, images, options, made)
 
     async def images(
         self, operation: Operation, images: Sequence[ImageInput], options: PreprocessingOptions
@@ -133,34 +158,47 @@ class Runner:
         operation = Operation("codes", "scores", graph)
 
         async def one(grid: AnyGrid) -> Recognition:
-            logits, maps = await self._codes(operation, grid)
+            logits, maps = await self._codes(operation, grid, 1)
             return Recognition(logits, maps, grid.width, grid.height)
 
         return await self._each(one, grids)
 
     async def decode(
-        self, grids: Sequence[tuple[int, AnyGrid | TesseraError]]
+        self,
+        grids: Sequence[tuple[int, AnyGrid | TesseraError]],
+        decoder: str = MAIN_DECODER,
+        stages: int | None = None,
     ) -> list[Item[NDArray[np.uint8]]]:
         """Codes → images, cropped to their true size.
+
+        Args:
+            grids: position in the request and codes, or the error in place of them.
+            decoder: name of the decoder's graph.
+            stages: how many of their stages are decoded; None for all that they have.
 
         Raises:
             TesseraError: every item failed; the error of the first.
         """
+        operation = Operation("codes", "pixels", decoder)
 
         async def one(grid: AnyGrid) -> NDArray[np.uint8]:
-            return crop(await self._codes(DECODE, grid), grid.width, grid.height)
+            return crop(await self._codes(operation, grid, stages), grid.width, grid.height)
 
         return await self._each(one, grids)
 
     async def codes(
         self, operation: Operation, grids: Sequence[tuple[int, AnyGrid | TesseraError]]
     ) -> list[Item[Any]]:
-        """Codes → whatever the operation of the model makes of them.
+        """Codes → whatever the operation of the model makes of their first stage.
 
         Raises:
             TesseraError: every item failed; the error of the first.
         """
-        return await self._each(partial(self._codes, operation), grids)
+
+        async def one(grid: AnyGrid) -> Any:
+            return await self._codes(operation, grid, 1)
+
+        return await self._each(one, grids)
 
     async def code(self, items: Sequence[Item[CodeGrid]]) -> list[Item[CodedGrid]]:
         """Codes that were made → the same coded by their context; what failed stays so.
@@ -169,26 +207,41 @@ class Runner:
             PriorNotFound: the model has no prior.
             TesseraError: every item failed; the error of the first.
         """
-        prior = self._model.prior_of()
+        self._model.prior_of()
 
         async def one(grid: CodeGrid) -> CodedGrid:
+            prior = self._model.prior_of(stages=grid.stages)
             data = await self._run(ContextCoding.CODE, grid.codes.shape, grid.codes)
             return coded_grid(prior, grid, data)
 
         return await self._each(one, [(item.index, item.value) for item in items])
 
     async def plain(
-        self, grids: Sequence[tuple[int, AnyGrid | TesseraError]]
+        self, grids: Sequence[tuple[int, AnyGrid | TesseraError]], stages: int | None = None
     ) -> list[Item[CodeGrid]]:
         """Codes as they came → the same, those decoded that are coded by their context.
+
+        Args:
+            grids: as for `decode`.
+            stages: how many of their stages are kept; None for all that they have.
 
         Raises:
             TesseraError: every item failed; the error of the first.
         """
-        return await self._each(self._decoded, grids)
 
-    async def bits(self, grids: Sequence[tuple[int, AnyGrid | TesseraError]]) -> list[Item[Bits]]:
+        async def one(grid: AnyGrid) -> CodeGrid:
+            return await self._decoded(grid, stages)
+
+        return await self._each(one, grids)
+
+    async def bits(
+        self, grids: Sequence[tuple[int, AnyGrid | TesseraError]], stages: int | None = None
+    ) -> list[Item[Bits]]:
         """Codes → what each of them costs, coded by its context.
+
+        Args:
+            grids: as for `decode`.
+            stages: how many of their stages are looked at; None for all that they have.
 
         Raises:
             PriorNotFound: the model has no prior.
@@ -197,7 +250,9 @@ class Runner:
         self._model.prior_of()
 
         async def one(grid: AnyGrid) -> Bits:
-            codes = (await self._decoded(grid)).codes
+            plain = await self._decoded(grid, stages)
+            codes = plain.codes
+            self._model.prior_of(stages=plain.stages)
             bits = await self._run(ContextCoding.BITS, codes.shape, codes)
             return Bits(bits, grid.width, grid.height)
 
@@ -257,23 +312,26 @@ class Runner:
         self._context.codes += math.prod(grid_shape(width, height, self._model.manifest.stride))
         return done.original, done.result
 
-    async def _codes(self, operation: Operation, grid: AnyGrid) -> Any:
-        codes = (await self._decoded(grid)).codes
+    async def _codes(self, operation: Operation, grid: AnyGrid, stages: int | None) -> Any:
+        """What the operation makes of the first stages of codes; of all of them for None."""
+        codes = (await self._decoded(grid, stages)).codes
         result = await self._run(operation, codes.shape, codes)
-        self._context.codes += codes.size
+        self._context.codes += math.prod(grid.shape)
         return result
 
-    async def _decoded(self, grid: AnyGrid) -> CodeGrid:
-        """The grid itself; where it came coded by its context, decoded first."""
-        if isinstance(grid, CodeGrid):
-            return grid
-        self._model.prior_of(grid.prior)
-        return decoded_grid(grid, await self._run(ContextCoding.DECODE, grid.shape, grid))
+    async def _decoded(self, grid: AnyGrid, stages: int | None = None) -> CodeGrid:
+        """The grid's first stages; where it came coded by its context, decoded first."""
+        if isinstance(grid, CodedGrid):
+            self._model.prior_of(grid.prior, grid.stages)
+            shape = (grid.stages, *grid.shape)
+            grid = decoded_grid(grid, await self._run(ContextCoding.DECODE, shape, grid))
+        return grid if stages is None else grid.first(stages)
 
     async def _run(
         self, operation: Operation | ContextCoding, shape: tuple[int, ...], payload: Any
     ) -> Any:
-        pixels = math.prod(shape) * self._model.manifest.stride**2
+        # All stages together make up one image.
+        pixels = math.prod(shape[-2:]) * self._model.manifest.stride**2
         work = Work((self._model, operation, shape), payload, pixels)
         done = await self._batcher.submit_prepared(work)
         self._note(done)

@@ -40,8 +40,8 @@ def test_the_only_model_is_the_default(folder):
     """It needs no naming."""
     models = load(folder)
     assert models.default is models.get(None) is models.get("tiny")
-    assert models.default.codebook.shape == (256, 4)
-    assert models.default.codebook.dtype == np.float32
+    assert [book.shape for book in models.default.codebooks] == [(256, 4)]
+    assert models.default.codebooks[0].dtype == np.float32
 
 
 def test_several_models_need_a_default_unless_the_shipped_one_is_among_them(folder, tiny_bundle):
