@@ -9,9 +9,10 @@ import httpx
 import numpy as np
 
 from tessera_client import flows
-from tessera_client.base import Base, Coding, Fit, Preprocessing, in_order, matrix, read
-from tessera_client.codes import MEDIA_TYPE, Codes
+from tessera_client.base import Base, Coding, Fit, Preprocessing, in_order, matrix, named, read
+from tessera_client.codes import Codes
 from tessera_client.labels import classifications_of
+from tessera_client.tess import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -49,19 +50,27 @@ class AsyncClient(Base):
         size: tuple[int, int] | None = None,
         fit: Fit = "cover",
         sample_bits: int | None = None,
+        stages: int | None = None,
         failed: MutableMapping[int, ServerError] | None = None,
         warnings: MutableMapping[int, list[str]] | None = None,
     ) -> Codes:
         """As `Client.encode`."""
         how = Preprocessing(size, fit, sample_bits)
-        made = self._images("/v1/encode", MEDIA_TYPE, images, how, failed, warnings)
+        params = named(stages=stages)
+        made = self._images("/v1/encode", MEDIA_TYPE, images, how, failed, warnings, params=params)
         return flows.codes_of(await self._all(made))
 
     async def decode(
-        self, codes: Codes, *, failed: MutableMapping[int, ServerError] | None = None
+        self,
+        codes: Codes,
+        *,
+        decoder: str | None = None,
+        failed: MutableMapping[int, ServerError] | None = None,
     ) -> list[NDArray[np.uint8]]:
         """As `Client.decode`."""
-        return in_order(await self._all(self._codes("/v1/decode", codes, failed, same_size=True)))
+        params = named(decoder=decoder)
+        made = self._codes("/v1/decode", codes, failed, same_size=True, params=params)
+        return in_order(await self._all(made))
 
     async def embed(
         self,
@@ -95,9 +104,11 @@ class AsyncClient(Base):
         made = self._classifications(given, recognizer, k, with_map, how, failed, warnings)
         return classifications_of(await self._all(made), failed)
 
-    async def recode(self, data: bytes, coding: Coding = "context") -> bytes:
+    async def recode(
+        self, data: bytes, coding: Coding = "context", stages: int | None = None
+    ) -> bytes:
         """As `Client.recode`."""
-        return await self._run(self._recoding(data, coding))
+        return await self._run(self._recoding(data, coding, stages))
 
     async def reconstruct(
         self,
@@ -106,13 +117,17 @@ class AsyncClient(Base):
         size: tuple[int, int] | None = None,
         fit: Fit = "cover",
         sample_bits: int | None = None,
+        decoder: str | None = None,
+        stages: int | None = None,
         failed: MutableMapping[int, ServerError] | None = None,
         warnings: MutableMapping[int, list[str]] | None = None,
     ) -> list[Reconstruction]:
         """As `Client.reconstruct`."""
         how = Preprocessing(size, fit, sample_bits)
         made = self._images(
-            "/v1/reconstruct", flows.NPY, images, how, failed, warnings, one_per_request=True
+            *("/v1/reconstruct", flows.NPY, images, how, failed, warnings),
+            one_per_request=True,
+            params=named(decoder=decoder, stages=stages),
         )
         return flows.reconstructions_of(await self._all(made))
 

@@ -10,8 +10,9 @@ import httpx
 import numpy as np
 
 from tessera_client import flows, labels
-from tessera_client.codes import MEDIA_TYPE, Codes
+from tessera_client.codes import Codes
 from tessera_client.images import sources
+from tessera_client.tess import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping
@@ -95,9 +96,10 @@ class Base(ABC):
         named = {} if self._model is None else {"model": self._model}
         return {**named, **(params or {})}
 
-    def _recoding(self, data: bytes, coding: Coding) -> Flow[bytes]:
+    def _recoding(self, data: bytes, coding: Coding, stages: int | None) -> Flow[bytes]:
         accept = MEDIA_TYPE if coding == "fixed" else f"{MEDIA_TYPE};coding={coding}"
-        call = flows.Call("/v1/recode", accept, self._with_model(None), None)
+        params = self._with_model(named(stages=stages))
+        call = flows.Call("/v1/recode", accept, params, None)
         return flows.run_recoding(call, data, self._policy)
 
     def _images(
@@ -167,6 +169,11 @@ class Base(ABC):
                 path, given, failed, same_size=False, accept=labels.JSON, params=params
             )
         return self._images(path, labels.JSON, given, how, failed, warnings, params=params)
+
+
+def named(**values: str | int | None) -> dict[str, str]:
+    """Query parameters of those that were said."""
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def read(step: flows.Read) -> list[bytes]:

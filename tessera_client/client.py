@@ -10,9 +10,10 @@ import httpx
 import numpy as np
 
 from tessera_client import flows
-from tessera_client.base import Base, Coding, Fit, Preprocessing, in_order, matrix, read
-from tessera_client.codes import MEDIA_TYPE, Codes
+from tessera_client.base import Base, Coding, Fit, Preprocessing, in_order, matrix, named, read
+from tessera_client.codes import Codes
 from tessera_client.labels import classifications_of
+from tessera_client.tess import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -63,6 +64,7 @@ class Client(Base):
         size: tuple[int, int] | None = None,
         fit: Fit = "cover",
         sample_bits: int | None = None,
+        stages: int | None = None,
         failed: MutableMapping[int, ServerError] | None = None,
         warnings: MutableMapping[int, list[str]] | None = None,
     ) -> Codes:
@@ -73,6 +75,7 @@ class Client(Base):
             size: (width, height) to resize to first; None keeps each image's own.
             fit: how `size` is filled.
             sample_bits: bits, 9…16, that samples stored in 16 really have; None for all of them.
+            stages: how many stages the codes have; None for what the model says.
             failed: where failures go, by index of the image; the result then leaves them out.
             warnings: where codes of what may look wrong about an image go, by its index.
 
@@ -82,20 +85,32 @@ class Client(Base):
             CodesError: no image could be encoded, or the model was replaced meanwhile.
         """
         how = Preprocessing(size, fit, sample_bits)
-        return flows.codes_of(
-            self._all(self._images("/v1/encode", MEDIA_TYPE, images, how, failed, warnings))
-        )
+        params = named(stages=stages)
+        made = self._images("/v1/encode", MEDIA_TYPE, images, how, failed, warnings, params=params)
+        return flows.codes_of(self._all(made))
 
     def decode(
-        self, codes: Codes, *, failed: MutableMapping[int, ServerError] | None = None
+        self,
+        codes: Codes,
+        *,
+        decoder: str | None = None,
+        failed: MutableMapping[int, ServerError] | None = None,
     ) -> list[NDArray[np.uint8]]:
         """Codes → images, uint8 `[h, w, 3]` each, by whichever model has their code space.
 
+        Args:
+            codes: what to decode; of several stages, `codes.first(n)` decodes too.
+            decoder: name of one of the model's decoders; None for the default one.
+            failed: as for `encode`.
+
         Raises:
-            ServerError: the server refused; `code_space_mismatch` if no model has it.
+            ServerError: the server refused; `code_space_mismatch` if no model has it,
+                `decoder_not_found` if that model has no such decoder.
             Unreachable: the server didn't answer.
         """
-        return in_order(self._all(self._codes("/v1/decode", codes, failed, same_size=True)))
+        params = named(decoder=decoder)
+        made = self._codes("/v1/decode", codes, failed, same_size=True, params=params)
+        return in_order(self._all(made))
 
     def embed(
         self,
@@ -149,7 +164,7 @@ class Client(Base):
         made = self._classifications(given, recognizer, k, with_map, how, failed, warnings)
         return classifications_of(self._all(made), failed)
 
-    def recode(self, data: bytes, coding: Coding = "context") -> bytes:
+    def recode(self, data: bytes, coding: Coding = "context", stages: int | None = None) -> bytes:
         """A `.tess` file in another coding; the codes in it stay the same.
 
         Coded by context they take about a third fewer bytes. Only a service whose model has the
@@ -158,13 +173,14 @@ class Client(Base):
         Args:
             data: the file.
             coding: `fixed` or `context`.
+            stages: how many stages of the codes are kept; None for all of them.
 
         Raises:
             CodesError: it is not a `.tess` file.
             ServerError: the server refused; `prior_not_found` if the model lacks the prior.
             Unreachable: the server didn't answer.
         """
-        return self._run(self._recoding(data, coding), threading.Event())
+        return self._run(self._recoding(data, coding, stages), threading.Event())
 
     def reconstruct(
         self,
@@ -173,17 +189,31 @@ class Client(Base):
         size: tuple[int, int] | None = None,
         fit: Fit = "cover",
         sample_bits: int | None = None,
+        decoder: str | None = None,
+        stages: int | None = None,
         failed: MutableMapping[int, ServerError] | None = None,
         warnings: MutableMapping[int, list[str]] | None = None,
     ) -> list[Reconstruction]:
         """Images → what encoding and decoding makes of them, and how near it is.
+
+        Args:
+            images: as for `encode`.
+            size: as for `encode`.
+            fit: as for `encode`.
+            sample_bits: as for `encode`.
+            decoder: as for `decode`.
+            stages: as for `encode`.
+            failed: as for `encode`.
+            warnings: as for `encode`.
 
         Raises:
             ServerError, Unreachable: as `encode`.
         """
         how = Preprocessing(size, fit, sample_bits)
         made = self._images(
-            "/v1/reconstruct", flows.NPY, images, how, failed, warnings, one_per_request=True
+            *("/v1/reconstruct", flows.NPY, images, how, failed, warnings),
+            one_per_request=True,
+            params=named(decoder=decoder, stages=stages),
         )
         return flows.reconstructions_of(self._all(made))
 

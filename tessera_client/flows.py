@@ -10,16 +10,17 @@ import io
 import random
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import httpx
 import numpy as np
 
-from tessera_client.codes import MEDIA_TYPE, Codes, Grid, joined_file, split_file
+from tessera_client.codes import Codes, Grid
 from tessera_client.errors import ServerError, Unreachable
 from tessera_client.images import Source
+from tessera_client.tess import MEDIA_TYPE, joined_file, split_file
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, MutableMapping, Sequence
@@ -174,13 +175,7 @@ def run_codes(
     call: Call, codes: Codes, batch: list[tuple[int, Grid]], policy: Policy
 ) -> Flow[Answers]:
     """Send codes, as `run_images` sends images."""
-    part = Codes(
-        codes.code_space,
-        codes.codebook_size,
-        codes.stride,
-        codes.precision,
-        tuple(grid for _, grid in batch),
-    )
+    part = replace(codes, grids=tuple(grid for _, grid in batch))
     body = {"content": part.to_bytes(), "headers": {"content-type": MEDIA_TYPE}}
     response = yield from answered(_post(call, body), policy)
     if response.status_code == 200:

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tessera_client import AsyncClient, Client, Codes, CodesError, ServerError, Unreachable
-from tessera_client.codes import split_file
+from tessera_client.tess import split_file
 
 ROOT = Path(__file__).parents[2]
 

@@ -68,6 +68,39 @@ def test_every_way_a_file_can_lie_is_refused(data, says):
         Codes.from_bytes(data)
 
 
+STAGES = (FILES / "stages.tess").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "says"),
+    [
+        (8, b"\x03", "version 3"),
+        (8, b"\x01", "unknown"),
+        (18, b"\x01", "2 to 16 stages"),
+        (18, b"\x11", "2 to 16 stages"),
+        (18, b"\x10", "ends before its first image"),
+        (18, b"\x03", "impossible|doesn't follow"),
+        (0x38, bytes(4), "impossible"),
+        (0x38, b"\x0f", "not one of the codebook's"),
+        (0x38, b"\x11", "doesn't follow"),
+        (0x5C, b"\xb1", "left-over bit"),
+    ],
+)
+def test_every_way_a_file_of_stages_can_lie_is_refused(at, value, says):
+    """One for each rule that version 2 adds."""
+    body = (STAGES[:at] + value + STAGES[at + len(value) :])[:-4]
+    with pytest.raises(CodesError, match=says):
+        Codes.from_bytes(body + struct.pack("<I", zlib.crc32(body)))
+
+
+def test_grids_of_other_stages_than_the_sizes_are_not_written():
+    """Too few, too many, or a code that its stage doesn't have."""
+    two = np.array([[[511]], [[15]]])
+    for codes, sizes in ((two[0], (16,)), (two, ()), (two, (16, 4)), (two, (15,))):
+        with pytest.raises(CodesError):
+            Codes("ab" * 32, 512, 8, "fp32", (Grid(codes, 8, 8),), sizes).to_bytes()
+
+
 @pytest.mark.parametrize("size", [2, 3, 256, 257, 4096, 2**24])
 def test_any_codebook_size_round_trips(size):
     """From one bit to 24."""
