@@ -60,6 +60,7 @@ def read_codes(content: bytes, name: str, client: Client, model: str | None) -> 
             grids = grids_from_npy(
                 content,
                 codebook_size=facts["codebook_size"],
+                residual_sizes=_residual_sizes(facts),
                 stride=facts["stride"],
                 max_images=_ANY,
                 max_pixels=_ANY,
@@ -123,6 +124,7 @@ def _codes_of_json(content: bytes, client: Client, model: str | None) -> Codes:
             height=item.get("height"),
             name=item.get("name"),
             codebook_size=facts["codebook_size"],
+            residual_sizes=_residual_sizes(facts),
             stride=facts["stride"],
             max_pixels=_ANY,
         )
@@ -131,18 +133,26 @@ def _codes_of_json(content: bytes, client: Client, model: str | None) -> Codes:
     return _codes(facts, answer.get("precision", "unknown"), grids)
 
 
+def _residual_sizes(facts: dict[str, Any]) -> tuple[int, ...]:
+    # A service of an earlier version knows one stage, and says nothing of it.
+    return tuple(stage["codebook_size"] for stage in facts.get("stages", [])[1:])
+
+
 def _codes(facts: dict[str, Any], precision: str, grids: list[CodeGrid]) -> Codes:
+    if len({grid.stages for grid in grids}) > 1:
+        raise CodesError("holds codes of different numbers of stages")
     return Codes(
         facts["code_space"],
         facts["codebook_size"],
         facts["stride"],
         precision,
         tuple(Grid(grid.codes, grid.width, grid.height, grid.name) for grid in grids),
+        _residual_sizes(facts)[: grids[0].stages - 1],
     )
 
 
 def stacked(codes: Codes) -> bytes:
-    """Codes as .npy: int64 `[n, rows, columns]`.
+    """Codes as .npy: int64 `[n, rows, columns]`, of several stages `[n, stages, rows, columns]`.
 
     Raises:
         CommandFailed: the grids differ in shape, so that no one array holds them.

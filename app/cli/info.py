@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import orjson
@@ -14,8 +14,14 @@ from rich.table import Table
 from app.cli.failures import CommandFailed
 from app.cli.files import read_file, shown
 from app.cli.options import AsJson, ServiceOptions
+from app.codecs.bits import bits_per_code
 from app.codecs.tess import unpack_codes
 from app.errors import TesseraError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 _ANY = 2**32  # no limits: nothing is decoded, and a file is its owner's
 
@@ -38,14 +44,16 @@ def info(
             "name": grid.name,
             "width": grid.width,
             "height": grid.height,
-            "grid": list(grid.codes.shape),
-            "codes_used": int(np.unique(grid.codes).size),
+            "grid": list(grid.shape),
+            "codes_used": _used(grid.codes),
         }
         for grid in file.grids
     ]
+    sizes = (file.codebook_size, *file.residual_sizes)
     facts: dict[str, Any] = {
         "code_space": file.code_space,
         "codebook_size": file.codebook_size,
+        **({"residual_sizes": file.residual_sizes} if file.residual_sizes else {}),
         "bits_per_code": (file.codebook_size - 1).bit_length(),
         "stride": file.stride,
         "precision": file.precision,
@@ -58,8 +66,9 @@ def info(
     pixels = sum(grid.width * grid.height for grid in file.grids)
     typer.echo(f"code space  {file.code_space}")
     typer.echo(
-        f"codes       of {file.codebook_size:,}, {facts['bits_per_code']} bits each, "
-        f"one for {file.stride} × {file.stride} pixels, made in {file.precision}"
+        f"codes       of {_joined(sizes)}, {_joined([bits_per_code(size) for size in sizes])} bits "
+        f"each, one {'of each ' if len(sizes) > 1 else ''}for {file.stride} × {file.stride} "
+        f"pixels, made in {file.precision}"
     )
     typer.echo(
         f"file        {len(content):,} bytes, {8 * len(content) / pixels:.3f} bits per pixel"
@@ -72,10 +81,22 @@ def info(
             str(image["name"] or "–"),
             f"{image['width']} × {image['height']}",
             " × ".join(map(str, reversed(image["grid"]))),
-            f"{image['codes_used']:,}",
+            _joined(np.atleast_1d(image["codes_used"]).tolist()),
         )
     typer.echo()
     Console(markup=False, highlight=False).print(table)
+
+
+def _used(codes: NDArray[np.int64]) -> int | list[int]:
+    """How many different codes there are; of several stages, in each."""
+    if codes.ndim == 2:
+        return int(np.unique(codes).size)
+    return [int(np.unique(stage).size) for stage in codes]
+
+
+def _joined(numbers: Sequence[int]) -> str:
+    """One number for each stage."""
+    return " + ".join(f"{number:,}" for number in numbers)
 
 
 def models(as_json: AsJson = False, *, service: ServiceOptions) -> None:
@@ -90,13 +111,16 @@ def models(as_json: AsJson = False, *, service: ServiceOptions) -> None:
         table.add_column(column, justify="left" if column in {"model", "code space"} else "right")
     for model in answer["data"]:
         stride = model["stride"]
+        # A service of an earlier version knows one stage, and says nothing of it.
+        stages = model.get("stages", [model])
+        bits = sum(one["bits_per_code"] for one in stages[: model.get("default_stages", 1)])
         # The newest version goes by the name alone, as in requests.
         name = model["aliases"][0] if model["aliases"] else model["id"]
         table.add_row(
             name + (" *" if name == answer["default"] else ""),
-            f"{model['codebook_size']:,}",
+            _joined([one["codebook_size"] for one in stages]),
             f"{stride} × {stride}",
-            f"{model['bits_per_code'] / stride**2:.3f}",
+            f"{bits / stride**2:.3f}",
             f"{model['embedding_dimension']:,}",
             f"{model['device']}, {model['precision']}",
             model["code_space"][:16] + "…",

@@ -20,6 +20,7 @@ from app.cli.options import with_option_blocks
 from app.cli.pictures import decode, embed, encode
 from app.cli.recode import recode
 from app.cli.serve import serve, with_setting_flags
+from app.cli.thin import thin
 from app.cli.tokenize.command import tokenize
 from app.settings import Settings
 
@@ -83,7 +84,7 @@ def _options(
 
 
 app.command(cls=_Command)(with_setting_flags(serve))
-for command in (encode, decode, recode, embed, classify, info, models, tokenize, doctor):
+for command in (encode, decode, recode, thin, embed, classify, info, models, tokenize, doctor):
     app.command(cls=_Command)(with_option_blocks(command))
 
 

@@ -25,6 +25,7 @@ from app.cli.service import (
     remote_client,
 )
 from app.settings import PREFIX
+from bundle.manifest import MAX_STAGES
 from imaging.resize import Fit
 
 if TYPE_CHECKING:
@@ -42,6 +43,15 @@ _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 ModelName = Annotated[
     str | None,
     typer.Option("--model", "-m", help="name of the model; the default model where none is named"),
+]
+Stages = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MAX_STAGES,
+        help="how many stages the codes have, each of which makes the picture better; else what "
+        "the model says",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 

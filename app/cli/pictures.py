@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -13,7 +13,7 @@ from app.cli.code_files import CodeForm, model_facts, read_codes, stacked
 from app.cli.failures import MISUSED, CommandFailed
 from app.cli.files import Target, read_file, shown, write_file
 from app.cli.inputs import InputsArgument, PicturesArgument, read_inputs, read_pictures
-from app.cli.options import AsJson, ImageOptions, ModelName, ServiceOptions
+from app.cli.options import AsJson, ImageOptions, ModelName, ServiceOptions, Stages
 from app.cli.results import codes_json, vectors_json
 from app.codecs.npy import write_npy
 from imaging.encode import MediaType, encode_image
@@ -60,6 +60,7 @@ def encode(
             "same model reads again",
         ),
     ] = False,
+    stages: Stages = None,
     image: ImageOptions,
     model: ModelName = None,
     as_json: AsJson = False,
@@ -84,6 +85,7 @@ def encode(
                 size=size,
                 fit=image.fit,
                 sample_bits=image.sample_bits,
+                stages=stages,
                 failed=failed,
                 warnings=warnings,
             )
@@ -91,38 +93,42 @@ def encode(
             if len(failed) < len(given.contents):
                 raise
             codes = None  # each picture has an error of its own
-        name = model_facts(client, model)["name"] if form == "json" else ""
+        facts = model_facts(client, model) if form == "json" else {}
         if codes is not None:
             recode = partial(client.recode, coding="context") if small else bytes
-            _write_codes(target, form, name, given, codes, failed, recode)
+            _write_codes(target, form, facts, given, codes, failed, recode)
     given.report(failed, warnings)
 
 
 def _write_codes(
     target: Target,
     form: str,
-    model: str,
+    facts: Mapping[str, Any],
     given: Inputs,
     codes: Codes,
     failed: Mapping[int, ServerError],
     recode: Callable[[bytes], bytes],
 ) -> None:
     if not target.folder:
-        write_file(target.path, recode(_code_file(form, model, codes, given.names, failed)))
+        write_file(target.path, recode(_code_file(form, facts, codes, given.names, failed)))
         return
     good = [index for index in range(len(given.stems)) if index not in failed]
     paths = target.paths([given.stems[index] for index in good], form)
     for place, (index, path) in enumerate(zip(good, paths, strict=True)):
         one = codes[place : place + 1]
-        write_file(path, recode(_code_file(form, model, one, [given.names[index]], {})))
+        write_file(path, recode(_code_file(form, facts, one, [given.names[index]], {})))
 
 
 def _code_file(
-    form: str, model: str, codes: Codes, names: Names, failed: Mapping[int, ServerError]
+    form: str,
+    facts: Mapping[str, Any],
+    codes: Codes,
+    names: Names,
+    failed: Mapping[int, ServerError],
 ) -> bytes:
     if form == "tess":
         return codes.to_bytes()
-    return stacked(codes) if form == "npy" else codes_json(model, codes, names, failed)
+    return stacked(codes) if form == "npy" else codes_json(facts, codes, names, failed)
 
 
 def decode(
@@ -144,6 +150,13 @@ def decode(
     quality: Annotated[
         int, typer.Option(min=1, max=100, help="quality of webp and jpg, 100 is best")
     ] = 90,
+    decoder: Annotated[
+        str | None,
+        typer.Option(
+            help="name of one of the model's decoders (tessera models --json lists them); else "
+            "the one for the least squared error"
+        ),
+    ] = None,
     model: ModelName = None,
     *,
     service: ServiceOptions,
@@ -165,7 +178,7 @@ def decode(
                 "name a folder for them, such as -o pictures/",
                 MISUSED,
             )
-        pictures = client.decode(grids)
+        pictures = client.decode(grids, decoder=decoder)
     if form == "npy":
         write_file(target.path, _stacked_pictures(pictures))
     elif not target.folder:

@@ -11,6 +11,7 @@ from app.cli.code_files import form_of_codes
 from app.cli.failures import MISUSED, CommandFailed
 from app.cli.files import PIPE, Target, read_file, shown, write_file
 from app.cli.options import ModelName, ServiceOptions
+from bundle.manifest import MAX_STAGES
 
 if TYPE_CHECKING:
     from tessera_client.base import Coding
@@ -35,6 +36,12 @@ def recode(
             "fixed: as many bits for each code"
         ),
     ] = "context",
+    stages: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=MAX_STAGES, help="how many stages of the codes are kept; else all of them"
+        ),
+    ] = None,
     *,
     model: ModelName = None,
     service: ServiceOptions,
@@ -54,7 +61,7 @@ def recode(
             content = read_file(path)
             if form_of_codes(content) != "tess":
                 raise CommandFailed(f"{shown(path)}: is not a .tess file")
-            made = client.recode(content, cast("Coding", coding))
+            made = client.recode(content, cast("Coding", coding), stages)
             out = target.path
             if target.folder:
                 (out,) = target.paths(["codes" if path == PIPE else path.stem], "tess")

@@ -131,6 +131,8 @@ def _round_trip(
     encoded = answer.json()
     item = encoded["data"][0]
     codes = np.array(item["codes"])
+    if codes.ndim == 3:
+        codes = codes[0]
     rows, columns = (-(-side // model["stride"]) for side in picture.shape[:2])
     if (
         codes.shape != (rows, columns)

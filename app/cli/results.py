@@ -17,27 +17,32 @@ if TYPE_CHECKING:
 Names = list[str | None]
 
 
-def codes_json(model: str, codes: Codes, names: Names, failed: Mapping[int, ServerError]) -> bytes:
+def codes_json(
+    facts: Mapping[str, Any], codes: Codes, names: Names, failed: Mapping[int, ServerError]
+) -> bytes:
     """Codes as `POST /v1/encode` answers with them.
 
     Args:
-        model: the name of the model that made them.
+        facts: what the service says of the model that made them.
         codes: of the pictures that didn't fail.
         names: of all pictures.
         failed: the others' errors by index.
     """
+    several = len(facts.get("stages", ())) > 1
     found = [
         {
             "width": grid.width,
             "height": grid.height,
-            "grid": grid.codes.shape,
+            "grid": grid.codes.shape[-2:],
+            # One stage alone goes without saying.
+            **({"stages": grid.stages} if several else {}),
             "codes": np.ascontiguousarray(grid.codes),
         }
         for grid in codes
     ]
     return _line(
         {
-            "model": model,
+            "model": facts["name"],
             "code_space": codes.code_space,
             "precision": codes.precision,
             "data": _entries(found, names, failed),

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 from app.cli.failures import MISUSED, REFUSED, CommandFailed
-from app.cli.options import AsJson, ImageOptions, LocalOptions, ModelName
+from app.cli.options import AsJson, ImageOptions, LocalOptions, ModelName, Stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +76,7 @@ def tokenize(
             "the same model reads; with --format parquet"
         ),
     ] = "fixed",
+    stages: Stages = None,
     model: ModelName = None,
     keep: Annotated[
         str,
@@ -119,6 +120,7 @@ def tokenize(
         *(source, out, preprocessing, model, shard_size, cast("Form", form), settings, strict),
         by_context=coding == "context",
         keep=_endings(keep),
+        stages=stages,
     )
     if engine == "ray":
         from app.cli.tokenize.ray import tokenize_on_ray
@@ -141,7 +143,7 @@ def tokenize(
 
 def _endings(keep: str) -> tuple[str, ...]:
     endings = [ending.strip().removeprefix(".") for ending in keep.split(",") if ending.strip()]
-    taken = {"npy", "place", "name", "width", "height", "rows", "columns", "codes"}
+    taken = {"npy", "place", "name", "width", "height", "rows", "columns", "stages", "codes"}
     for ending in endings:
         if ending in taken or "/" in ending:
             raise CommandFailed(f"--keep: {ending} is a name that the shards use", MISUSED)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.batching.batcher import Batcher
-from app.cli.failures import UNAVAILABLE, CommandFailed
-from app.errors import Internal, NotReady, Overloaded, TesseraError
+from app.cli.failures import MISUSED, UNAVAILABLE, CommandFailed
+from app.errors import Internal, InvalidParameter, NotReady, Overloaded, TesseraError
 from app.observability.request_context import RequestContext
 from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
@@ -61,6 +61,7 @@ class Task:
         strict: whether damage in the source is an error.
         by_context: whether each image's codes are coded by their context.
         keep: endings of the files that are kept of each image's sample.
+        stages: how many stages the codes have; None for what the model's manifest says.
     """
 
     source: str
@@ -73,6 +74,7 @@ class Task:
     strict: bool = False
     by_context: bool = False
     keep: tuple[str, ...] = ()
+    stages: int | None = None
 
 
 class Outcome(NamedTuple):
@@ -99,7 +101,7 @@ def load_model(task: Task) -> Model:
     """The model that the task names, on the device that it names.
 
     Raises:
-        CommandFailed: there is none, or it doesn't run here.
+        CommandFailed: there is none, it doesn't run here, or it has fewer stages than asked for.
     """
     settings = task.settings
     try:
@@ -113,18 +115,24 @@ def load_model(task: Task) -> Model:
             tile_pixels=settings.max_tile_pixels,
             concurrent=True,
         )
-        return models.get(task.model)
+        model = models.get(task.model)
+        model.stages(task.stages)
+    except InvalidParameter as error:
+        raise CommandFailed(f"--{error}", MISUSED) from error
     except (DeviceUnavailable, ModelsRefused, TesseraError) as error:
         text = str(error)
         if settings.default_model is None:
             text = text.replace("TESSERA_DEFAULT_MODEL is", "--model is")
         raise CommandFailed(text, UNAVAILABLE) from error
+    return model
 
 
 def job_of(task: Task, model: Model) -> dict[str, Any]:
     """What decides the codes, but for the source: plain values for JSON."""
     manifest = model.manifest
     options = task.preprocessing
+    stages = model.stages(task.stages)
+    staged = {"stages": stages, "residual_sizes": list(manifest.residual_sizes[: stages - 1])}
     return {
         "model": manifest.name,
         "model_version": manifest.version,
@@ -138,7 +146,13 @@ def job_of(task: Task, model: Model) -> dict[str, Any]:
         "fit": None if options.size is None else options.fit,
         "shard_size": task.shard_size,
         "format": task.form,
-        **({"coding": "context", "prior": model.prior_of().digest} if task.by_context else {}),
+        **(
+            {"coding": "context", "prior": model.prior_of(stages=stages).digest}
+            if task.by_context
+            else {}
+        ),
+        # One stage alone goes without saying.
+        **(staged if manifest.stages > 1 else {}),
         "keep": list(task.keep) or None,
         "sample_bits": options.sample_bits,
     }
@@ -173,7 +187,7 @@ async def encoded(
     async def one(image: Stored) -> tuple[Stored, Item[AnyGrid]]:
         try:
             async with batcher.slots():
-                (item,) = await runner.encode([image], task.preprocessing)
+                (item,) = await runner.encode([image], task.preprocessing, task.stages)
                 value: AnyGrid | TesseraError = item.value
                 if task.by_context:
                     value = (await runner.code([item]))[0].value

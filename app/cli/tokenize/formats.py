@@ -158,7 +158,7 @@ class _WithJson(ABC):
         offset = 0
         for image in content.images:
             grid = image.grid
-            rows, columns = shape_of(grid)
+            rows, columns = grid.shape
             entry: dict[str, Any] = {"place": image.place, "name": grid.name}
             if self._job["size"] is None:
                 entry |= {"width": grid.width, "height": grid.height}
@@ -166,7 +166,7 @@ class _WithJson(ABC):
             if image.kept:
                 entry["kept"] = dict(image.kept)
             images.append(entry)
-            offset += rows * columns
+            offset += grid.stages * rows * columns
         # The source comes first: it is read alone.
         entries = {"source": source, "images": images, **content.reports()}
         # The codes first: where the `.json` is, the shard is whole, and of the source it names.
@@ -200,7 +200,10 @@ class _WithJson(ABC):
 
 
 class NpyFiles(_WithJson):
-    """One array of codes, `[n, rows, columns]` where all images have one size, else flat."""
+    """One array of codes, `[n, rows, columns]` where all images have one size, else flat.
+
+    Codes of several stages have an axis of them behind the first.
+    """
 
     ending = "npy"
 
@@ -239,25 +242,21 @@ def _encoded(kept: Mapping[str, str]) -> list[tuple[str, bytes]]:
     return [(ending, text.encode()) for ending, text in sorted(kept.items())]
 
 
-def shape_of(grid: AnyGrid) -> tuple[int, ...]:
-    """The shape of a grid's codes."""
-    return grid.shape if isinstance(grid, CodedGrid) else grid.codes.shape
-
-
 def plain_codes(image: Encoded) -> NDArray[np.int64]:
-    """The codes of an image, int64 `[rows, columns]`."""
+    """The codes of an image, int64 `[rows, columns]` or `[stages, rows, columns]`."""
     if isinstance(image.grid, CodedGrid):
         raise TypeError("codes that are coded by their context go into Parquet alone")
     return image.grid.codes
 
 
 def code_dtype(job: Mapping[str, Any]) -> np.dtype[Any]:
-    """What codes are stored as: the smallest that holds the codebook."""
-    return np.dtype("<u2" if job["codebook_size"] <= 2**16 else "<u4")
+    """What codes are stored as: the smallest that holds the codebooks of all stages."""
+    largest = max(job["codebook_size"], *job.get("residual_sizes", ()), 0)
+    return np.dtype("<u2" if largest <= 2**16 else "<u4")
 
 
 def flat_codes(content: ShardContent, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """All codes of a shard, row after row and image after image."""
+    """All codes of a shard, row after row, stage after stage and image after image."""
     if not content.images:
         return np.empty(0, dtype)
     return np.concatenate([plain_codes(image).ravel() for image in content.images]).astype(dtype)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from app.cli.failures import CommandFailed
 from app.cli.files import write_durably
-from app.cli.tokenize.formats import Tally, code_dtype, flat_codes, shape_of
+from app.cli.tokenize.formats import Tally, code_dtype, flat_codes
 from app.codecs.tess import CodedGrid, coded_payload
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ParquetFiles:
         """As `ShardFiles.write`."""
         by_context = self._job.get("coding") == "context"
         grids = [image.grid for image in content.images]
-        shapes = np.array([shape_of(grid) for grid in grids], np.int32).reshape(-1, 2)
+        shapes = np.array([grid.shape for grid in grids], np.int32).reshape(-1, 2)
         kept = {
             ending: pa.array([image.kept.get(ending) for image in content.images], pa.string())
             for ending in self._job["keep"] or ()
@@ -58,6 +58,12 @@ class ParquetFiles:
                 "height": pa.array([grid.height for grid in grids], pa.int32()),
                 "rows": pa.array(shapes[:, 0]),
                 "columns": pa.array(shapes[:, 1]),
+                # One stage alone goes without saying.
+                **(
+                    {"stages": pa.array([grid.stages for grid in grids], pa.int32())}
+                    if "stages" in self._job
+                    else {}
+                ),
                 **(self._coded(content) if by_context else self._codes(content, shapes)),
                 **kept,
             }
@@ -84,7 +90,8 @@ class ParquetFiles:
         codes = flat_codes(content, code_dtype(self._job))
         if codes.size > _MOST_CODES:
             raise CommandFailed(f"a shard of {codes.size:,} codes: choose a smaller --shard-size")
-        ends = np.cumsum(np.prod(shapes, axis=1, dtype=np.int64))
+        stages = self._job.get("stages", 1)
+        ends = np.cumsum(stages * np.prod(shapes, axis=1, dtype=np.int64))
         offsets = np.concatenate([[0], ends]).astype(np.int32)
         return {"codes": pa.ListArray.from_arrays(pa.array(offsets), pa.array(codes))}
 

@@ -11,8 +11,9 @@
       warnings.jsonl  at the end: the images that may look wrong, and why
       skipped.jsonl   at the end: what else the source holds, and what is wrong with it
 
-Where all images are resized to one size, a shard is one array `[n, rows, columns]`. Else it is
-flat, row after row and image after image, and each image has an `offset`. NumPy maps both without
+Where all images are resized to one size, a shard is one array `[n, rows, columns]`, of several
+stages `[n, stages, rows, columns]`. Else it is flat, row after row, stage after stage and image
+after image, and each image has an `offset`. NumPy maps both without
 reading them, in any version and any language that knows the format. With `--format parquet` a
 shard is one file instead, `00000.parquet`, a row for each image, and with `--format webdataset`
 `00000.tar` is in the place of `00000.npy`.
@@ -67,6 +68,7 @@ _OPTIONS = {
     "format": "--format",
     "keep": "--keep",
     "sample_bits": "--sample-bits",
+    "stages": "--stages",
 }
 
 
@@ -269,9 +271,11 @@ def _setting(key: str, before: Any, now: Any) -> str:
 
 
 def _value(value: Any) -> str:
+    if value is None or value == []:
+        return "none"
     if isinstance(value, list):
         return ("x" if isinstance(value[0], int) else ",").join(map(str, value))
-    return "none" if value is None else str(value)
+    return str(value)
 
 
 @contextmanager
