@@ -74,6 +74,19 @@ def test_commands_of_a_page_work_one_after_the_other(page, least, workplace, ser
         _run(["bash", "-euo", "pipefail", "-c", here], workplace)
 
 
+def test_the_page_of_stages_works_with_a_model_that_has_them(workplace, run_app, staged_bundle):
+    """Its `bash` blocks as they are, and then its Python."""
+    folder, environment = workplace
+    there = folder, environment | {"TESSERA_MODELS_DIR": str(staged_bundle.parent)}
+    with run_app(models_dir=staged_bundle.parent) as client:
+        address = str(client.base_url).rstrip("/")
+        for block in _blocks("stages.md", "bash"):
+            here = block.replace("http://localhost:8000", address)
+            _run(["bash", "-euo", "pipefail", "-c", here], there)
+    (python,) = _blocks("stages.md", "python")
+    assert _run([sys.executable, "-c", python], there) == "2 (2, 32, 43) 1 (32, 43)\n"
+
+
 @pytest.mark.parametrize(
     ("index", "out", "options", "says"),
     [
