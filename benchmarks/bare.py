@@ -56,7 +56,7 @@ class Graphs:
         }
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """uint8 `[n, h, w, 3]` → codes `[n, rows, columns]`."""
+        """uint8 `[n, h, w, 3]` → codes `[n, rows, columns]`, or `[n, stages, rows, columns]`."""
         (latents,) = self._of["encoder"].run(None, {"pixels": images})
         return np.asarray(self._of["quantizer"].run(None, {"latents": latents})[0])
 
@@ -66,11 +66,16 @@ class Graphs:
 
     def embed(self, codes: np.ndarray) -> np.ndarray:
         """Codes → vectors `[n, e]`."""
-        return np.asarray(self._of["embedder"].run(None, {"codes": codes})[0])
+        return np.asarray(self._of["embedder"].run(None, {"codes": _first_stage(codes)})[0])
 
     def recognize(self, codes: np.ndarray) -> np.ndarray:
         """Codes → class scores `[n, classes]`."""
-        return np.asarray(self._of["recognizer"].run(None, {"codes": codes})[0])
+        return np.asarray(self._of["recognizer"].run(None, {"codes": _first_stage(codes)})[0])
+
+
+def _first_stage(codes: np.ndarray) -> np.ndarray:
+    """What embedder and recognizers take: `[n, rows, columns]`."""
+    return codes[:, 0] if codes.ndim == 4 else codes
 
 
 def rate(graphs: list[Graphs], what: str, batches: list[np.ndarray], seconds: float) -> float:

@@ -29,7 +29,10 @@ def load(folder: Path) -> tuple[np.ndarray, list[str]]:
     features, classes = [], []
     for shard in sorted(folder.glob("[0-9]*.npy")):
         images = json.loads(shard.with_suffix(".json").read_text())["images"]
-        for image, grid in zip(images, np.load(shard), strict=True):
+        codes = np.load(shard)
+        # Of several stages the first is enough, as it is for a recognizer.
+        codes = codes[:, 0] if codes.ndim == 4 else codes
+        for image, grid in zip(images, codes, strict=True):
             rows, columns = (side // 2 for side in grid.shape)
             parts = [grid, grid[:rows, :columns], grid[:rows, columns:]]
             parts += [grid[rows:, :columns], grid[rows:, columns:]]

@@ -39,7 +39,9 @@ def main(photograph: str, target: str, url: str = "http://localhost:8000") -> No
             f"/v1/models/{codes['model']}/codebook", headers={"Accept": "application/x-npy"}
         )
     colours = code_colours(np.load(io.BytesIO(codebook.content), allow_pickle=False))
-    tiles = colours[np.array(codes["data"][0]["codes"])]
+    grid = np.array(codes["data"][0]["codes"])
+    # Of several stages the first shows the picture; the others refine it.
+    tiles = colours[grid[0] if grid.ndim == 3 else grid]
     stride, (width, height) = model["stride"], original.size
     mosaic = Image.fromarray(tiles).resize(
         (tiles.shape[1] * stride, tiles.shape[0] * stride), Image.Resampling.NEAREST

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,22 @@ def test_a_classifier_learns_from_codes(workplace):
     example = str(ROOT / "examples" / "classify_codes.py")
     out = _run([sys.executable, example, "kinds-codes"], workplace)
     assert float(re.search(r"right: ([\d.]+)%", out)[1]) >= 90
+
+
+def test_examples_take_the_first_of_several_stages(workplace, run_app, staged_bundle):
+    """A mosaic and a classifier's features, by a model of two stages."""
+    folder, environment = workplace
+    there = folder, environment | {"TESSERA_MODELS_DIR": str(staged_bundle.parent)}
+    with run_app(models_dir=staged_bundle.parent) as client:
+        example = str(ROOT / "examples" / "mosaic.py")
+        photo = "tests/data/photos/lake.webp"
+        _run([sys.executable, example, photo, "staged.png", str(client.base_url)], there)
+    with Image.open(folder / "staged.png") as sheet:
+        assert sheet.size == (3 * 341 + 16, 256)
+    _run(["tessera", "tokenize", "tests/data/photos", "staged", "--size", "64x64"], there)
+    load = runpy.run_path(str(ROOT / "examples" / "classify_codes.py"))["load"]
+    features, _ = load(folder / "staged")
+    assert features.shape == (8, 5 * 256)
 
 
 def test_an_album_of_codes_is_browsed(workplace, client):

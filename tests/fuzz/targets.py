@@ -119,6 +119,8 @@ def _coded(data: bytes) -> str:
             return "plain"
         for grid in file.grids:
             _hold(grid.width * grid.height <= MAX_PIXELS, "no image is above the limit")
+            if grid.stages > len(prior.codes):
+                return "more stages"  # the service refuses to decode them with this prior
             places[0] = 0
             try:
                 (codes,) = decode_grids(Counted(), [(grid.data, grid.shape)])
