@@ -72,12 +72,7 @@ class Runner:
         options: PreprocessingOptions,
         stages: int | None = None,
     ) -> list[Item[CodeGrid]]:
-        """Images → codes.
-
-        Args:
-            images: as they were sent.
-            options: how they become model input.
-            stages: how many stages the codes have; None for what the model's manifest says.
+        """Images → codes of so many stages; None for what the model's manifest says.
 
         Raises:
             InvalidParameter: the model hasn't so many stages.
@@ -99,13 +94,7 @@ class Runner:
         decoder: str = MAIN_DECODER,
         stages: int | None = None,
     ) -> list[Item[Reconstruction]]:
-        """Images → what encoding and decoding makes of them, in one run.
-
-        Args:
-            images: as they were sent.
-            options: how they become model input.
-            decoder: name of the decoder's graph.
-            stages: as for `encode`.
+        """Images → what encoding, and decoding by that decoder's graph, makes of them, in one run.
 
         Raises:
             InvalidParameter: the model hasn't so many stages.
@@ -169,12 +158,9 @@ class Runner:
         decoder: str = MAIN_DECODER,
         stages: int | None = None,
     ) -> list[Item[NDArray[np.uint8]]]:
-        """Codes → images, cropped to their true size.
+        """Codes → images by that decoder's graph, cropped to their true size.
 
-        Args:
-            grids: position in the request and codes, or the error in place of them.
-            decoder: name of the decoder's graph.
-            stages: how many of their stages are decoded; None for all that they have.
+        Of the codes the first stages are decoded, all that they have for None.
 
         Raises:
             TesseraError: every item failed; the error of the first.
@@ -219,11 +205,7 @@ class Runner:
     async def plain(
         self, grids: Sequence[tuple[int, AnyGrid | TesseraError]], stages: int | None = None
     ) -> list[Item[CodeGrid]]:
-        """Codes as they came → the same, those decoded that are coded by their context.
-
-        Args:
-            grids: as for `decode`.
-            stages: how many of their stages are kept; None for all that they have.
+        """Codes as they came → their first stages, decoded where they are coded by their context.
 
         Raises:
             TesseraError: every item failed; the error of the first.
@@ -237,11 +219,7 @@ class Runner:
     async def bits(
         self, grids: Sequence[tuple[int, AnyGrid | TesseraError]], stages: int | None = None
     ) -> list[Item[Bits]]:
-        """Codes → what each of them costs, coded by its context.
-
-        Args:
-            grids: as for `decode`.
-            stages: how many of their stages are looked at; None for all that they have.
+        """Codes → what each of them costs, coded by its context, in their first stages.
 
         Raises:
             PriorNotFound: the model has no prior.
