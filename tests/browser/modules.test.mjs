@@ -7,13 +7,14 @@ import { test } from "node:test";
 const STATIC = "../../app/playground/static";
 const CODES = new URL("../data/codes/", import.meta.url);
 
-const { readTess, writeTess } = await import(`${STATIC}/tess.js`);
+const { isContextCoded, readTess, writeTess } = await import(`${STATIC}/tess.js`);
 const { readFloats, writeCodes } = await import(`${STATIC}/npy.js`);
 const { EditedGrid } = await import(`${STATIC}/edits.js`);
 const { Codebook, principalAxes } = await import(`${STATIC}/codebook.js`);
 
 const { groupsOf } = await import(`${STATIC}/measurements.js`);
 const { formatCosine } = await import(`${STATIC}/compare.js`);
+const { colourAt } = await import(`${STATIC}/surprise.js`);
 const { readable } = await import(`${STATIC}/dom.js`);
 
 const bytesOf = async (name) => new Uint8Array(await readFile(new URL(name, CODES)));
@@ -42,6 +43,24 @@ test("damage is noticed wherever it is", async () => {
     assert.throws(() => readTess(damaged.buffer), `byte ${i}`);
     assert.throws(() => readTess(bytes.slice(0, i).buffer), `cut at ${i}`);
   }
+});
+
+test("a context-coded file is told from packed ones and from other files", async () => {
+  const coded = await readFile(new URL("../context_codes/one.tess", CODES));
+  assert.ok(isContextCoded(coded));
+  assert.ok(!isContextCoded(await bytesOf("example.tess")));
+  assert.ok(!isContextCoded(coded.subarray(0, 10)));
+  assert.ok(!isContextCoded(Uint8Array.from({ length: 60 }, () => 1)));
+});
+
+test("the scale of surprise becomes lighter at every step, and ends where it ends", () => {
+  const light = Array.from({ length: 101 }, (_, i) => {
+    const [r, g, b] = colourAt(i / 100);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  });
+  assert.ok(light.every((value, i) => i === 0 || value > light[i - 1]));
+  assert.deepEqual(colourAt(-1), colourAt(0));
+  assert.deepEqual(colourAt(7), colourAt(1));
 });
 
 test("codes as .npy: a header that ends at a multiple of 64, then int64", () => {
@@ -113,6 +132,7 @@ test("measurements of any bundle come in groups, with units and in words", () =>
     kodak_int8: { runtime: "ONNX Runtime int8", images: 24, ms_ssim: 0.91734, jpeg_psnr_at_equal_bytes: 25.382 },
     embedder: { recognition_linear: 0.6062, "found: JPEG q30": 1 },
     texture_decoder: { stages: { lpips: 0.31 }, decode_ms: 12.345, perplexity: 1813.5 },
+    prior: { bits_per_code_kodak: 7.6752 },
     images: 3,
     names: ["left out"],
   });
@@ -132,6 +152,7 @@ test("measurements of any bundle come in groups, with units and in words", () =>
       title: "Texture decoder",
       rows: [["Stages, LPIPS", "0.31"], ["Decode ms", "12.35 ms"], ["Perplexity", "1,814"]],
     },
+    { title: "Prior", rows: [["Bits per code, Kodak", "7.675"]] },
   ]);
 });
 

@@ -1,6 +1,6 @@
 // The open picture's codes and reconstruction as files, and as commands for a terminal.
 
-import { PACKED } from "./api.js";
+import { CONTEXT_CODED, PACKED } from "./api.js";
 import { showCommands } from "./curl.js";
 import { byId, download } from "./dom.js";
 import { mediaType } from "./file_input.js";
@@ -11,8 +11,11 @@ import { writeCodes } from "./npy.js";
 /** @param {Picture} picture */
 const stem = (picture) => picture.name.replace(/\.\w+$/, "") || "picture";
 
-/** @param {import("./workspace.js").Workspace} workspace */
-export function offerDownloads(workspace) {
+/**
+ * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./context_coding.js").ContextCoding} contextCoding
+ */
+export function offerDownloads(workspace, contextCoding) {
   for (const button of document.querySelectorAll("[data-download]")) {
     button.addEventListener("click", () => {
       const { picture } = workspace;
@@ -27,14 +30,19 @@ export function offerDownloads(workspace) {
       download(files[/** @type {keyof typeof files} */ (kind)](), `${stem(picture)}.${kind}`);
     });
   }
+  byId("context-coded").addEventListener("click", () => {
+    const { picture } = workspace;
+    if (picture && contextCoding.file) download(contextCoding.file, `${stem(picture)}.context.tess`);
+  });
 }
 
 /**
  * Shows the commands that do what the page did with a picture.
  * @param {Picture} picture
+ * @param {string | null} bitsPath what is asked for the bits of codes, if the model has a prior
  * @param {string | null} labelsPath what was asked for labels, if anything
  */
-export function showPictureCommands(picture, labelsPath) {
+export function showPictureCommands(picture, bitsPath, labelsPath) {
   const name = stem(picture);
   const packed = { headers: { "Content-Type": PACKED }, data: `${name}.tess` };
   showCommands(byId("commands"), [
@@ -48,8 +56,28 @@ export function showPictureCommands(picture, labelsPath) {
     },
     ...(picture.file ? [reconstruction(picture, picture.file)] : []),
     { title: "Codes to a vector", path: "v1/embed", ...packed },
+    ...(bitsPath ? contextCommands(name, packed, bitsPath) : []),
     ...(labelsPath ? [{ title: "Codes to labels", path: labelsPath, ...packed }] : []),
   ]);
+}
+
+/**
+ * @param {string} name
+ * @param {{headers: Record<string, string>, data: string}} packed
+ * @param {string} bitsPath
+ * @returns {import("./curl.js").Action[]}
+ */
+function contextCommands(name, packed, bitsPath) {
+  return [
+    {
+      title: "Codes to the same, context-coded",
+      path: "v1/recode",
+      ...packed,
+      headers: { ...packed.headers, Accept: CONTEXT_CODED },
+      output: `${name}.context.tess`,
+    },
+    { title: "Bits of each code", path: bitsPath, ...packed },
+  ];
 }
 
 /** @param {Picture} picture @param {File} file @returns {import("./curl.js").Action} */

@@ -9,8 +9,11 @@ const STAGES = { decode: "read", queue: "wait", infer: "model", encode: "write" 
 
 /** @typedef {[term: string, value: string, note: string]} Fact */
 
-/** @param {import("./workspace.js").Workspace} workspace */
-export function showNumbers(workspace) {
+/**
+ * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./context_coding.js").ContextCoding} contextCoding
+ */
+export function showNumbers(workspace, contextCoding) {
   const show = () => {
     const { picture, grid } = workspace;
     if (!picture || !grid) return;
@@ -19,11 +22,14 @@ export function showNumbers(workspace) {
     showFacts(byId("facts"), [
       ...sizes(picture, grid.changed()),
       ...rates(picture, bytes),
+      ...(contextCoding.offered ? [contextCoded(contextCoding.file, bytes)] : []),
+      ...source(picture),
       ...picture.times.map(duration),
     ]);
   };
   workspace.addEventListener("open", show);
   workspace.addEventListener("decode", show);
+  contextCoding.addEventListener("change", show);
 }
 
 /**
@@ -54,16 +60,31 @@ function rates(picture, bytes) {
   const raw = width * height * 3;
   const bits = bitsPerCode(picture.codes.codebookSize);
   const perPixel = (bits * codes.length) / (width * height);
-  /** @type {Fact[]} */
-  const facts = [
+  return [
     ["Rate", `${perPixel.toFixed(3)} bit/px`, `${bits} bits for each code`],
     ["Codes", formatBytes(bytes), `1 : ${(raw / bytes).toFixed(0)} of raw RGB`],
   ];
-  if (picture.file) {
-    const note = picture.resized ? "before it was resized" : "as it was given";
-    facts.push(["Original file", formatBytes(picture.file.size), note]);
-  }
-  return facts;
+}
+
+/**
+ * @param {Blob | null} file null while it isn't known
+ * @param {number} bytes of the packed codes
+ * @returns {Fact}
+ */
+function contextCoded(file, bytes) {
+  if (!file) return ["Context-coded", "…", "the same codes"];
+  const saved = Math.round(100 * (1 - file.size / bytes));
+  const note = saved < 0 ? `${-saved} % more bytes` : `${saved} % fewer bytes`;
+  return ["Context-coded", formatBytes(file.size), note];
+}
+
+/**
+ * @param {import("./picture.js").Picture} picture
+ * @returns {Fact[]}
+ */
+function source({ file, resized }) {
+  if (!file) return [];
+  return [["Original file", formatBytes(file.size), resized ? "before it was resized" : "as it was given"]];
 }
 
 /**

@@ -1,6 +1,7 @@
 // The playground: its parts are made and connected here.
 
 import { comparePictures } from "./compare.js";
+import { ContextCoding } from "./context_coding.js";
 import { byId } from "./dom.js";
 import { offerDownloads, showPictureCommands } from "./downloads.js";
 import { drawPicture } from "./drawing.js";
@@ -13,6 +14,7 @@ import { showModels } from "./model_panel.js";
 import { Mosaic } from "./mosaic.js";
 import { openFiles } from "./opening.js";
 import { Service } from "./service.js";
+import { Surprise } from "./surprise.js";
 import { Tools } from "./tools.js";
 import { Wipe } from "./wipe.js";
 import { Workspace } from "./workspace.js";
@@ -35,12 +37,14 @@ const open = openFiles(service, workspace);
 drawPicture(workspace, wipe, mosaic, tools, service);
 showCodesInUse(workspace, mosaic, tools);
 editCodes(workspace, mosaic, tools);
-showNumbers(workspace);
+const contextCoding = new ContextCoding(workspace);
+showNumbers(workspace, contextCoding);
 zoomByButtons(workspace.view);
-offerDownloads(workspace);
+offerDownloads(workspace, contextCoding);
+const surprise = new Surprise(workspace);
 
 const showActions = () =>
-  workspace.picture && showPictureCommands(workspace.picture, labels.path);
+  workspace.picture && showPictureCommands(workspace.picture, surprise.path, labels.path);
 workspace.addEventListener("open", () => {
   if (workspace.model) labels.open(workspace.model);
   labels.show(workspace.tessFile());
@@ -48,10 +52,15 @@ workspace.addEventListener("open", () => {
 });
 workspace.addEventListener("settle", () => labels.show(workspace.tessFile()));
 byId("recognizer-select").addEventListener("change", showActions);
-labels.addEventListener("change", () => {
-  wipe.overlay = labels.overlay;
-  wipe.draw();
-});
+// One map at a time: they would hide each other.
+byId("surprise-shown").addEventListener("change", () => labels.hideMap());
+byId("map-shown").addEventListener("change", () => surprise.hide());
+for (const map of [surprise, labels]) {
+  map.addEventListener("change", () => {
+    wipe.overlay = surprise.overlay ?? labels.overlay;
+    wipe.draw();
+  });
+}
 
 const compare = comparePictures(service);
 takeFiles((files) => {

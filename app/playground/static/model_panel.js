@@ -28,11 +28,14 @@ function showModel(model) {
     ["Runs on", model.device.toUpperCase(), `in ${model.precision}`],
   ]);
   byId("code-space").textContent = model.code_space;
-  fill("model-metrics", groupsOf(model.metrics).map(group));
+  fill("model-metrics", groupsOf(measured(model)).map(group));
   fill("model-data", model.data.map(({ name, licence }) => listed(name, `Licence: ${licence}`)));
   fill("model-recognizers", Object.entries(model.recognizers).map(recognizer));
   showModelCommands(model);
 }
+
+/** @param {Model} model @returns {Record<string, unknown>} */
+const measured = ({ metrics, prior }) => (prior ? { ...metrics, prior: prior.metrics } : metrics);
 
 /**
  * Fills what can be opened, or hides it where there is nothing.

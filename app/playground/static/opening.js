@@ -1,10 +1,10 @@
 // Opening a picture or a file of codes: progress, refusals, and the choices that open it anew.
 
 import { latest, PACKED } from "./api.js";
+import { readCodes } from "./context_coding.js";
 import { byId, showRefusal } from "./dom.js";
 import { sample } from "./file_input.js";
 import { openCodes, openImage } from "./picture.js";
-import { readTess } from "./tess.js";
 
 const FIRST_SAMPLE = "lake.webp";
 
@@ -69,7 +69,7 @@ const read = latest(
     let picture;
     if (isCodes) {
       showProgress(0.3, "Decoding the codes");
-      const codes = readTess(await file.arrayBuffer());
+      const codes = await readCodes(file, signal);
       // Where no model has their space, the service says so in its own words.
       picture = await openCodes(file.name, codes, index, signal);
       model = service.models.find((one) => one.code_space === codes.codeSpace) ?? model;

@@ -23,6 +23,7 @@ const HEALTH_EVERY_MS = 10_000;
  * @property {string} precision
  * @property {string} device
  * @property {Record<string, {classes: string[], licence: string, map: boolean, metrics: Record<string, unknown>}>} recognizers
+ * @property {{digest: string, metrics: Record<string, unknown>} | null} prior codes by context; null without
  * @property {{name: string, licence: string, [more: string]: unknown}[]} data
  * @property {Record<string, unknown>} metrics
  */

@@ -20,6 +20,7 @@
 const MAGIC = [0x89, 0x54, 0x45, 0x53, 0x53, 0x0d, 0x0a, 0x1a];
 const HEADER_BYTES = 56;
 const IMAGE_BYTES = 21;
+const CONTEXT_CODING = 1;
 
 const CRC_TABLE = new Uint32Array(256).map((_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
@@ -37,7 +38,14 @@ function crc32(bytes) {
 export const bitsPerCode = (codebookSize) => 32 - Math.clz32(codebookSize - 1);
 
 /**
- * Reads a file. The service checks more when it decodes; here all that would mislead the page.
+ * Whether a file says that its codes are coded by their context, which takes a prior to read.
+ * @param {Uint8Array} bytes
+ */
+export const isContextCoded = (bytes) =>
+  bytes[10] === CONTEXT_CODING && MAGIC.every((byte, i) => bytes[i] === byte);
+
+/**
+ * Reads a file of packed codes. The service checks more when it decodes; here all that would mislead the page.
  * @param {ArrayBuffer} file
  * @returns {CodeFile}
  * @throws {Error} in words for a person

@@ -39,6 +39,8 @@ export class Workspace extends EventTarget {
   patches = null;
   /** The mean colour of each of the picture's own codes where it is used, as CSS. @type {Map<number, string>} */
   ownColours = new Map();
+  /** Bits of each code, coded by its context, while they are shown. @type {number[][] | null} */
+  bits = null;
   /** How often each code is used, most frequent first. @type {Map<number, number>} */
   counts = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
