@@ -181,7 +181,7 @@ test("what the map shows is said in words, in total and for the code under the c
   const item = await bitsNow();
   const words = await text("#surprise-text");
   const total = Math.round(item.bits).toLocaleString("en");
-  assert.ok(words.startsWith(`${item.bits_per_code.toFixed(2)} bits for each code, where packed codes take 8`));
+  assert.ok(words.startsWith(`${item.bits_per_code.toFixed(2)} bits for each patch, where packed codes take 8`));
   assert.ok(words.includes(`${total} bits in all`), words);
   const [, row, column, most] = /row (\d+), column (\d+), ([\d.]+) bits\.$/.exec(words);
   assert.equal(most, Math.max(...item.map.flat()).toFixed(1));

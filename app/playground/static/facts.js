@@ -21,7 +21,7 @@ export function showNumbers(workspace, contextCoding) {
     byId("tess-bytes").textContent = formatBytes(bytes);
     showFacts(byId("facts"), [
       ...sizes(picture, grid.changed()),
-      ...rates(picture, bytes),
+      ...rates(workspace.currentCodes(), bytes),
       ...(contextCoding.offered ? [contextCoded(contextCoding.file, bytes)] : []),
       ...source(picture),
       ...picture.times.map(duration),
@@ -41,8 +41,10 @@ function sizes(picture, changed) {
   const { width, height, rows, columns } = picture.codes.grids[picture.index];
   /** @type {Fact[]} */
   const facts = [["Size", `${width} × ${height}`, `${columns} × ${rows} codes`]];
-  if (picture.psnr !== null && changed === 0) {
-    facts.push(["PSNR", `${picture.psnr.toFixed(2)} dB`, "against the original"]);
+  // What is changed was decoded alone, and so is compared here.
+  const measured = changed === 0 ? picture.psnr : null;
+  if (measured !== null) {
+    facts.push(["PSNR", `${measured.toFixed(2)} dB`, "against the original"]);
   } else if (picture.original) {
     const psnr = psnrOf(picture.original, picture.reconstruction, width, height);
     facts.push(["PSNR", `${psnr.toFixed(2)} dB`, "as changed, against the original"]);
@@ -51,17 +53,17 @@ function sizes(picture, changed) {
 }
 
 /**
- * @param {import("./picture.js").Picture} picture
+ * @param {import("./tess.js").CodeFile} codes of one grid
  * @param {number} bytes of the packed codes
  * @returns {Fact[]}
  */
-function rates(picture, bytes) {
-  const { width, height, codes } = picture.codes.grids[picture.index];
+function rates({ codebookSizes, grids: [{ width, height, rows, columns }] }, bytes) {
   const raw = width * height * 3;
-  const bits = bitsPerCode(picture.codes.codebookSize);
-  const perPixel = (bits * codes.length) / (width * height);
+  const bits = codebookSizes.map(bitsPerCode);
+  const perPatch = bits.reduce((sum, of) => sum + of, 0);
+  const perPixel = (perPatch * rows * columns) / (width * height);
   return [
-    ["Rate", `${perPixel.toFixed(3)} bit/px`, `${bits} bits for each code`],
+    ["Rate", `${perPixel.toFixed(3)} bit/px`, `${bits.join(" + ")} bits for each code`],
     ["Codes", formatBytes(bytes), `1 : ${(raw / bytes).toFixed(0)} of raw RGB`],
   ];
 }

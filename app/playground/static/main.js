@@ -2,6 +2,7 @@
 
 import { comparePictures } from "./compare.js";
 import { ContextCoding } from "./context_coding.js";
+import { DecodingChoice } from "./decoding.js";
 import { byId } from "./dom.js";
 import { offerDownloads, showPictureCommands } from "./downloads.js";
 import { drawPicture } from "./drawing.js";
@@ -33,7 +34,8 @@ const labels = new Labels();
 
 showModels(service);
 // Each hears of a picture in this order: the title is shown first, so that canvases have a width.
-const open = openFiles(service, workspace);
+const decoding = new DecodingChoice(workspace);
+const open = openFiles(service, workspace, decoding);
 drawPicture(workspace, wipe, mosaic, tools, service);
 showCodesInUse(workspace, mosaic, tools);
 editCodes(workspace, mosaic, tools);
@@ -44,7 +46,7 @@ offerDownloads(workspace, contextCoding);
 const surprise = new Surprise(workspace);
 
 const showActions = () =>
-  workspace.picture && showPictureCommands(workspace.picture, surprise.path, labels.path);
+  workspace.picture && showPictureCommands(workspace, surprise.path, labels.path);
 workspace.addEventListener("open", () => {
   if (workspace.model) labels.open(workspace.model);
   labels.show(workspace.tessFile());
@@ -52,6 +54,7 @@ workspace.addEventListener("open", () => {
 });
 workspace.addEventListener("settle", () => labels.show(workspace.tessFile()));
 byId("recognizer-select").addEventListener("change", showActions);
+decoding.addEventListener("change", showActions);
 // One map at a time: they would hide each other.
 byId("surprise-shown").addEventListener("change", () => labels.hideMap());
 byId("map-shown").addEventListener("change", () => surprise.hide());

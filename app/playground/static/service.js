@@ -16,9 +16,12 @@ const HEALTH_EVERY_MS = 10_000;
  * @property {string[]} aliases
  * @property {string} code_space
  * @property {number} stride
- * @property {number} codebook_size
+ * @property {number} codebook_size of the first stage
  * @property {number} codebook_width
- * @property {number} bits_per_code
+ * @property {number} bits_per_code of the first stage
+ * @property {{codebook_size: number, bits_per_code: number}[]} stages
+ * @property {number} default_stages
+ * @property {Record<string, {precision: string, metrics: Record<string, unknown>}>} decoders
  * @property {number} embedding_dimension
  * @property {string} precision
  * @property {string} device

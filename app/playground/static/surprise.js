@@ -1,4 +1,5 @@
-// Surprise: how many bits each code takes, coded by its context, as a map over the picture.
+// Surprise: how many bits the codes of each patch take, coded by their context, as a map over the
+// picture.
 
 import { latest, PACKED, send } from "./api.js";
 import { byId, formatBytes, formatCount } from "./dom.js";
@@ -18,8 +19,7 @@ const MOST = 1.5; // times the bits of a packed code: where the scale ends
 /**
  * @typedef {object} Item as `/v1/bits` answers it
  * @property {number} bits of all codes
- * @property {number} bits_per_code
- * @property {number[][]} map bits of each code
+ * @property {number[][]} map bits of each patch
  */
 
 /**
@@ -75,9 +75,16 @@ export class Surprise extends EventTarget {
     return model?.prior ? `v1/bits?model=${model.id}&map=true` : null;
   }
 
+  /** What packed codes take for each patch, in the stages in use. */
+  get #packed() {
+    const { model, decoding } = this.workspace;
+    const stages = model?.stages.slice(0, decoding.stages) ?? [];
+    return stages.reduce((sum, { bits_per_code }) => sum + bits_per_code, 0);
+  }
+
   /** Bits at the upper end of the scale. */
   get #most() {
-    return Math.round(MOST * (this.workspace.model?.bits_per_code ?? 1));
+    return Math.round(MOST * this.#packed);
   }
 
   async #show() {
@@ -100,7 +107,8 @@ export class Surprise extends EventTarget {
     async (signal, /** @type {string} */ path, /** @type {Uint8Array<ArrayBuffer>} */ codes) => {
       const headers = { "Content-Type": PACKED };
       const answer = await send(path, { method: "POST", headers, body: codes, signal });
-      return /** @type {Item} */ ((await answer.json()).data[0]);
+      const { bits, map } = (await answer.json()).data[0];
+      return { bits, map: sumOfStages(map) };
     },
   );
 
@@ -108,7 +116,7 @@ export class Surprise extends EventTarget {
   #take(item, trouble) {
     this.#item = item;
     this.workspace.bits = item?.map ?? null;
-    const packed = this.workspace.model?.bits_per_code ?? 1;
+    const packed = this.#packed;
     byId("surprise-legend").hidden = !item;
     byId("surprise-packed").textContent = String(packed);
     byId("surprise-packed").style.left = `${(100 * packed) / this.#most}%`;
@@ -124,7 +132,7 @@ export class Surprise extends EventTarget {
  * @param {Item} item
  * @param {number} packed bits of a packed code
  */
-function inWords({ bits, bits_per_code, map }, packed) {
+function inWords({ bits, map }, packed) {
   const columns = map[0].length;
   const descending = map.flat().map((value, i) => ({ value, i }));
   descending.sort((a, b) => b.value - a.value);
@@ -133,15 +141,27 @@ function inWords({ bits, bits_per_code, map }, packed) {
   const share = Math.round((100 * half) / descending.length);
   const { value, i } = descending[0];
   return (
-    `${bits_per_code.toFixed(2)} bits for each code, where packed codes take ${packed}; ` +
+    `${(bits / descending.length).toFixed(2)} bits for each patch, where packed codes take ${packed}; ` +
     `${formatCount(Math.round(bits))} bits in all, ${formatBytes(Math.ceil(bits / 8))}. ` +
-    `Half of them are in ${share} % of the codes. Most surprising: ` +
+    `Half of them are in ${share} % of the patches. Most surprising: ` +
     `row ${Math.floor(i / columns) + 1}, column ${(i % columns) + 1}, ${value.toFixed(1)} bits.`
   );
 }
 
 /**
- * A map as a picture of one pixel for each code.
+ * @param {number[][] | number[][][]} map rows of the code grid, or such rows of each stage
+ * @returns {number[][]} rows of the code grid
+ */
+function sumOfStages(map) {
+  if (!isStaged(map)) return map;
+  return map[0].map((row, r) => row.map((_, c) => map.reduce((sum, stage) => sum + stage[r][c], 0)));
+}
+
+/** @param {number[][] | number[][][]} map @returns {map is number[][][]} */
+const isStaged = (map) => Array.isArray(map[0][0]);
+
+/**
+ * A map as a picture of one pixel for each patch.
  * @param {number[][]} map
  * @param {number} most bits at the upper end of the scale
  */
