@@ -13,7 +13,7 @@ const SCALE = [
   [252, 165, 10],
   [252, 255, 164],
 ];
-const OPACITY = 0.72; // so that the picture is still made out
+const OPACITY = 0.78; // so that the picture is still made out
 const MOST = 1.5; // times the bits of a packed code: where the scale ends
 
 /**
