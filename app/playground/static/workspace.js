@@ -1,8 +1,8 @@
 // The open picture and its codes: what the parts of the page share.
 
 import { latest } from "./api.js";
-import { EditedGrid } from "./edits.js";
 import { DEFAULT_DECODER } from "./decoding.js";
+import { EditedGrid } from "./edits.js";
 import { decode, reconstruct, thumbnailOf } from "./picture.js";
 import { firstStages, writeTess } from "./tess.js";
 import { View } from "./view.js";
