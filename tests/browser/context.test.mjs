@@ -98,11 +98,11 @@ test("the context-coded file is the service's, and its size is told beside that 
 
 test("changed codes are coded anew, and can't be downloaded as they were", async () => {
   const before = await downloaded("#context-coded");
-  await page.route("**/v1/recode?**", async (route) => {
-    await page.waitForFunction(() => document.querySelector("#context-coded").disabled);
-    await route.continue();
+  const offered = await page.evaluate(() => {
+    document.querySelector("#shuffle").click();
+    return !document.querySelector("#context-coded").disabled;
   });
-  await page.click("#shuffle");
+  assert.ok(!offered, "at once, and not only when the codes are sent");
   await page.waitForFunction(() => !document.querySelector("#context-coded").disabled);
   const plain = await downloaded("[data-download=tess]");
   const coded = await downloaded("#context-coded");
