@@ -7,13 +7,14 @@ import { test } from "node:test";
 const STATIC = "../../app/playground/static";
 const CODES = new URL("../data/codes/", import.meta.url);
 
-const { readTess, writeTess } = await import(`${STATIC}/tess.js`);
+const { crc32, isContextCoded, readTess, writeTess } = await import(`${STATIC}/tess.js`);
 const { readFloats, writeCodes } = await import(`${STATIC}/npy.js`);
 const { EditedGrid } = await import(`${STATIC}/edits.js`);
 const { Codebook, principalAxes } = await import(`${STATIC}/codebook.js`);
 
 const { groupsOf } = await import(`${STATIC}/measurements.js`);
 const { formatCosine } = await import(`${STATIC}/compare.js`);
+const { colourAt } = await import(`${STATIC}/surprise.js`);
 const { readable } = await import(`${STATIC}/dom.js`);
 
 const bytesOf = async (name) => new Uint8Array(await readFile(new URL(name, CODES)));
@@ -26,22 +27,66 @@ for (const name of (await readdir(CODES)).filter((name) => name.endsWith(".tess"
     assert.equal(file.codeSpace, expected.code_space);
     const items = expected.data ?? expected.images;
     assert.equal(file.grids.length, items.length);
+    assert.deepEqual(file.codebookSizes.slice(1), expected.residual_sizes ?? []);
     items.forEach((item, i) => {
-      assert.deepEqual([...file.grids[i].codes], item.codes.flat());
+      const stages = expected.residual_sizes ? item.codes : [item.codes];
+      assert.deepEqual(file.grids[i].stages.map((codes) => [...codes]), stages.map((rows) => rows.flat()));
       assert.equal(file.grids[i].name, item.name ?? "");
     });
     assert.deepEqual(writeTess(file), bytes);
   });
 }
 
-test("damage is noticed wherever it is", async () => {
-  const bytes = await bytesOf("example.tess");
-  for (let i = 0; i < bytes.length; i++) {
-    const damaged = bytes.slice();
-    damaged[i] ^= 1;
-    assert.throws(() => readTess(damaged.buffer), `byte ${i}`);
-    assert.throws(() => readTess(bytes.slice(0, i).buffer), `cut at ${i}`);
+for (const name of ["example.tess", "stages.tess"]) {
+  test(`damage to ${name} is noticed wherever it is`, async () => {
+    const bytes = await bytesOf(name);
+    for (let i = 0; i < bytes.length; i++) {
+      const damaged = bytes.slice();
+      damaged[i] ^= 1;
+      assert.throws(() => readTess(damaged.buffer), /^Error: This/, `byte ${i}`);
+      assert.throws(() => readTess(bytes.slice(0, i).buffer), /^Error: This/, `cut at ${i}`);
+    }
+  });
+}
+
+test("stages that a file can't have are refused, whatever else it says", async () => {
+  const bytes = await bytesOf("stages.tess");
+  for (const stages of [0, 1, 3, 17, 65_535]) {
+    const other = bytes.slice();
+    const view = new DataView(other.buffer);
+    view.setUint16(18, stages, true);
+    view.setUint32(other.length - 4, crc32(other.subarray(0, -4)), true);
+    assert.throws(() => readTess(other.buffer), /^Error: This \.tess file (is coded|contradicts|is cut)/);
   }
+});
+
+test("the first stages of a file are a file too, of version 1 if one is left", async () => {
+  const file = readTess((await bytesOf("stages.tess")).buffer);
+  const first = writeTess({
+    ...file,
+    codebookSizes: file.codebookSizes.slice(0, 1),
+    grids: file.grids.map((grid) => ({ ...grid, stages: grid.stages.slice(0, 1) })),
+  });
+  assert.equal(first[8], 1);
+  assert.deepEqual(readTess(first.buffer).grids[0].stages, file.grids[0].stages.slice(0, 1));
+});
+
+test("a context-coded file is told from packed ones and from other files", async () => {
+  const coded = await readFile(new URL("../context_codes/one.tess", CODES));
+  assert.ok(isContextCoded(coded));
+  assert.ok(!isContextCoded(await bytesOf("example.tess")));
+  assert.ok(!isContextCoded(coded.subarray(0, 10)));
+  assert.ok(!isContextCoded(Uint8Array.from({ length: 60 }, () => 1)));
+});
+
+test("the scale of surprise becomes lighter at every step, and ends where it ends", () => {
+  const light = Array.from({ length: 101 }, (_, i) => {
+    const [r, g, b] = colourAt(i / 100);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  });
+  assert.ok(light.every((value, i) => i === 0 || value > light[i - 1]));
+  assert.deepEqual(colourAt(-1), colourAt(0));
+  assert.deepEqual(colourAt(7), colourAt(1));
 });
 
 test("codes as .npy: a header that ends at a multiple of 64, then int64", () => {
@@ -85,7 +130,7 @@ test("light patches give light codes, whichever way the axis points", () => {
 });
 
 test("edits change what they say, and are undone one by one", () => {
-  const grid = new EditedGrid({ rows: 3, columns: 4, codes: Uint32Array.from(Array(12).keys()) });
+  const grid = new EditedGrid({ rows: 3, columns: 4, stages: [Uint32Array.from(Array(12).keys())] });
   grid.remember();
   grid.paint(0, 0, 3, 99);
   assert.deepEqual([...grid.codes], [99, 99, 2, 3, 99, 99, 6, 7, 8, 9, 10, 11]);
@@ -108,11 +153,30 @@ test("edits change what they say, and are undone one by one", () => {
   assert.equal(grid.changed(), 0);
 });
 
+test("what is painted is painted in the first stage; what moves, moves in all", () => {
+  const stages = [0, 100].map((from) => Uint32Array.from({ length: 4 }, (_, i) => from + i));
+  const grid = new EditedGrid({ rows: 2, columns: 2, stages });
+  grid.remember();
+  grid.paint(0, 0, 1, 9);
+  grid.replace((code) => code + 10);
+  assert.deepEqual(grid.stages.map((codes) => [...codes]), [[19, 11, 12, 13], [100, 101, 102, 103]]);
+  grid.copy({ row: 0, column: 0, rows: 1, columns: 2 }, 1, 0);
+  assert.deepEqual(grid.stages.map((codes) => [...codes]), [[19, 11, 19, 11], [100, 101, 100, 101]]);
+  grid.undo();
+  assert.equal(grid.changed(), 0);
+  grid.remember();
+  grid.shuffle();
+  grid.codes.forEach((code, i) => assert.equal(grid.stages[1][i], 100 + code));
+  grid.reset();
+  assert.deepEqual(grid.stages, stages);
+});
+
 test("measurements of any bundle come in groups, with units and in words", () => {
   const groups = groupsOf({
     kodak_int8: { runtime: "ONNX Runtime int8", images: 24, ms_ssim: 0.91734, jpeg_psnr_at_equal_bytes: 25.382 },
     embedder: { recognition_linear: 0.6062, "found: JPEG q30": 1 },
     texture_decoder: { stages: { lpips: 0.31 }, decode_ms: 12.345, perplexity: 1813.5 },
+    prior: { bits_per_code_kodak: 7.6752 },
     images: 3,
     names: ["left out"],
   });
@@ -132,6 +196,7 @@ test("measurements of any bundle come in groups, with units and in words", () =>
       title: "Texture decoder",
       rows: [["Stages, LPIPS", "0.31"], ["Decode ms", "12.35 ms"], ["Perplexity", "1,814"]],
     },
+    { title: "Prior", rows: [["Bits per code, Kodak", "7.675"]] },
   ]);
 });
 

@@ -53,6 +53,12 @@ test("no word is broken in its middle, with everything open, at 390 and at 320 p
   }
 });
 
+test("the matrix of the samples fits without scrolling sideways", async () => {
+  await page.setViewportSize(PHONE.viewport);
+  const [all, seen] = await page.$eval("#matrix", (box) => [box.scrollWidth, box.clientWidth]);
+  assert.ok(all <= seen, `${all} pixels wide in ${seen}`);
+});
+
 /** Words that begin on one line and end on another; digests and commands may. */
 function brokenWords() {
   const broken = [];

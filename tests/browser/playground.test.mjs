@@ -133,15 +133,17 @@ test("what was measured at export is closed at first, and in groups with units",
     const answer = await route.fetch();
     const body = await answer.json();
     body.data[0].metrics = { kodak_int8: { psnr: 26.2247, bits_per_pixel: 0.1875, codes_used: 0.9927 } };
+    body.data[0].prior.metrics = { bits_per_code_kodak: 7.6752 };
     await route.fulfill({ response: answer, json: body });
   });
   await page.reload();
   const measured = page.locator("#model-metrics");
   await measured.getByText("Measured at export").waitFor();
-  assert.ok(await measured.locator("table").isHidden());
+  assert.ok(await measured.locator("table").first().isHidden());
   await measured.locator("summary").click();
-  assert.equal(await measured.locator("caption").innerText(), "Kodak, int8");
-  assert.deepEqual(await measured.locator("td").allInnerTexts(), ["26.22 dB", "0.188 bit/px", "99.3 %"]);
+  assert.deepEqual(await measured.locator("caption").allInnerTexts(), ["Kodak, int8", "Prior"]);
+  const values = await measured.locator("td").allInnerTexts();
+  assert.deepEqual(values, ["26.22 dB", "0.188 bit/px", "99.3 %", "7.675"]);
 });
 
 test("the .tess that the page writes is the one that the service writes", async () => {

@@ -1,6 +1,7 @@
 // The service's API as this page uses it: keys, errors, stage times.
 
 export const PACKED = "application/vnd.tessera.codes";
+export const CONTEXT_CODED = `${PACKED};coding=context`;
 export const NPY = "application/x-npy";
 
 const KEY = "tessera-api-key";

@@ -112,7 +112,7 @@ async function loadPatches(workspace, mosaic) {
  * @param {number | null} code
  * @param {Cell | null} cell
  */
-function showMark({ codebook }, wipe, mosaic, everywhere, code, cell) {
+function showMark({ codebook, bits, grid, decoding }, wipe, mosaic, everywhere, code, cell) {
   const places = code === null ? [] : everywhere ? mosaic.placesOf(code) : cell ? [cell] : [];
   const { stride } = mosaic;
   wipe.marked = places.map(({ row, column }) => ({
@@ -124,8 +124,11 @@ function showMark({ codebook }, wipe, mosaic, everywhere, code, cell) {
   wipe.draw();
   if (code === null || !codebook) return;
   const where = cell ? `row ${cell.row + 1}, column ${cell.column + 1}: ` : "";
+  const codes = cell && grid ? grid.at(cell.row, cell.column).slice(1, decoding.stages) : [];
+  const further = codes.map((of) => ` + ${of}`).join("");
+  const cost = cell && bits ? `, ${bits[cell.row][cell.column].toFixed(1)} bits` : "";
   byId("under-cursor").textContent =
-    `${where}code ${code}, in ${inPlaces(mosaic.placesOf(code).length)}; ` +
+    `${where}code ${code}${further}${cost}, in ${inPlaces(mosaic.placesOf(code).length)}; ` +
     `its neighbour in the codebook is ${codebook.neighbour(code)}.`;
 }
 

@@ -35,9 +35,6 @@ export function editCodes(workspace, mosaic, tools) {
   workspace.addEventListener("colours", () => showBrush(workspace, tools));
   workspace.addEventListener("edit", () => showUndo(workspace));
   workspace.addEventListener("decode", () => showChanges(workspace));
-  workspace.addEventListener("failure", (event) => {
-    byId("play-note").textContent = /** @type {CustomEvent<string>} */ (event).detail;
-  });
 }
 
 /**
@@ -127,9 +124,10 @@ function showChanges(workspace) {
   const { grid } = workspace;
   if (!grid) return;
   const changed = grid.changed();
+  const alone = grid.stages.length > 1 ? " What is painted or replaced is so in the first stage alone." : "";
   const share = ((100 * changed) / grid.codes.length).toFixed(1);
   byId("play-note").textContent = changed
-    ? `${formatCount(changed)} of ${formatCount(grid.codes.length)} codes changed (${share} %).`
+    ? `${formatCount(changed)} of ${formatCount(grid.codes.length)} codes changed (${share} %).${alone}`
     : "";
   byId("right-caption").textContent = changed ? "Decoded from your codes" : "Reconstruction";
   showUndo(workspace);

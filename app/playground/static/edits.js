@@ -6,44 +6,61 @@ const KEPT = 100;
  * @typedef {{row: number, column: number, rows: number, columns: number}} Region
  */
 
-/** A grid of codes that changes. */
+/**
+ * A grid of codes that changes. What chooses a code chooses it of the first stage; what moves codes
+ * moves those of all stages together.
+ */
 export class EditedGrid {
   /** @param {import("./tess.js").Grid} grid */
   constructor(grid) {
     this.rows = grid.rows;
     this.columns = grid.columns;
-    this.original = grid.codes;
-    /** @type {Uint32Array} */
-    this.codes = grid.codes.slice();
+    this.original = grid.stages;
     /** @type {Uint32Array[]} */
+    this.stages = copied(grid.stages);
+    /** @type {Uint32Array[][]} */
     this.past = [];
+  }
+
+  /** Those of the first stage. */
+  get codes() {
+    return this.stages[0];
+  }
+
+  /**
+   * @param {number} row
+   * @param {number} column
+   * @returns {number[]} the codes of all stages there
+   */
+  at(row, column) {
+    return this.stages.map((codes) => codes[row * this.columns + column]);
   }
 
   /** Remembers the codes as they are now, to come back to. Call it before a change. */
   remember() {
-    this.past.push(this.codes.slice());
+    this.past.push(copied(this.stages));
     if (this.past.length > KEPT) this.past.shift();
   }
 
   /** Forgets what `remember` kept last, where nothing came of it. */
   forgetUnchanged() {
     const last = this.past.at(-1);
-    if (last && last.every((code, i) => code === this.codes[i])) this.past.pop();
+    if (last && differing(last, this.stages) === 0) this.past.pop();
   }
 
   undo() {
-    this.codes = this.past.pop() ?? this.codes;
+    this.stages = this.past.pop() ?? this.stages;
   }
 
   reset() {
     if (this.changed() === 0) return;
     this.remember();
-    this.codes = this.original.slice();
+    this.stages = copied(this.original);
   }
 
-  /** How many codes are not as they were. */
+  /** In how many places codes are not as they were. */
   changed() {
-    return this.codes.reduce((sum, code, i) => sum + Number(code !== this.original[i]), 0);
+    return differing(this.stages, this.original);
   }
 
   /**
@@ -68,13 +85,13 @@ export class EditedGrid {
    * @param {number} column of the target's first column
    */
   copy(region, row, column) {
-    const before = this.codes.slice();
+    const before = copied(this.stages);
     for (let r = 0; r < region.rows; r++) {
       for (let c = 0; c < region.columns; c++) {
         const [tr, tc] = [row + r, column + c];
         if (tr < 0 || tc < 0 || tr >= this.rows || tc >= this.columns) continue;
-        this.codes[tr * this.columns + tc] =
-          before[(region.row + r) * this.columns + region.column + c];
+        const from = (region.row + r) * this.columns + region.column + c;
+        this.stages.forEach((codes, i) => (codes[tr * this.columns + tc] = before[i][from]));
       }
     }
   }
@@ -84,14 +101,14 @@ export class EditedGrid {
    * @param {(code: number) => number} by
    */
   replace(by) {
-    this.codes = this.codes.map(by);
+    this.stages[0] = this.codes.map(by);
   }
 
   /** Deals the codes out anew (Fisher and Yates). */
   shuffle() {
     for (let i = this.codes.length - 1; i > 0; i--) {
       const j = Math.floor(Math.random() * (i + 1));
-      [this.codes[i], this.codes[j]] = [this.codes[j], this.codes[i]];
+      for (const codes of this.stages) [codes[i], codes[j]] = [codes[j], codes[i]];
     }
   }
 
@@ -103,3 +120,14 @@ export class EditedGrid {
     return new Map([...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]));
   }
 }
+
+/** @param {Uint32Array[]} stages */
+const copied = (stages) => stages.map((codes) => codes.slice());
+
+/**
+ * @param {Uint32Array[]} a
+ * @param {Uint32Array[]} b of the same shape
+ * @returns {number} places where they differ in any stage
+ */
+const differing = (a, b) =>
+  a[0].reduce((sum, _, i) => sum + Number(a.some((codes, stage) => codes[i] !== b[stage][i])), 0);

@@ -9,8 +9,11 @@ const STAGES = { decode: "read", queue: "wait", infer: "model", encode: "write" 
 
 /** @typedef {[term: string, value: string, note: string]} Fact */
 
-/** @param {import("./workspace.js").Workspace} workspace */
-export function showNumbers(workspace) {
+/**
+ * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./context_coding.js").ContextCoding} contextCoding
+ */
+export function showNumbers(workspace, contextCoding) {
   const show = () => {
     const { picture, grid } = workspace;
     if (!picture || !grid) return;
@@ -18,12 +21,15 @@ export function showNumbers(workspace) {
     byId("tess-bytes").textContent = formatBytes(bytes);
     showFacts(byId("facts"), [
       ...sizes(picture, grid.changed()),
-      ...rates(picture, bytes),
+      ...rates(workspace.currentCodes(), bytes),
+      ...(contextCoding.offered ? [contextCoded(contextCoding.file, bytes)] : []),
+      ...source(picture),
       ...picture.times.map(duration),
     ]);
   };
   workspace.addEventListener("open", show);
   workspace.addEventListener("decode", show);
+  contextCoding.addEventListener("change", show);
 }
 
 /**
@@ -35,8 +41,10 @@ function sizes(picture, changed) {
   const { width, height, rows, columns } = picture.codes.grids[picture.index];
   /** @type {Fact[]} */
   const facts = [["Size", `${width} × ${height}`, `${columns} × ${rows} codes`]];
-  if (picture.psnr !== null && changed === 0) {
-    facts.push(["PSNR", `${picture.psnr.toFixed(2)} dB`, "against the original"]);
+  // What is changed was decoded alone, and so is compared here.
+  const measured = changed === 0 ? picture.psnr : null;
+  if (measured !== null) {
+    facts.push(["PSNR", `${measured.toFixed(2)} dB`, "against the original"]);
   } else if (picture.original) {
     const psnr = psnrOf(picture.original, picture.reconstruction, width, height);
     facts.push(["PSNR", `${psnr.toFixed(2)} dB`, "as changed, against the original"]);
@@ -45,25 +53,40 @@ function sizes(picture, changed) {
 }
 
 /**
- * @param {import("./picture.js").Picture} picture
+ * @param {import("./tess.js").CodeFile} codes of one grid
  * @param {number} bytes of the packed codes
  * @returns {Fact[]}
  */
-function rates(picture, bytes) {
-  const { width, height, codes } = picture.codes.grids[picture.index];
+function rates({ codebookSizes, grids: [{ width, height, rows, columns }] }, bytes) {
   const raw = width * height * 3;
-  const bits = bitsPerCode(picture.codes.codebookSize);
-  const perPixel = (bits * codes.length) / (width * height);
-  /** @type {Fact[]} */
-  const facts = [
-    ["Rate", `${perPixel.toFixed(3)} bit/px`, `${bits} bits for each code`],
+  const bits = codebookSizes.map(bitsPerCode);
+  const perPatch = bits.reduce((sum, of) => sum + of, 0);
+  const perPixel = (perPatch * rows * columns) / (width * height);
+  return [
+    ["Rate", `${perPixel.toFixed(3)} bit/px`, `${bits.join(" + ")} bits per code`],
     ["Codes", formatBytes(bytes), `1 : ${(raw / bytes).toFixed(0)} of raw RGB`],
   ];
-  if (picture.file) {
-    const note = picture.resized ? "before it was resized" : "as it was given";
-    facts.push(["Original file", formatBytes(picture.file.size), note]);
-  }
-  return facts;
+}
+
+/**
+ * @param {Blob | null} file null while it isn't known
+ * @param {number} bytes of the packed codes
+ * @returns {Fact}
+ */
+function contextCoded(file, bytes) {
+  if (!file) return ["Context-coded", "…", "the same codes"];
+  const saved = Math.round(100 * (1 - file.size / bytes));
+  const note = saved < 0 ? `${-saved} % more bytes` : `${saved} % fewer bytes`;
+  return ["Context-coded", formatBytes(file.size), note];
+}
+
+/**
+ * @param {import("./picture.js").Picture} picture
+ * @returns {Fact[]}
+ */
+function source({ file, resized }) {
+  if (!file) return [];
+  return [["Original file", formatBytes(file.size), resized ? "before it was resized" : "as it was given"]];
 }
 
 /**

@@ -26,6 +26,8 @@ export function showCodesInUse(workspace, mosaic, tools) {
     const { counts, codebook } = workspace;
     if (!codebook) return;
     draw(mosaic.marked);
+    const stages = workspace.picture?.codes.codebookSizes.length ?? 1;
+    byId("histogram-title").textContent = stages > 1 ? "Codes in use, first stage" : "Codes in use";
     byId("histogram-text").textContent = inWords(counts, codebook.size);
     showTopCodes(byId("top-codes"), workspace, (code) => tools.pick(code), mark);
   };

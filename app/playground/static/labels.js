@@ -76,6 +76,12 @@ export class Labels extends EventTarget {
     }
   }
 
+  /** Takes the map away. */
+  hideMap() {
+    this.#toggle.checked = false;
+    this.dispatchEvent(new Event("change"));
+  }
+
   /** What is to be laid over the picture, while it is wanted. */
   get overlay() {
     const { map, box, labels } = this.#item ?? {};
@@ -84,10 +90,13 @@ export class Labels extends EventTarget {
     const [left, top, right, bottom] = box;
     return {
       image: tinted(map),
+      smooth: true,
       width: map[0].length * this.#model.stride,
       height: map.length * this.#model.stride,
-      box: { x: left, y: top, width: right - left, height: bottom - top },
-      words: `${readable(labels[0].label)} ${percent(labels[0].probability)}`,
+      label: {
+        box: { x: left, y: top, width: right - left, height: bottom - top },
+        words: `${readable(labels[0].label)} ${percent(labels[0].probability)}`,
+      },
     };
   }
 

@@ -1,6 +1,8 @@
 // The playground: its parts are made and connected here.
 
 import { comparePictures } from "./compare.js";
+import { ContextCoding } from "./context_coding.js";
+import { DecodingChoice } from "./decoding.js";
 import { byId } from "./dom.js";
 import { offerDownloads, showPictureCommands } from "./downloads.js";
 import { drawPicture } from "./drawing.js";
@@ -13,6 +15,7 @@ import { showModels } from "./model_panel.js";
 import { Mosaic } from "./mosaic.js";
 import { openFiles } from "./opening.js";
 import { Service } from "./service.js";
+import { Surprise } from "./surprise.js";
 import { Tools } from "./tools.js";
 import { Wipe } from "./wipe.js";
 import { Workspace } from "./workspace.js";
@@ -31,16 +34,19 @@ const labels = new Labels();
 
 showModels(service);
 // Each hears of a picture in this order: the title is shown first, so that canvases have a width.
-const open = openFiles(service, workspace);
+const decoding = new DecodingChoice(workspace);
+const open = openFiles(service, workspace, decoding);
 drawPicture(workspace, wipe, mosaic, tools, service);
 showCodesInUse(workspace, mosaic, tools);
 editCodes(workspace, mosaic, tools);
-showNumbers(workspace);
+const contextCoding = new ContextCoding(workspace);
+showNumbers(workspace, contextCoding);
 zoomByButtons(workspace.view);
-offerDownloads(workspace);
+offerDownloads(workspace, contextCoding);
+const surprise = new Surprise(workspace);
 
 const showActions = () =>
-  workspace.picture && showPictureCommands(workspace.picture, labels.path);
+  workspace.picture && showPictureCommands(workspace, surprise.path, labels.path);
 workspace.addEventListener("open", () => {
   if (workspace.model) labels.open(workspace.model);
   labels.show(workspace.tessFile());
@@ -48,10 +54,16 @@ workspace.addEventListener("open", () => {
 });
 workspace.addEventListener("settle", () => labels.show(workspace.tessFile()));
 byId("recognizer-select").addEventListener("change", showActions);
-labels.addEventListener("change", () => {
-  wipe.overlay = labels.overlay;
-  wipe.draw();
-});
+decoding.addEventListener("change", showActions);
+// One map at a time: they would hide each other.
+byId("surprise-shown").addEventListener("change", () => labels.hideMap());
+byId("map-shown").addEventListener("change", () => surprise.hide());
+for (const map of [surprise, labels]) {
+  map.addEventListener("change", () => {
+    wipe.overlay = surprise.overlay ?? labels.overlay;
+    wipe.draw();
+  });
+}
 
 const compare = comparePictures(service);
 takeFiles((files) => {

@@ -17,6 +17,8 @@ const WORDS = {
 const NAMES = {
   bits_per_pixel: "Rate",
   bits_per_pixel_at_entropy: "Rate, entropy-coded",
+  bits_per_code_kodak: "Bits per code, Kodak",
+  bits_per_code_held_out: "Bits per code, held-out images",
   recognition_linear: "Linear probe, top-1",
   recognition_5_nearest: "5 nearest neighbours, top-1",
 };

@@ -2,6 +2,7 @@
 
 import { NPY, send } from "./api.js";
 import { showCommands } from "./curl.js";
+import { DEFAULT_DECODER } from "./decoding.js";
 import { byId, element, formatCount, inBrief, readable, showFacts } from "./dom.js";
 import { groupsOf } from "./measurements.js";
 
@@ -18,20 +19,33 @@ export function showModels(service) {
 
 /** @param {Model} model */
 function showModel(model) {
-  const perPixel = model.bits_per_code / model.stride ** 2;
+  const bits = model.stages.map(({ bits_per_code }) => bits_per_code);
+  const perPixel = bits.reduce((sum, of) => sum + of, 0) / model.stride ** 2;
+  const sizes = model.stages.map(({ codebook_size }) => formatCount(codebook_size));
   showFacts(byId("model-facts"), [
     ["Name", model.name, `version ${model.version}`],
-    ["Codebook", formatCount(model.codebook_size), `vectors of ${model.codebook_width} numbers`],
-    ["Patch", `${model.stride} × ${model.stride} px`, `${model.bits_per_code} bits each`],
+    ["Codebook", sizes.join(" + "), `vectors of ${model.codebook_width} numbers`],
+    ["Patch", `${model.stride} × ${model.stride} px`, `${bits.join(" + ")} bits each`],
     ["Rate", `${perPixel.toFixed(3)} bit/px`, `1 : ${(24 / perPixel).toFixed(0)} of raw RGB`],
     ["Embedding", formatCount(model.embedding_dimension), "numbers, of length 1"],
     ["Runs on", model.device.toUpperCase(), `in ${model.precision}`],
   ]);
   byId("code-space").textContent = model.code_space;
-  fill("model-metrics", groupsOf(model.metrics).map(group));
+  fill("model-metrics", groupsOf(measured(model)).map(group));
   fill("model-data", model.data.map(({ name, licence }) => listed(name, `Licence: ${licence}`)));
   fill("model-recognizers", Object.entries(model.recognizers).map(recognizer));
   showModelCommands(model);
+}
+
+/**
+ * @param {Model} model
+ * @returns {Record<string, unknown>} what was measured of it and of its parts
+ */
+function measured({ metrics, decoders, prior }) {
+  const further = Object.entries(decoders)
+    .filter(([name]) => name !== DEFAULT_DECODER)
+    .map(([name, decoder]) => [`${name}_decoder`, decoder.metrics]);
+  return { ...metrics, ...Object.fromEntries(further), ...(prior ? { prior: prior.metrics } : {}) };
 }
 
 /**

@@ -1,19 +1,20 @@
 // Opening a picture or a file of codes: progress, refusals, and the choices that open it anew.
 
 import { latest, PACKED } from "./api.js";
+import { readCodes } from "./context_coding.js";
 import { byId, showRefusal } from "./dom.js";
 import { sample } from "./file_input.js";
 import { openCodes, openImage } from "./picture.js";
-import { readTess } from "./tess.js";
 
 const FIRST_SAMPLE = "lake.webp";
 
 /**
  * @param {import("./service.js").Service} service
  * @param {import("./workspace.js").Workspace} workspace
+ * @param {import("./decoding.js").DecodingChoice} choice
  * @returns {(file: File) => Promise<void>} opens a file
  */
-export function openFiles(service, workspace) {
+export function openFiles(service, workspace, choice) {
   /** @type {File | null} */
   let lastFile = null;
 
@@ -27,10 +28,10 @@ export function openFiles(service, workspace) {
     const message = byId("message");
     message.textContent = "";
     try {
-      const result = await read(service, file, index);
+      const result = await read(service, choice, file, index);
       if (!result) return; // another was opened meanwhile
       showProgress(1, "");
-      workspace.open(result.picture, result.codebook, result.model);
+      workspace.open(result.picture, result.codebook, result.model, result.decoding);
       if (!unasked) byId("picture").scrollIntoView({ block: "start" });
     } catch (error) {
       showProgress(1, "");
@@ -60,24 +61,29 @@ const read = latest(
   async (
     signal,
     /** @type {import("./service.js").Service} */ service,
+    /** @type {import("./decoding.js").DecodingChoice} */ choice,
     /** @type {File} */ file,
     /** @type {number} */ index,
   ) => {
     if (!service.model) await service.loadModels();
     const isCodes = /\.tess$/i.test(file.name) || file.type === PACKED;
     let model = /** @type {import("./service.js").Model} */ (service.model);
+    let decoding = choice.of(model, model.stages.length, model.default_stages);
     let picture;
     if (isCodes) {
       showProgress(0.3, "Decoding the codes");
-      const codes = readTess(await file.arrayBuffer());
+      const codes = await readCodes(file, signal);
+      const stages = codes.codebookSizes.length;
+      const fitting = [model, ...service.models].find((one) => one.code_space === codes.codeSpace);
+      decoding = choice.of(fitting, stages, stages);
       // Where no model has their space, the service says so in its own words.
-      picture = await openCodes(file.name, codes, index, signal);
-      model = service.models.find((one) => one.code_space === codes.codeSpace) ?? model;
+      picture = await openCodes(file.name, codes, index, fitting, decoding, signal);
+      model = fitting ?? model;
     } else {
       const side = /** @type {HTMLSelectElement} */ (byId("longest-side")).value;
-      picture = await openImage(file, model.id, Number(side), signal, showProgress);
+      picture = await openImage(file, model, decoding, Number(side), signal, showProgress);
     }
-    return { picture, codebook: await service.codebook(model), model };
+    return { picture, codebook: await service.codebook(model), model, decoding };
   },
 );
 

@@ -16,13 +16,17 @@ const HEALTH_EVERY_MS = 10_000;
  * @property {string[]} aliases
  * @property {string} code_space
  * @property {number} stride
- * @property {number} codebook_size
+ * @property {number} codebook_size of the first stage
  * @property {number} codebook_width
- * @property {number} bits_per_code
+ * @property {number} bits_per_code of the first stage
+ * @property {{codebook_size: number, bits_per_code: number}[]} stages
+ * @property {number} default_stages
+ * @property {Record<string, {precision: string, metrics: Record<string, unknown>}>} decoders
  * @property {number} embedding_dimension
  * @property {string} precision
  * @property {string} device
  * @property {Record<string, {classes: string[], licence: string, map: boolean, metrics: Record<string, unknown>}>} recognizers
+ * @property {{digest: string, metrics: Record<string, unknown>} | null} prior codes by context; null without
  * @property {{name: string, licence: string, [more: string]: unknown}[]} data
  * @property {Record<string, unknown>} metrics
  */

@@ -10,10 +10,10 @@ const GRIP = 26; // CSS pixels around the line where a pointer takes hold of it
 /**
  * @typedef {object} Overlay laid over the picture
  * @property {CanvasImageSource} image
+ * @property {boolean} smooth whether its pixels are to flow into each other
  * @property {number} width of what it covers, in pixels of the picture, from the corner on
  * @property {number} height
- * @property {Box} box
- * @property {string} words at the box
+ * @property {{box: Box, words: string} | null} label a box in the picture, and words at it
  */
 
 export class Wipe {
@@ -169,9 +169,18 @@ function drawOverlay(context, overlay, scale, [left, top, width, height]) {
   context.beginPath();
   context.rect(left, top, width, height);
   context.clip();
-  context.imageSmoothingEnabled = true;
+  context.imageSmoothingEnabled = overlay.smooth;
   context.drawImage(overlay.image, left, top, overlay.width * scale, overlay.height * scale);
-  const { x, y, width: w, height: h } = overlay.box;
+  if (overlay.label) drawLabel(context, overlay.label, scale, left, top);
+  context.restore();
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {{box: Box, words: string}} label
+ * @param {number} scale @param {number} left @param {number} top
+ */
+function drawLabel(context, { box: { x, y, width: w, height: h }, words }, scale, left, top) {
   const box = [left + x * scale, top + y * scale, w * scale, h * scale];
   for (const [colour, wide] of /** @type {[string, number][]} */ ([
     ["rgb(0 0 0 / 0.8)", 5],
@@ -183,7 +192,7 @@ function drawOverlay(context, overlay, scale, [left, top, width, height]) {
     context.strokeRect(box[0] + 2.5, box[1] + 2.5, box[2] - 5, box[3] - 5);
   }
   context.font = "600 13px system-ui, sans-serif";
-  const wide = context.measureText(overlay.words).width + 14;
+  const wide = context.measureText(words).width + 14;
   // Above the box, or else below it, or else in it; within what is seen.
   const [across, down] = [context.canvas.clientWidth - wide, context.canvas.clientHeight - 24];
   const below = box[1] + box[3];
@@ -193,8 +202,7 @@ function drawOverlay(context, overlay, scale, [left, top, width, height]) {
   context.fillRect(at[0], at[1], wide, 24);
   context.fillStyle = "#fff";
   context.textBaseline = "middle";
-  context.fillText(overlay.words, at[0] + 7, at[1] + 12.5);
-  context.restore();
+  context.fillText(words, at[0] + 7, at[1] + 12.5);
 }
 
 /**
