@@ -31,7 +31,7 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any
 
-from imaging.avif import read_avif
+from imaging.heif_picture import read_avif
 from imaging.errors import (
     CorruptImage,
     EmptyFile,
