@@ -135,6 +135,8 @@ def _decode(
         with Image.open(io.BytesIO(file.data), formats=(file.format,)) as image:
             prepare(image)
             image.load()
+            if image.size != (file.width, file.height):  # HEIC's is known once it is decoded
+                raise CorruptImage(f"the {file.format} header contradicts itself")
             picture, warnings = rgb_over_white(image, file, sample_bits)
     if file.frame is not None:
         # Pillow paints what a GIF's first picture leaves uncovered with its first colour;

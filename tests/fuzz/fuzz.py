@@ -42,7 +42,7 @@ _MODULES = {
     "image": tuple(
         f"imaging/{name}.py"
         for name in (
-            *("decode", "headers", "png", "jpeg", "tiff", "heif", "avif", "av1"),
+            *("decode", "headers", "png", "jpeg", "tiff", "heif", "heif_picture", "av1", "hevc"),
             *("completeness", "convert", "profiles"),
         )
     ),
@@ -58,7 +58,7 @@ def seeds(target: str, folder: Path | None) -> list[Path]:
     if target == "coded":
         found += data.glob("context_codes/*.tess")
     if target == "image":
-        found += [*data.glob("corpus/*"), *data.glob("photos/*.webp")]
+        found += [*data.glob("corpus/*"), *data.glob("photos/*.webp"), *data.glob("heic/*.heic")]
         found += folder.iterdir() if folder else []
     return [path for path in found if path.suffix not in {".csv", ".json"}]
 

@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from app.cli import main as cli
-from app.cli.tokenize import storage
+from app.cli.tokenize import sources, storage
+from imaging import heif_picture
 
 ROOT = Path(__file__).parents[4]
 
@@ -51,6 +52,7 @@ def _link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarI
 
 
 PNG = _picture()
+HEIC = (ROOT / "tests" / "data" / "heic" / "colour.heic").read_bytes()
 FIVE = [(f"{i}.png", PNG) for i in range(5)]
 BLOCK = 512
 # Header and data of one picture in a tar file.
@@ -115,7 +117,9 @@ FILES = {
     "empty file with an image's ending": (_file("b.png", b""), 1, 1, {}),
     "caption beside an image": (_sidecar, 1, 0, {"beside an image": 1}),
     "text": (_file("notes.txt", b"text"), 1, 0, {".txt": 1}),
-    "HEIC": (_file("b.heic", b"\0\0\0\x18ftypheic" + bytes(20)), 1, 0, {"HEIC": 1}),
+    "HEIC, with the extra `heic`": (_file("b.heic", HEIC), 2, 0, {}),
+    "HEIC, without it": (_file("b.heic", HEIC), 1, 0, {"HEIC": 1}),
+    "JPEG XL": (_file("b.jxl", b"\xff\x0a" + bytes(40)), 1, 0, {"JPEG XL": 1}),
     "PPM": (_file("b.ppm", b"P6 1 1 255 abc"), 1, 0, {".ppm": 1}),
     "file without an ending": (_file("README", b"text"), 1, 0, {"without an ending": 1}),
     "hidden file": (_file(".b.png", PNG), 1, 0, {"hidden": 1}),
@@ -221,8 +225,12 @@ def tokenize(tiny_bundle, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("row", [*FILES, *TARS])
-def test_each_row_of_the_table(tokenize, tmp_path, row):
+def test_each_row_of_the_table(tokenize, tmp_path, monkeypatch, row):
     """What becomes of an entry, what it is counted as, and what `--strict` makes of it."""
+    if row == "HEIC, without it":
+        monkeypatch.setattr(heif_picture, "HEIC_IS_READ", False)
+        endings = tuple(e for e in sources.IMAGE_ENDINGS if not e.startswith(".hei"))
+        monkeypatch.setattr(sources, "IMAGE_ENDINGS", endings)
     source = tmp_path / "source"
     source.mkdir()
     if row in FILES:
