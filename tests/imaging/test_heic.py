@@ -108,6 +108,13 @@ def test_of_several_pictures_the_main_one_is_decoded():
     np.testing.assert_array_equal(decode_image(file).pixels, pixels_of(heic("colour")))
 
 
+def test_a_colour_profile_is_applied():
+    """What iPhones write: (200, 120, 60) in Display P3 is (213, 115, 43) in sRGB."""
+    made = decode_image(inspect_image(heic("display-p3"), max_pixels=MAX_PIXELS))
+    assert np.abs(made.pixels.astype(int) - (213, 115, 43)).max() <= 3
+    assert made.warnings == ()
+
+
 def test_colours_that_are_not_converted_are_told():
     """A picture in HDR is read as it stands, with a warning; one in sRGB has none."""
     data = heic("colour")
