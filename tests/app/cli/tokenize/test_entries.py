@@ -14,6 +14,8 @@ import socket
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -65,6 +67,21 @@ def _damaged(data: bytes, member: int) -> bytes:
     return data[:start] + b"xxxxxxxx" + data[start + 8 :]
 
 
+def _rows(*images: object) -> bytes:
+    """A Parquet file of these rows, each in a row group of its own."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"image": list(images)}), file, row_group_size=1, compression="none")
+    return file.getvalue()
+
+
+def _damaged_rows(*images: bytes) -> bytes:
+    """The same with the second row group overwritten."""
+    data = _rows(*images)
+    column = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(1).column(0)
+    start = column.dictionary_page_offset or column.data_page_offset
+    return data[:start] + b"\xff" * 20 + data[start + 20 :]
+
+
 def _file(name: str, content: bytes):
     return lambda folder: (folder / name).write_bytes(content)
 
@@ -102,8 +119,9 @@ def _unlistable(folder: Path) -> None:
     (folder / "lost+found").mkdir()
 
 
-# For each row of the table: how the entry is made beside `a.png` (or, of tar files, beside
-# `good.tar` with one image), how many images there are then, how many broken, and what is counted.
+# For each row of the table: how the entry is made beside `a.png` (of tar files beside `good.tar`
+# and of Parquet files beside `good.parquet`, each with one image), how many images there are then,
+# how many broken, and what is counted.
 FILES = {
     "image": (_file("b.png", PNG), 2, 0, {}),
     "image, ending in capitals": (_file("B.PNG", PNG), 2, 0, {}),
@@ -191,6 +209,23 @@ TARS = {
     "empty tar": (_file("t.tar", b""), 1, 0, {"empty tar": 1}),
     "text with a tar's ending": (_file("t.tar", b"no tar" * 500), 1, 0, {"damaged tar": 1}),
 }
+PARQUETS = {
+    "Parquet file of images": (_file("t.parquet", _rows(PNG, PNG)), 3, 0, {}),
+    "Parquet file, ending in capitals": (_file("T.PARQUET", _rows(PNG, PNG)), 3, 0, {}),
+    "row of bytes with a path": (_file("t.parquet", _rows({"bytes": PNG, "path": "p"})), 2, 0, {}),
+    "row without an image": (_file("t.parquet", _rows(PNG, None)), 2, 1, {}),
+    "row with a path and no bytes": (
+        _file("t.parquet", _rows({"bytes": PNG, "path": "p"}, {"bytes": None, "path": "q"})),
+        *(2, 1, {}),
+    ),
+    "row of other bytes": (_file("t.parquet", _rows(PNG, b"no picture")), 2, 1, {}),
+    "damaged row group": (_file("t.parquet", _damaged_rows(PNG, PNG, PNG)), 3, 1, {}),
+    "Parquet file cut short": (
+        _file("t.parquet", _rows(PNG, PNG)[:-9]),
+        *(1, 0, {"unreadable": 1}),
+    ),
+    "empty Parquet file": (_file("t.parquet", b""), 1, 0, {"unreadable": 1}),
+}
 DAMAGE = {
     *("dangling link", "link to itself", "unreadable", "damaged tar", "tar without end mark"),
     *("cut tar", "data behind an end mark", "empty tar"),
@@ -224,7 +259,7 @@ def tokenize(tiny_bundle, tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("row", [*FILES, *TARS])
+@pytest.mark.parametrize("row", [*FILES, *TARS, *PARQUETS])
 def test_each_row_of_the_table(tokenize, tmp_path, monkeypatch, row):
     """What becomes of an entry, what it is counted as, and what `--strict` makes of it."""
     if row == "HEIC, without it":
@@ -236,9 +271,12 @@ def test_each_row_of_the_table(tokenize, tmp_path, monkeypatch, row):
     if row in FILES:
         (source / "a.png").write_bytes(PNG)
         make, images, broken, skipped = FILES[row]
-    else:
+    elif row in TARS:
         (source / "good.tar").write_bytes(_tar(FIVE[0]))
         make, images, broken, skipped = TARS[row]
+    else:
+        (source / "good.parquet").write_bytes(_rows(PNG))
+        make, images, broken, skipped = PARQUETS[row]
     make(source)
     code, summary, report = tokenize(source)
     assert code == 0
@@ -261,10 +299,10 @@ def test_the_table_in_the_documentation_is_this_one():
     text = (ROOT / "docs" / "tokenize.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|([^|]*)\|$", text, re.MULTILINE)
     told = {entry: counted for entry, _, counted in rows}
-    for row, (_, _, broken, skipped) in {**FILES, **TARS}.items():
+    for row, (_, _, broken, skipped) in {**FILES, **TARS, **PARQUETS}.items():
         kinds = {kind.strip(" `") for kind in told[row].split(",") if kind.strip()}
         assert kinds == {*skipped, *(["broken.jsonl"] if broken else [])}, row
-    assert len({**FILES, **TARS}) >= 30
+    assert len({**FILES, **TARS, **PARQUETS}) >= 50
 
 
 def test_members_behind_a_damaged_header_are_those_of_an_undamaged_one(tokenize, tmp_path):
