@@ -14,7 +14,7 @@ import struct
 import time
 import warnings
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -24,6 +24,7 @@ import numpy as np
 from app.cli.failures import CommandFailed
 from app.cli.tokenize import parquet_images, tars
 from app.cli.tokenize.storage import Entry
+from app.cli.tokenize.tar_headers import STREAM_ERRORS, opened
 from app.codecs.context_coder import code_grids, decode_grids, decoded_grid
 from app.codecs.grids import grids_from_npy
 from app.codecs.npy import read_npy, read_npy_images
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 1_000_000
 _MAX_ENTRIES = 10_000
+_MOST_UNPACKED = 2**16  # bytes of a tar file
 # Of CPU time in one input. The slowest honest input takes a twentieth.
 MAX_SECONDS = 2.0
 
@@ -226,6 +228,10 @@ class _OneFile:
 def tar(data: bytes) -> str:
     """A tar file of a data set: what is listed is what is read, whichever image one begins at."""
     storage = _OneFile(data)
+    with ExitStack() as stack, suppress(*STREAM_ERRORS):
+        stream, _ = opened(storage, "file", stack)
+        if len(stream.read(_MOST_UNPACKED + 1)) > _MOST_UNPACKED:
+            return "large"  # time goes by what is unpacked: such inputs would take all of it
     listed, skipped = [], []
     for entry in islice(tars.scan(storage, "file", ("txt",)), _MAX_ENTRIES):
         (listed if isinstance(entry, tars.Image) else skipped).append(entry)
