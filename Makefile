@@ -167,7 +167,7 @@ $(FUZZ_VENV)/.stamp:
 # atheris has no wheels for the newest Pythons, and only the fuzzer needs it.
 $(FUZZ_VENV)/.stamp-fuzz: requirements/cpu.txt $(FUZZ_VENV)/.stamp
 	@$(FUZZ_VENV)/bin/python $(PIP) --require-hashes -r $<
-	@$(FUZZ_VENV)/bin/python $(PIP) 'atheris>=3' 'coverage>=7.8'
+	@$(FUZZ_VENV)/bin/python $(PIP) 'atheris>=3' 'coverage>=7.8' 'pi-heif>=1.4' 'pyarrow>=18'
 	@touch $@
 
 .PHONY: corpus-check fuzz fuzz-api audit

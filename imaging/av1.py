@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imaging.bits import Bits
 from imaging.errors import CorruptImage
 
 if TYPE_CHECKING:
@@ -63,12 +64,12 @@ def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _coded_size(header: bytes) -> tuple[int, int]:
     """Return the largest width and height of frames, from an AV1 sequence header (section 5.5)."""
-    bits = _Bits(header)
+    bits = Bits(header, "AV1")
     bits.take(4)  # profile, still picture
     if bits.take(1):  # reduced header of a still picture
         bits.take(5)
     else:
-        delay_bits = bits.timing()
+        delay_bits = _take_timing(bits)
         delays = bits.take(1)
         for _ in range(bits.take(5) + 1):
             bits.take(12)
@@ -82,30 +83,15 @@ def _coded_size(header: bytes) -> tuple[int, int]:
     return bits.take(width_bits) + 1, bits.take(height_bits) + 1
 
 
-class _Bits:
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def take(self, count: int) -> int:
-        """The next bits as a number."""
-        self._left -= count
-        if self._left < 0:
-            raise CorruptImage("the AV1 header is cut off")
-        return self._value >> self._left & ((1 << count) - 1)
-
-    def timing(self) -> int:
-        """Skip timing information; return the bits of a buffer delay, 0 where there is none."""
-        if not self.take(1):
-            return 0
-        self.take(64)
-        if self.take(1):  # a variable-length number follows
-            zeros = 0
-            while not self.take(1):
-                zeros += 1
-            self.take(min(zeros, 32))
-        if not self.take(1):
-            return 0
-        delay_bits = self.take(5) + 1
-        self.take(32 + 5 + 5)
-        return delay_bits
+def _take_timing(bits: Bits) -> int:
+    """Skip timing information; return the bits of a buffer delay, 0 where there is none."""
+    if not bits.take(1):
+        return 0
+    bits.take(64)
+    if bits.take(1):
+        bits.take_exp_golomb()
+    if not bits.take(1):
+        return 0
+    delay_bits = bits.take(5) + 1
+    bits.take(32 + 5 + 5)
+    return delay_bits

@@ -76,7 +76,9 @@ def rgb_over_white(
         white = Image.new("RGB", image.size, "white")
         white.paste(image, mask=image.getchannel("A"))
         return white, tuple(warnings)
-    return image.convert("RGB"), tuple(warnings)
+    if image.mode != "RGB":  # else it would be copied
+        image = image.convert("RGB")
+    return image, tuple(warnings)
 
 
 def _is_like_srgb(primaries: int, transfer: int) -> bool:

@@ -1,7 +1,7 @@
 """Image files taken apart before any decoder sees them.
 
 A few hundred hostile bytes can make an image decoder allocate gigabytes or work for minutes, and
-much of that happens while a file is merely being opened. So each of the seven formats is walked
+much of that happens while a file is merely being opened. So each format is walked
 here first, with time and memory bounded by the length of the upload, to learn what the limits
 are judged by (format, width, height) and the orientation. What the decoder is then given is the
 picture alone: comments, profiles, EXIF, thumbnails and further frames or pages are cut away. Of
@@ -15,8 +15,8 @@ What this keeps from Pillow, each of which has cost it gigabytes or minutes:
 - GIF and WebP: a frame or canvas of 4 gigapixels, allocated while *opening*; for GIF, comments
   without end.
 - TIFF: a directory whose thousands of tags all point at the same megabytes; pages in a ring.
-- AVIF: frames larger than the file says, hundreds of frames before the one that is shown, grids
-  of tiles that share their bytes, sequences.
+- AVIF and HEIC: frames larger than the file says, hundreds of frames before the one that is shown,
+  grids of tiles that share their bytes, sequences.
 - Any: metadata so odd that Pillow warns, which would fail where warnings are errors.
 
 ICC profiles are among what is cut, and come back by themselves: see `imaging.profiles`. Other words
@@ -31,7 +31,6 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any
 
-from imaging.avif import read_avif
 from imaging.errors import (
     CorruptImage,
     EmptyFile,
@@ -39,6 +38,7 @@ from imaging.errors import (
     TooManyPixels,
     UnsupportedFormat,
 )
+from imaging.heif_picture import read_heif
 from imaging.image_file import ImageFile
 from imaging.jpeg import read_jpeg
 from imaging.png import read_png
@@ -68,7 +68,7 @@ def inspect_image(data: bytes, *, max_pixels: int) -> ImageFile:
 
     Raises:
         EmptyFile: `data` is empty.
-        UnsupportedFormat: none of the seven formats, or a variant of TIFF that has no definite
+        UnsupportedFormat: none of the formats, or a variant of TIFF that has no definite
             8-bit meaning or whose compression is not on the list.
         ImageTooLarge: more than `max_pixels`, or a side above 65,535 pixels.
         CorruptImage: the file ends within its headers, contradicts or exceeds its format, or has
@@ -109,7 +109,7 @@ def _read_header(data: bytes) -> ImageFile:
                 return read(data)
             except (struct.error, IndexError) as error:
                 raise CorruptImage(f"the {name} file ends within its headers") from error
-    raise UnsupportedFormat("not a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF image")
+    raise UnsupportedFormat("not a PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC image")
 
 
 def _too_many(name: str, parts: str) -> CorruptImage:
@@ -216,5 +216,5 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], ImageFile]], ...
     (re.compile(rb"GIF8[79]a"), "GIF", _read_gif),
     (re.compile(rb"BM"), "BMP", _read_bmp),
     (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF", read_tiff),
-    (re.compile(rb"....ftyp", re.DOTALL), "AVIF", read_avif),
+    (re.compile(rb"....ftyp", re.DOTALL), "AVIF or HEIC", read_heif),
 )

@@ -1,6 +1,7 @@
 """HEIF: a tree of boxes (ISO/IEC 14496-12) that lists items (ISO/IEC 23008-12), such as pictures.
 
-Only lists are read here, each of bounded length; what the items mean is `imaging.avif`'s matter.
+Only lists are read here, each of bounded length; what the items mean is a matter of
+`imaging.heif_picture`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Item:
         """`(width, height)` in pixels, as the item's `ispe` tells."""
         extents = self.first(b"ispe")
         if extents is None:
-            raise CorruptImage("the AVIF file doesn't say how large its picture is")
+            raise CorruptImage("the AVIF or HEIC file doesn't say how large its picture is")
         width, height = struct.unpack_from(">II", extents, 4)
         return width, height
 
@@ -61,7 +62,7 @@ def boxes_in(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         elif length == 0:
             length = len(data) - position
         if length < head:
-            raise CorruptImage("the AVIF file has a box of impossible length")
+            raise CorruptImage("the AVIF or HEIC file has a box of impossible length")
         # Of pictures' data, which may be long, only places are needed.
         body = b"" if kind == b"mdat" else data[position + head : position + length]
         yield kind, body
@@ -71,7 +72,7 @@ def boxes_in(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def too_many() -> CorruptImage:
     """Return the refusal of a file whose lists are longer than those of pictures."""
-    return CorruptImage("the AVIF file has more boxes or items than pictures have")
+    return CorruptImage("the AVIF or HEIC file has more boxes or items than pictures have")
 
 
 def read_items(boxes: dict[bytes, bytes]) -> dict[int, Item]:
@@ -124,7 +125,7 @@ def read_data(data: bytes, boxes: dict[bytes, bytes], items: dict[int, Item]) ->
     sizes = body[4] >> 4, body[4] & 15, body[5] >> 4, body[5] & 15 if version else 0
     offset_size, length_size, base_size, index_size = sizes
     if version > 2 or not set(sizes) <= {0, 4, 8}:
-        raise CorruptImage("the AVIF file doesn't say where its picture is")
+        raise CorruptImage("the AVIF or HEIC file doesn't say where its picture is")
     reader = _Fields(body, 6)
     left = len(data)  # items that share data would multiply it
     count = reader.number(4 if version == 2 else 2)
@@ -147,7 +148,9 @@ def read_data(data: bytes, boxes: dict[bytes, bytes], items: dict[int, Item]) ->
                 part = source[start : start + length] if length else source[start:]
                 left -= len(part)
                 if method > 1 or len(part) < length or left < 0:
-                    raise CorruptImage("the AVIF file is cut off: its picture isn't all there")
+                    raise CorruptImage(
+                        "the AVIF or HEIC file is cut off: its picture isn't all there"
+                    )
                 parts.append(part)
         if number in items:
             items[number].data = b"".join(parts)
@@ -164,6 +167,6 @@ class _Fields:
         """The next number of so many bytes; 0 of none."""
         field = self._data[self._position : self._position + width]
         if len(field) < width:
-            raise CorruptImage("the AVIF file ends within its headers")
+            raise CorruptImage("the AVIF or HEIC file ends within its headers")
         self._position += width
         return int.from_bytes(field, "big")

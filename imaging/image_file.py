@@ -23,7 +23,8 @@ class ImageFile:
     """One picture, still compressed, and what its file says of it.
 
     Attributes:
-        format: Pillow's name for the format: PNG, JPEG, WEBP, GIF, BMP, TIFF or AVIF.
+        format: Pillow's name for the format: PNG, JPEG, WEBP, GIF, BMP, TIFF, AVIF or
+            HEIF.
         width: pixels per row as stored, before `orientation` is applied.
         height: rows as stored.
         data: the file, reduced to what a decoder needs for its first picture.
@@ -33,7 +34,7 @@ class ImageFile:
         sample_bits: bits of each sample as stored, 1…16; of other formats than PNG and TIFF, 8.
         transparent: the colour of a 16-bit RGB PNG that is transparent, three samples.
         profile: the ICC profile; empty bytes where there is one that can't be read.
-        cicp: code points of primaries and transfer (ITU-T H.273), where AVIF or PNG has them.
+        cicp: code points of primaries and transfer (ITU-T H.273), where AVIF, HEIC or PNG has them.
         white_is_zero: whether 16-bit grey counts down from white, which Pillow doesn't honour.
         cut_short: whether the data can't possibly be that of so many pixels.
         completeness: how the decoder finds out that data of a JPEG is missing.

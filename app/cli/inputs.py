@@ -27,7 +27,10 @@ InputsArgument = Annotated[
     typer.Argument(help="pictures and folders of them, or files of codes; - is standard input"),
 ]
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+IMAGE_ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
+    *(".heic", ".heif"),  # whether these are read is for the service to say
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 import ast
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +98,15 @@ def test_tessera_serves_the_bundle_that_is_measured() -> None:
     manifest = open_bundle(TINY).manifest
     assert settings["TESSERA_MODELS_DIR"] == str(TINY.parent)
     assert settings["TESSERA_DEFAULT_MODEL"] == f"{manifest.name}@{manifest.version}"
+
+
+def test_tokenizing_is_compared_with_the_bare_engine() -> None:
+    """By the clock and by processor time, on JPEGs of a megapixel made of a folder's pictures."""
+    command = [sys.executable, "-m", "benchmarks.tokenize", str(ROOT / "tests/data/photos")]
+    command += ["--bundle", str(TINY), "--megapixel", "--images", "12", "--rounds", "1"]
+    command += ["--size", "32x32", "--least", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "12 images, fp32, " in done.stdout
+    assert "of the bare speed (median of 1)" in done.stdout
+    assert "by processor time, " in done.stdout

@@ -29,7 +29,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 # Of an input; longer seeds are cut. A quarter of the seed images are whole at this length.
-_MAX_BYTES = {"packed": 4096, "coded": 4096, "npy": 4096, "image": 16_384}
+_MAX_BYTES = {
+    "packed": 4096,
+    "coded": 4096,
+    "npy": 4096,
+    "image": 16_384,
+    "tar": 12_288,
+    "parquet": 8192,
+}
 _MODULES = {
     "packed": ("app/codecs/tess.py", "app/codecs/bits.py", "app/codecs/grids.py"),
     "coded": (
@@ -39,10 +46,12 @@ _MODULES = {
         "app/codecs/wavefront.py",
     ),
     "npy": ("app/codecs/npy.py", "app/codecs/grids.py"),
+    "tar": ("app/cli/tokenize/tars.py", "app/cli/tokenize/tar_headers.py"),
+    "parquet": ("app/cli/tokenize/parquet_images.py",),
     "image": tuple(
         f"imaging/{name}.py"
         for name in (
-            *("decode", "headers", "png", "jpeg", "tiff", "heif", "avif", "av1"),
+            *("decode", "headers", "png", "jpeg", "tiff", "heif", "heif_picture", "av1", "hevc"),
             *("completeness", "convert", "profiles"),
         )
     ),
@@ -58,7 +67,7 @@ def seeds(target: str, folder: Path | None) -> list[Path]:
     if target == "coded":
         found += data.glob("context_codes/*.tess")
     if target == "image":
-        found += [*data.glob("corpus/*"), *data.glob("photos/*.webp")]
+        found += [*data.glob("corpus/*"), *data.glob("photos/*.webp"), *data.glob("heic/*.heic")]
         found += folder.iterdir() if folder else []
     return [path for path in found if path.suffix not in {".csv", ".json"}]
 
@@ -76,8 +85,9 @@ def plant(target: str, folder: Path | None, corpus: Path) -> None:
                 for order in ("C", "F"):
                     name = f"{dtype.strip('<>|')}-{len(shape)}-{order}.npy"
                     np.save(corpus / name, np.ones(shape, dtype, order=order))
-    if target == "image":
-        for name, data in image_files().items():
+    made = {"image": image_files, "tar": tar_files, "parquet": parquet_files}
+    if target in made:
+        for name, data in made[target]().items():
             (corpus / name).write_bytes(data)
 
 
@@ -109,6 +119,62 @@ def image_files() -> dict[str, bytes]:
         file = io.BytesIO()
         image.save(file, name.rpartition(".")[2], **options)
         found[name] = file.getvalue()
+    return found
+
+
+def tar_files() -> dict[str, bytes]:
+    """Tar files of small images, with captions, links, and compressed."""
+    import bz2
+    import gzip
+    import io
+    import lzma
+    import tarfile
+
+    pixel = (ROOT / "tests/data/corpus").glob("*.png")
+    small = min(pixel, key=lambda path: path.stat().st_size).read_bytes()
+    found = {}
+    for name, form in (("gnu", tarfile.GNU_FORMAT), ("pax", tarfile.PAX_FORMAT)):
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w", format=form) as made:
+            for member, content in (("a.png", small), ("a.txt", b"text"), ("b/ä.jpg", b"no")):
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                made.addfile(info, io.BytesIO(content))
+            for member, kind, target in (
+                ("c.png", tarfile.SYMTYPE, "a.png"),
+                ("d.png", tarfile.LNKTYPE, "a.png"),
+                ("x" * 120 + ".png", tarfile.SYMTYPE, "gone.png"),
+            ):
+                info = tarfile.TarInfo(member)
+                info.type, info.linkname = kind, target
+                made.addfile(info)
+        found[f"{name}.tar"] = file.getvalue()
+    plain = found["gnu.tar"]
+    compressions = {"gz": gzip.compress(plain), "bz2": bz2.compress(plain)}
+    return {
+        **found,
+        **{f"{name}.tar": data for name, data in compressions.items()},
+        "xz.tar": lzma.compress(plain),
+        "joined.tar": plain + found["pax.tar"],
+    }
+
+
+def parquet_files() -> dict[str, bytes]:
+    """Parquet files of bytes that stand for images, as people and as Hugging Face write them."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = {}
+    pictures = [b"picture %d" % n for n in range(6)]
+    rows = [{"bytes": picture, "path": f"{n}.png"} for n, picture in enumerate(pictures)]
+    for kind, images in (("bytes", pictures), ("rows", [*rows[:4], None, {"path": "gone.png"}])):
+        for compression in ("none", "snappy", "zstd"):
+            file = io.BytesIO()
+            table = pa.table({"image": images, "text": [f"text {n}" for n in range(6)]})
+            pq.write_table(table, file, row_group_size=3, compression=compression)
+            found[f"{kind}-{compression}.parquet"] = file.getvalue()
     return found
 
 
@@ -165,7 +231,21 @@ _NPY_VALUES = {
         *("(4294967296, 4294967296, 0)", "(0, 0, 3)", "(1, 65536, 3)", "(1,) * 9", "(1.0, 3)"),
     ],
 }
-_REPAIRS = {"image": repaired_png, "npy": repaired_npy}
+
+
+def repaired_tar(data: bytes, _random: random.Random) -> bytes:
+    """A tar file with right checksums in its headers, wherever there may be one."""
+    blocks = []
+    for start in range(0, len(data), 512):
+        block = data[start : start + 512]
+        if block[257:262] == b"ustar":
+            total = sum(block[:148]) + 8 * 32 + sum(block[156:])
+            block = block[:148] + b"%06o\0 " % total + block[156:]
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+_REPAIRS = {"image": repaired_png, "npy": repaired_npy, "tar": repaired_tar}
 
 
 def run_here(target: str, corpus: Path, arguments: list[str]) -> None:
@@ -272,7 +352,7 @@ def run_all(names: list[str], minutes: float, corpus: Path, folder: Path | None)
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Fuzz the readers of untrusted bytes.")
-    parser.add_argument("target", nargs="*", help="packed, coded, npy or image; all by default")
+    parser.add_argument("target", nargs="*", help=f"{', '.join(_MAX_BYTES)}; all by default")
     parser.add_argument("--minutes", type=float, default=1, help="of CPU time for each target")
     parser.add_argument("--seeds", type=Path, help="folder of image files to begin with")
     parser.add_argument("--corpus", type=Path, default=ROOT / "build" / "fuzz")

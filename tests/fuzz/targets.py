@@ -14,12 +14,17 @@ import struct
 import time
 import warnings
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from app.cli.failures import CommandFailed
+from app.cli.tokenize import parquet_images, tars
+from app.cli.tokenize.storage import Entry
+from app.cli.tokenize.tar_headers import STREAM_ERRORS, opened
 from app.codecs.context_coder import code_grids, decode_grids, decoded_grid
 from app.codecs.grids import grids_from_npy
 from app.codecs.npy import read_npy, read_npy_images
@@ -43,6 +48,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_PIXELS = 1_000_000
+_MAX_ENTRIES = 10_000
+_MOST_UNPACKED = 2**16  # bytes of a tar file
 # Of CPU time in one input. The slowest honest input takes a twentieth.
 MAX_SECONDS = 2.0
 
@@ -202,6 +209,60 @@ def image(data: bytes) -> str:
     return "read"
 
 
+class _OneFile:
+    """A source's storage that holds one file."""
+
+    place = "memory"
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def entries(self, folder: str) -> list[Entry]:
+        return [Entry("file", size=len(self._data))] if not folder else []
+
+    def open(self, _name: str) -> IO[bytes]:
+        return io.BytesIO(self._data)
+
+    def read(self, _name: str, size: int | None = None) -> bytes:
+        return self._data[:size]
+
+
+def tar(data: bytes) -> str:
+    """A tar file of a data set: what is listed is what is read, whichever image one begins at."""
+    storage = _OneFile(data)
+    with ExitStack() as stack, suppress(*STREAM_ERRORS):
+        stream, _ = opened(storage, "file", stack)
+        if len(stream.read(_MOST_UNPACKED + 1)) > _MOST_UNPACKED:
+            return "large"  # time goes by what is unpacked: such inputs would take all of it
+    listed, skipped = [], []
+    for entry in islice(tars.scan(storage, "file", ("txt",)), _MAX_ENTRIES):
+        (listed if isinstance(entry, tars.Image) else skipped).append(entry)
+    read = list(tars.images(storage, "file", 0, len(listed), ("txt",)))
+    _hold([one.name for one in read] == [one.name for one in listed], "read as listed")
+    _hold(all(one.content is not None or one.fault for one in read), "contents, or why not")
+    middle = len(listed) // 2
+    half = list(tars.images(storage, "file", middle, len(listed), ("txt",)))
+    _hold(half == read[middle:], "the same from the middle on")
+    _hold(bool(listed or skipped) or not data.strip(b"\0"), "nothing is passed over in silence")
+    return "read" if listed else skipped[0].kind if skipped else "nothing"
+
+
+def parquet(data: bytes) -> str:
+    """A Parquet file of a data set: each row that is listed is read, or it is said why not."""
+    storage = _OneFile(data)
+    try:
+        entries = list(islice(parquet_images.scan(storage, "file", ("text",)), _MAX_ENTRIES))
+        rows = [entry for entry in entries if isinstance(entry, tars.Image)]
+        if not rows:
+            return "nothing"
+        read = list(parquet_images.images(storage, "file", 0, len(rows), ("text",)))
+    except CommandFailed:
+        return "refused"
+    _hold([one.name.partition("/")[0] for one in read] == [one.name for one in rows], "each row")
+    _hold(all(one.content is not None or one.fault for one in read), "contents, or why not")
+    return "read"
+
+
 @contextmanager
 def _memory_filled_with(value: int) -> Iterator[None]:
     """Have the C library fill what it hands out, so that what is left unwritten differs."""
@@ -218,6 +279,8 @@ TARGETS: dict[str, Callable[[bytes], str]] = {
     "coded": coded,
     "npy": npy,
     "image": image,
+    "tar": tar,
+    "parquet": parquet,
 }
 
 

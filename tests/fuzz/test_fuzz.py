@@ -38,6 +38,8 @@ SEEDS = {
         *(d for path in guided["seeds"]("image", None) if len(d := path.read_bytes()) < 10_000),
         *guided["image_files"]().values(),
     ],
+    "tar": list(guided["tar_files"]().values()),
+    "parquet": list(guided["parquet_files"]().values()),
 }
 
 

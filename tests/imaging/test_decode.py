@@ -22,6 +22,7 @@ from imaging.errors import (
     UnsupportedFormat,
 )
 from imaging.headers import inspect_image
+from imaging.resize import resize
 
 CORPUS = Path(__file__).parents[1] / "data" / "corpus"
 MAX_PIXELS = 16_000_000
@@ -576,6 +577,17 @@ def test_decoding_at_reduced_scale_keeps_the_picture(fit, orientation):
     error = np.abs(small.astype(float) - whole)
     assert error.mean() < 0.5
     assert error.max() <= 6
+
+
+@pytest.mark.parametrize(("side", "scale"), [(479, 1), (480, 2), (959, 2), (960, 4)])
+def test_a_jpeg_is_decoded_at_a_half_from_three_times_the_size_on(side, scale):
+    """And at a quarter from six times on: what is resized is what libjpeg decodes at that scale."""
+    data = saved(smooth(side, side), "JPEG", quality=95)
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft("RGB", (side // scale, side // scale))
+        decoded = np.asarray(image)
+    expected = resize(decoded, (160, 160), "cover")
+    np.testing.assert_array_equal(pixels_of(data, size=(160, 160)), expected)
 
 
 def test_a_small_jpeg_is_decoded_whole():

@@ -23,7 +23,10 @@ Pixels = NDArray[np.uint8]
 # What people keep photographs in. Other files in the folder are skipped without a word; a file that
 # is named like an image but can't be read, or whose format the service doesn't read, is reported.
 SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm"}
+    {
+        *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm"),
+        *(".heic", ".heif"),
+    }
 )
 # Of an image to train on or to evaluate, width × height: 800 MB decoded. Whoever trains trusts the
 # folder more than a service trusts its clients, whose limit is a setting.

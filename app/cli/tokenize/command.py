@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from itertools import chain
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from app.cli.tokenize.formats import Form
 
 _ON_RAY = "On a Ray cluster"
+# An address of two letters or more as a path has it, such as `s3:/bucket/codes`.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 Engine = Annotated[str, typer.Option(help="where it runs: local, or ray, on a cluster")]
 RayAddress = Annotated[
@@ -108,6 +111,12 @@ def tokenize(
     from app.service.preprocessing import PreprocessingOptions
 
     settings = local.settings()
+    if _ADDRESS.match(str(out)):
+        raise CommandFailed(
+            f"{out}: shards are written to a folder of this machine, not to an object store; "
+            "copy them there once they are complete",
+            MISUSED,
+        )
     _check_choice("--format", form, ("npy", "webdataset", "parquet"))
     _check_choice("--coding", coding, ("fixed", "context"))
     if coding == "context" and form != "parquet":

@@ -8,11 +8,15 @@ from urllib.parse import quote_from_bytes
 
 from imaging.errors import ImageError, UnsupportedFormat
 from imaging.headers import inspect_image
+from imaging.heif_picture import HEIC_IS_READ
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+IMAGE_ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
+    *((".heic", ".heif") if HEIC_IS_READ else ()),
+)
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 PARQUET_ENDING = ".parquet"
 # What is never looked into: no ending of an image, and there may be one of these for each image.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+from contextlib import ExitStack
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from app.cli.failures import MISUSED, CommandFailed, install_hint
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 # Columns that hold images, by name, where several could.
 _USUAL = ("image", "img", "jpg", "png", "webp", "picture", "photo")
 _ROWS_AT_ONCE = 64
+# Equal rows take next to nothing, but a number of rows that damage made can be any.
+_MOST_ROWS_PER_BYTE = 1000
+# What pyarrow raises over a damaged file.
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, NotImplementedError, MemoryError)
 
 
 def scan(storage: Storage, file: str, keep: tuple[str, ...] = ()) -> Iterator[Image | Skipped]:
@@ -35,9 +42,11 @@ def scan(storage: Storage, file: str, keep: tuple[str, ...] = ()) -> Iterator[Im
             parquet = _opened(handle)
             _column(parquet.schema_arrow, file)
             _check_kept(parquet.schema_arrow, file, keep)
-            rows = parquet.metadata.num_rows
-    except (OSError, ValueError) as error:
-        yield Skipped(file, UNREADABLE, str(error).partition("\n")[0])
+            rows = sum(_rows_of_groups(parquet.metadata))
+            if rows > _MOST_ROWS_PER_BYTE * handle.seek(0, io.SEEK_END):
+                raise ValueError("it can't have as many rows as it says")
+    except _DAMAGE as error:
+        yield Skipped(file, UNREADABLE, _reason(error))
         return
     for row in range(rows):
         yield Image(str(row), None)
@@ -48,21 +57,56 @@ def images(
 ) -> Iterator[Image]:
     """The images of the rows from `start` to the one before `end`, with their contents.
 
-    A row is called by the path that it has for its image, if it has one, behind its number.
+    A row is called by the path that it has for its image, if it has one, behind its number. Where
+    a row group is damaged, the rows from there to its end have no content.
+
+    Raises:
+        CommandFailed: the file can't be opened as it could when it was scanned.
     """
-    with storage.open(file) as handle:
-        parquet = _opened(handle)
-        column = _column(parquet.schema_arrow, file)
-        groups, first = _groups(parquet.metadata, start, end)
+    with ExitStack() as stack:
+        try:
+            parquet = _opened(stack.enter_context(storage.open(file)))
+            column = _column(parquet.schema_arrow, file)
+        except _DAMAGE as error:
+            raise CommandFailed(f"{file}: {_reason(error)}; run the command again") from error
+        first = 0
+        for group, count in enumerate(_rows_of_groups(parquet.metadata)):
+            past = first + count
+            if first < end and past > start:
+                rows = _rows_of_group(parquet, group, (first, past), column, keep)
+                yield from islice(rows, max(0, start - first), min(end, past) - first)
+            first = past
+
+
+def _rows_of_groups(metadata: Any) -> list[int]:
+    """How many rows each row group has."""
+    groups = range(metadata.num_row_groups)
+    return [max(0, metadata.row_group(group).num_rows) for group in groups]
+
+
+def _rows_of_group(
+    parquet: Any, group: int, rows: tuple[int, int], column: str, keep: tuple[str, ...]
+) -> Iterator[Image]:
+    """The rows of one row group, which are those from `rows[0]` to the one before `rows[1]`."""
+    row, past = rows
+    fault = "the file has fewer rows than it says"
+    try:
         batches = parquet.iter_batches(
-            _ROWS_AT_ONCE, row_groups=groups, columns=[column, *keep], use_threads=False
+            _ROWS_AT_ONCE, row_groups=[group], columns=[column, *keep], use_threads=False
         )
         for batch in batches:
             for values in batch.to_pylist():
-                if start <= first < end:
-                    kept = {name: values[name] for name in keep if values[name] is not None}
-                    yield _image(first, values[column], kept)
-                first += 1
+                kept = {name: values[name] for name in keep if values[name] is not None}
+                yield _image(row, values[column], kept)
+                row += 1
+    except _DAMAGE as error:
+        fault = f"the Parquet file is damaged: {_reason(error)}"
+    for lost in range(row, past):
+        yield Image(str(lost), None, fault)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _opened(handle: Any) -> Any:
@@ -96,19 +140,6 @@ def _check_kept(schema: Any, file: str, keep: tuple[str, ...]) -> None:
     if missing:
         there = ", ".join(schema.names)
         raise CommandFailed(f"--keep: {file} has no column {missing[0]}; there are {there}")
-
-
-def _groups(metadata: Any, start: int, end: int) -> tuple[list[int], int]:
-    """The row groups that hold rows from `start` to `end`, and the first row of the first."""
-    groups, first, at = [], 0, 0
-    for index in range(metadata.num_row_groups):
-        rows = metadata.row_group(index).num_rows
-        if at + rows <= start:
-            first = at + rows
-        elif at < end:
-            groups.append(index)
-        at += rows
-    return groups, first
 
 
 def _image(row: int, value: Any, kept: dict[str, Any]) -> Image:

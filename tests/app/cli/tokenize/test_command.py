@@ -102,6 +102,23 @@ def test_each_image_is_there_once_with_the_codes_of_encode(tokenize, many, tmp_p
     assert np.array_equal(flat, np.load(tmp_path / "one.npy").ravel())
 
 
+def test_codes_of_a_resized_jpeg_are_those_over_http(tokenize, client, tmp_path):
+    """One reader for both: a JPEG that is decoded at a half comes out the same."""
+    source = tmp_path / "source"
+    source.mkdir()
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize((320, 240), Image.Resampling.BICUBIC)
+    picture.save(source / "a.jpg", quality=90)
+    assert tokenize(source, tmp_path / "out", "--size", "96x64")[0] == 0
+    answer = client.post(
+        "/v1/encode?size=96x64",
+        content=(source / "a.jpg").read_bytes(),
+        headers={"Accept": "application/x-npy"},
+    )
+    served = np.load(io.BytesIO(answer.content))
+    assert np.array_equal(served[0], np.load(tmp_path / "out" / "00000.npy")[0])
+
+
 def test_one_size_makes_one_array(tokenize, many, tmp_path):
     """With --size each shard is `[n, rows, columns]`."""
     assert tokenize(many, tmp_path / "out", "--size", "40x24", "--shard-size", 100)[0] == 0

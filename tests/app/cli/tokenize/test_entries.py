@@ -14,11 +14,14 @@ import socket
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from app.cli import main as cli
-from app.cli.tokenize import storage
+from app.cli.tokenize import sources, storage
+from imaging import heif_picture
 
 ROOT = Path(__file__).parents[4]
 
@@ -51,6 +54,7 @@ def _link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarI
 
 
 PNG = _picture()
+HEIC = (ROOT / "tests" / "data" / "heic" / "colour.heic").read_bytes()
 FIVE = [(f"{i}.png", PNG) for i in range(5)]
 BLOCK = 512
 # Header and data of one picture in a tar file.
@@ -61,6 +65,21 @@ def _damaged(data: bytes, member: int) -> bytes:
     """A tar file with the checksum of a member's header overwritten."""
     start = member * MEMBER + 148
     return data[:start] + b"xxxxxxxx" + data[start + 8 :]
+
+
+def _rows(*images: object) -> bytes:
+    """A Parquet file of these rows, each in a row group of its own."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"image": list(images)}), file, row_group_size=1, compression="none")
+    return file.getvalue()
+
+
+def _damaged_rows(*images: bytes) -> bytes:
+    """The same with the second row group overwritten."""
+    data = _rows(*images)
+    column = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(1).column(0)
+    start = column.dictionary_page_offset or column.data_page_offset
+    return data[:start] + b"\xff" * 20 + data[start + 20 :]
 
 
 def _file(name: str, content: bytes):
@@ -100,8 +119,9 @@ def _unlistable(folder: Path) -> None:
     (folder / "lost+found").mkdir()
 
 
-# For each row of the table: how the entry is made beside `a.png` (or, of tar files, beside
-# `good.tar` with one image), how many images there are then, how many broken, and what is counted.
+# For each row of the table: how the entry is made beside `a.png` (of tar files beside `good.tar`
+# and of Parquet files beside `good.parquet`, each with one image), how many images there are then,
+# how many broken, and what is counted.
 FILES = {
     "image": (_file("b.png", PNG), 2, 0, {}),
     "image, ending in capitals": (_file("B.PNG", PNG), 2, 0, {}),
@@ -115,7 +135,9 @@ FILES = {
     "empty file with an image's ending": (_file("b.png", b""), 1, 1, {}),
     "caption beside an image": (_sidecar, 1, 0, {"beside an image": 1}),
     "text": (_file("notes.txt", b"text"), 1, 0, {".txt": 1}),
-    "HEIC": (_file("b.heic", b"\0\0\0\x18ftypheic" + bytes(20)), 1, 0, {"HEIC": 1}),
+    "HEIC, with the extra `heic`": (_file("b.heic", HEIC), 2, 0, {}),
+    "HEIC, without it": (_file("b.heic", HEIC), 1, 0, {"HEIC": 1}),
+    "JPEG XL": (_file("b.jxl", b"\xff\x0a" + bytes(40)), 1, 0, {"JPEG XL": 1}),
     "PPM": (_file("b.ppm", b"P6 1 1 255 abc"), 1, 0, {".ppm": 1}),
     "file without an ending": (_file("README", b"text"), 1, 0, {"without an ending": 1}),
     "hidden file": (_file(".b.png", PNG), 1, 0, {"hidden": 1}),
@@ -187,6 +209,23 @@ TARS = {
     "empty tar": (_file("t.tar", b""), 1, 0, {"empty tar": 1}),
     "text with a tar's ending": (_file("t.tar", b"no tar" * 500), 1, 0, {"damaged tar": 1}),
 }
+PARQUETS = {
+    "Parquet file of images": (_file("t.parquet", _rows(PNG, PNG)), 3, 0, {}),
+    "Parquet file, ending in capitals": (_file("T.PARQUET", _rows(PNG, PNG)), 3, 0, {}),
+    "row of bytes with a path": (_file("t.parquet", _rows({"bytes": PNG, "path": "p"})), 2, 0, {}),
+    "row without an image": (_file("t.parquet", _rows(PNG, None)), 2, 1, {}),
+    "row with a path and no bytes": (
+        _file("t.parquet", _rows({"bytes": PNG, "path": "p"}, {"bytes": None, "path": "q"})),
+        *(2, 1, {}),
+    ),
+    "row of other bytes": (_file("t.parquet", _rows(PNG, b"no picture")), 2, 1, {}),
+    "damaged row group": (_file("t.parquet", _damaged_rows(PNG, PNG, PNG)), 3, 1, {}),
+    "Parquet file cut short": (
+        _file("t.parquet", _rows(PNG, PNG)[:-9]),
+        *(1, 0, {"unreadable": 1}),
+    ),
+    "empty Parquet file": (_file("t.parquet", b""), 1, 0, {"unreadable": 1}),
+}
 DAMAGE = {
     *("dangling link", "link to itself", "unreadable", "damaged tar", "tar without end mark"),
     *("cut tar", "data behind an end mark", "empty tar"),
@@ -220,17 +259,24 @@ def tokenize(tiny_bundle, tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("row", [*FILES, *TARS])
-def test_each_row_of_the_table(tokenize, tmp_path, row):
+@pytest.mark.parametrize("row", [*FILES, *TARS, *PARQUETS])
+def test_each_row_of_the_table(tokenize, tmp_path, monkeypatch, row):
     """What becomes of an entry, what it is counted as, and what `--strict` makes of it."""
+    if row == "HEIC, without it":
+        monkeypatch.setattr(heif_picture, "HEIC_IS_READ", False)
+        endings = tuple(e for e in sources.IMAGE_ENDINGS if not e.startswith(".hei"))
+        monkeypatch.setattr(sources, "IMAGE_ENDINGS", endings)
     source = tmp_path / "source"
     source.mkdir()
     if row in FILES:
         (source / "a.png").write_bytes(PNG)
         make, images, broken, skipped = FILES[row]
-    else:
+    elif row in TARS:
         (source / "good.tar").write_bytes(_tar(FIVE[0]))
         make, images, broken, skipped = TARS[row]
+    else:
+        (source / "good.parquet").write_bytes(_rows(PNG))
+        make, images, broken, skipped = PARQUETS[row]
     make(source)
     code, summary, report = tokenize(source)
     assert code == 0
@@ -253,10 +299,10 @@ def test_the_table_in_the_documentation_is_this_one():
     text = (ROOT / "docs" / "tokenize.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|([^|]*)\|$", text, re.MULTILINE)
     told = {entry: counted for entry, _, counted in rows}
-    for row, (_, _, broken, skipped) in {**FILES, **TARS}.items():
+    for row, (_, _, broken, skipped) in {**FILES, **TARS, **PARQUETS}.items():
         kinds = {kind.strip(" `") for kind in told[row].split(",") if kind.strip()}
         assert kinds == {*skipped, *(["broken.jsonl"] if broken else [])}, row
-    assert len({**FILES, **TARS}) >= 30
+    assert len({**FILES, **TARS, **PARQUETS}) >= 50
 
 
 def test_members_behind_a_damaged_header_are_those_of_an_undamaged_one(tokenize, tmp_path):

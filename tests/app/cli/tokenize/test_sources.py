@@ -114,6 +114,22 @@ def test_rows_without_an_image_are_broken_and_keep_their_place(tokenize, picture
     assert ["has no image" in line or "no bytes" in line for line in lines] == [True, True, False]
 
 
+def test_a_damaged_row_group_loses_its_own_rows_and_no_others(tokenize, pictures, tmp_path):
+    """Rows before and behind it are encoded; those in it are broken and keep their place."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": pictures}), path, row_group_size=4, compression="none")
+    data = path.read_bytes()
+    damaged = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    at = damaged.dictionary_page_offset or damaged.data_page_offset
+    path.write_bytes(data[:at] + b"\xff" * 20 + data[at + 20 :])
+    summary = tokenize("out", path)
+    assert (summary["images"], summary["broken"]) == (6, 4)
+    broken = (tmp_path / "out" / "broken.jsonl").read_text().splitlines()
+    assert [json.loads(line)["place"] for line in broken] == [4, 5, 6, 7]
+    assert all("the Parquet file is damaged" in line for line in broken)
+    assert [image["name"] for image in _images(tmp_path / "out")][-1] == "a.parquet/9"
+
+
 def test_parquet_that_is_no_source_is_said(tokenize, folder, tmp_path):
     """No column of images, several, or a column that isn't there; a cut file is named."""
     table = pa.table({"a": [b"x"], "b": [b"y"]})
