@@ -22,7 +22,7 @@ export ORT_DISABLE_TELEMETRY := 1
 .PHONY: help
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^## / {printf "\n%s\n", substr($$0, 4)} \
-		/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+		/^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 # ---------------------------------------------------------------------------- environments
 
@@ -247,6 +247,23 @@ bench-check: $(VENV)/.stamp-dev ## test the load generator; needs a C compiler a
 
 bench-gpu: $(GPU_VENV)/.stamp-serve ## everything about an NVIDIA GPU, within 8 minutes
 	$(GPU_VENV)/bin/python -m benchmarks.gpu $(ARGS)
+
+# Triton's load tool: a program inside an old wheel of its client, for Linux on x86-64, with two
+# libraries that the wheel lacks. The later versions come in NVIDIA's containers alone.
+PERF_VENV := .venv-perf
+$(PERF_VENV)/.stamp:
+	$(call make_venv,$(PERF_VENV))
+
+$(PERF_VENV)/.stamp-perf: $(PERF_VENV)/.stamp
+	@$(PERF_VENV)/bin/python $(PIP) --no-deps tritonclient==2.40.0 nvidia-cuda-runtime-cu12
+	@ldconfig -p | grep -q 'libb64\.so\.0d' || \
+		{ cd $(PERF_VENV) && apt-get download -q libb64-0d && dpkg -x libb64-0d_*.deb debian; } || \
+		{ echo "perf_analyzer needs libb64; on Debian: apt-get install libb64-0d" >&2; exit 1; }
+	@touch $@
+
+.PHONY: perf-analyzer
+perf-analyzer: $(VENV)/.stamp-dev $(PERF_VENV)/.stamp-perf ## Triton's load tool on /v2, as a table; ARGS="--concurrency 1"
+	$(PY) -m benchmarks.perf_analyzer $(PERF_VENV)/bin/perf_analyzer $(ARGS)
 
 ## Container
 BUILD_FLAGS ?=
