@@ -205,7 +205,8 @@ onboarding: $(BROWSER)/node_modules/.stamp ## time the way from a fresh clone to
 	node $(BROWSER)/onboarding.mjs $(ARGS)
 
 ## Change
-.PHONY: format openapi lock golden
+.PHONY: format openapi proto lock golden
+PROTO := app/server/grpc
 golden: $(VENV)/.stamp-dev ## write tests/data/golden anew, if codes or pixels are meant to move
 	$(PY) tests/golden/golden.py
 
@@ -215,6 +216,10 @@ format: $(VENV)/.stamp-dev ## format the code and fix what lint can fix
 
 openapi: $(VENV)/.stamp-serve ## write docs/openapi.json from the code
 	$(PY) -m app openapi docs/openapi.json
+
+proto: $(VENV)/.stamp ## compile the messages of gRPC from their .proto
+	$(PY) $(PIP) 'grpcio-tools>=1.80'
+	$(PY) -m grpc_tools.protoc -I$(PROTO) --descriptor_set_out=$(PROTO)/open_inference.binpb open_inference.proto
 
 # Pins stay as they are while they satisfy pyproject.toml; `make lock ARGS=--upgrade` renews them.
 # dev.txt comes first and holds all but CUDA's; the others take their versions from it.
