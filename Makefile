@@ -147,6 +147,10 @@ stress: $(VENV)/.stamp-dev ## overload, then a soak of MINUTES, on a machine of 
 	$(PY) -m tests.system.stress overload
 	$(PY) -m tests.system.stress soak --minutes $(MINUTES)
 
+.PHONY: drain-check
+drain-check: $(VENV)/.stamp-dev ## SIGTERM under 16 busy clients, ten times: no connection is reset
+	$(PY) -m tests.system.stress.drain $(ARGS)
+
 lint: $(VENV)/.stamp-dev ## format and lint, changing nothing
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .

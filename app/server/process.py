@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from app.observability.timeout import call_with_timeout
 from app.observability.tracing import tracing_from
 from app.server.app import create_app, create_metrics_app
 from app.server.http_protocol import HttpProtocol
-from app.server.listening import refuse_new_connections
+from app.server.listening import connections_to_accept, refuse_new_connections
 from app.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _SHUTDOWN_GRACE_S = 0.5
 _LOG_FLUSH_TIMEOUT_S = 1.0
 # From there on the kernel opens no more connections; those that it has opened are accepted.
 _ACCEPT_LAST_S = 0.05
+_ACCEPT_AT_MOST_S = 2.0
 _BACKLOG = 2048
 
 
@@ -176,8 +178,15 @@ class _Server(uvicorn.Server):
         _log.info("listening on http://%s, loading models", self.listening_on)
 
     async def shutdown(self, sockets: Any = None) -> None:
-        refuse_new_connections(listening for server in self.servers for listening in server.sockets)
+        listening = [one for server in self.servers for one in server.sockets]
+        refuse_new_connections(listening)
+        until = time.monotonic() + _ACCEPT_AT_MOST_S
         await asyncio.sleep(_ACCEPT_LAST_S)
+        # Where the machine is busy, that time may pass before the loop has come to accept them.
+        while (  # noqa: ASYNC110  (the kernel tells nobody)
+            connections_to_accept(listening) and time.monotonic() < until
+        ):
+            await asyncio.sleep(_ACCEPT_LAST_S / 10)
         if self._grpc is not None:
             # uvicorn waits for these tasks, as it does for requests, before it ends the service.
             stopping = self._grpc.stop()
