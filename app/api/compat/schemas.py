@@ -46,7 +46,8 @@ class EmbeddingsBody(BaseModel):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(
         default=None,
-        description="size of the vectors; only the model's own",
+        description="size of the vectors: 32, 64, 128, or the model's own; the first numbers of "
+        "the whole vector, scaled to length 1",
     )
     user: str | None = Field(default=None, description="ignored")
 
