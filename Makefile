@@ -22,7 +22,7 @@ export ORT_DISABLE_TELEMETRY := 1
 .PHONY: help
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^## / {printf "\n%s\n", substr($$0, 4)} \
-		/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+		/^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 # ---------------------------------------------------------------------------- environments
 
@@ -147,6 +147,10 @@ stress: $(VENV)/.stamp-dev ## overload, then a soak of MINUTES, on a machine of 
 	$(PY) -m tests.system.stress overload
 	$(PY) -m tests.system.stress soak --minutes $(MINUTES)
 
+.PHONY: drain-check
+drain-check: $(VENV)/.stamp-dev ## SIGTERM under 16 busy clients, ten times: no connection is reset
+	$(PY) -m tests.system.stress.drain $(ARGS)
+
 lint: $(VENV)/.stamp-dev ## format and lint, changing nothing
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -205,7 +209,8 @@ onboarding: $(BROWSER)/node_modules/.stamp ## time the way from a fresh clone to
 	node $(BROWSER)/onboarding.mjs $(ARGS)
 
 ## Change
-.PHONY: format openapi lock golden
+.PHONY: format openapi proto lock golden
+PROTO := app/server/grpc
 golden: $(VENV)/.stamp-dev ## write tests/data/golden anew, if codes or pixels are meant to move
 	$(PY) tests/golden/golden.py
 
@@ -215,6 +220,10 @@ format: $(VENV)/.stamp-dev ## format the code and fix what lint can fix
 
 openapi: $(VENV)/.stamp-serve ## write docs/openapi.json from the code
 	$(PY) -m app openapi docs/openapi.json
+
+proto: $(VENV)/.stamp ## compile the messages of gRPC from their .proto
+	$(PY) $(PIP) 'grpcio-tools>=1.80'
+	$(PY) -m grpc_tools.protoc -I$(PROTO) --descriptor_set_out=$(PROTO)/open_inference.binpb open_inference.proto
 
 # Pins stay as they are while they satisfy pyproject.toml; `make lock ARGS=--upgrade` renews them.
 # dev.txt comes first and holds all but CUDA's; the others take their versions from it.
@@ -247,6 +256,23 @@ bench-check: $(VENV)/.stamp-dev ## test the load generator; needs a C compiler a
 
 bench-gpu: $(GPU_VENV)/.stamp-serve ## everything about an NVIDIA GPU, within 8 minutes
 	$(GPU_VENV)/bin/python -m benchmarks.gpu $(ARGS)
+
+# Triton's load tool: a program inside an old wheel of its client, for Linux on x86-64, with two
+# libraries that the wheel lacks. The later versions come in NVIDIA's containers alone.
+PERF_VENV := .venv-perf
+$(PERF_VENV)/.stamp:
+	$(call make_venv,$(PERF_VENV))
+
+$(PERF_VENV)/.stamp-perf: $(PERF_VENV)/.stamp
+	@$(PERF_VENV)/bin/python $(PIP) --no-deps tritonclient==2.40.0 nvidia-cuda-runtime-cu12
+	@ldconfig -p | grep -q 'libb64\.so\.0d' || \
+		{ cd $(PERF_VENV) && apt-get download -q libb64-0d && dpkg -x libb64-0d_*.deb debian; } || \
+		{ echo "perf_analyzer needs libb64; on Debian: apt-get install libb64-0d" >&2; exit 1; }
+	@touch $@
+
+.PHONY: perf-analyzer
+perf-analyzer: $(VENV)/.stamp-dev $(PERF_VENV)/.stamp-perf ## Triton's load tool on /v2, as a table; ARGS="--concurrency 1"
+	$(PY) -m benchmarks.perf_analyzer $(PERF_VENV)/bin/perf_analyzer $(ARGS)
 
 ## Container
 BUILD_FLAGS ?=

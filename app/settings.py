@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PREFIX = "TESSERA_"
 
 _SERVICE_LINK = re.compile(
-    r"TESSERA_(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT(?:_\d+_(?:TCP|UDP).*)?)"
+    r"TESSERA_(?:GRPC_|METRICS_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT(?:_\d+_(?:TCP|UDP).*)?)"
 )
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
 
@@ -58,6 +58,11 @@ class Settings(BaseModel):
     metrics_host: str | None = Field(
         default=None,
         description="address that TESSERA_METRICS_PORT listens on; by default TESSERA_HOST",
+    )
+    grpc_port: Annotated[int | None, Field(ge=1, le=65_535)] = Field(
+        default=None,
+        description="port for the Open Inference Protocol over gRPC, at TESSERA_HOST; none by "
+        "default; needs the extra grpc",
     )
     models_dir: Path = Field(
         default=Path("models"), description="folder of bundles; each folder in it is one"
@@ -197,8 +202,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes sets this variable in the pods around a Service named tessera."""
-    return bool(_SERVICE_LINK.fullmatch(name)) and (name != "TESSERA_PORT" or "://" in value)
+    """Whether Kubernetes sets this variable in the pods around a Service named tessera, or so."""
+    ours = name.removeprefix(PREFIX).lower() in Settings.model_fields
+    return bool(_SERVICE_LINK.fullmatch(name)) and (not ours or "://" in value)
 
 
 def _meant(name: str) -> str:

@@ -275,7 +275,7 @@ class Batcher:
                 [
                     (entry, outcome)
                     if isinstance(outcome, Exception)
-                    else (entry, entry.done(outcome, started, seconds))
+                    else (entry, entry.done(outcome, started, seconds, len(batch)))
                     for entry, outcome in zip(batch, outcomes, strict=True)
                 ]
             )

@@ -54,6 +54,7 @@ class Done:
         prepare_s: seconds from submitting the item to the end of its preparation.
         queue_s: seconds from there to the start of its batch.
         run_s: seconds that its batch ran.
+        batch_items: items in its batch.
     """
 
     result: Any
@@ -61,6 +62,7 @@ class Done:
     prepare_s: float
     queue_s: float
     run_s: float
+    batch_items: int
 
 
 @dataclass(slots=True, eq=False)
@@ -87,14 +89,22 @@ class Entry:
         # Read from other threads: one attribute of a C object, safe under the GIL.
         return self.future.done()
 
-    def done(self, result: Any, started: float, seconds: float) -> Done:
-        """The item's outcome, given what `run` made of it, when its batch started and took."""
+    def done(self, result: Any, started: float, seconds: float, items: int) -> Done:
+        """The item's outcome.
+
+        Args:
+            result: what `run` made of it.
+            started: when its batch started, by `time.monotonic`.
+            seconds: how long its batch took.
+            items: items in its batch.
+        """
         return Done(
             result,
             self.work.original,
             self.prepared - self.submitted,
             started - self.prepared,
             seconds,
+            items,
         )
 
 

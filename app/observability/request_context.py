@@ -43,6 +43,7 @@ class RequestContext:
         body_bytes: bytes of its body that have been received.
         traced: whether `spans` are kept.
         spans: start and end of each stage over all items, by `time.perf_counter`.
+        runs: items in each item's batch, and the seconds that the batch ran.
         warnings: about images, as the header `Tessera-Warning` lists them.
     """
 
@@ -52,6 +53,7 @@ class RequestContext:
         "id",
         "images",
         "refusal",
+        "runs",
         "spans",
         "stages",
         "started",
@@ -70,6 +72,7 @@ class RequestContext:
         self.codes = 0
         self.body_bytes = 0
         self.traced = False
+        self.runs: list[tuple[int, float]] = []
         self.warnings: list[str] = []
         self.spans: dict[str, tuple[float, float]] = {}
 

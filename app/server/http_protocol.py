@@ -224,10 +224,13 @@ class HttpProtocol(BoundedFraming):
         """Close the connection as the server ends, unless it is about to be used.
 
         A client that has just opened it, or is sending the head of a request, gets an answer,
-        which says `Connection: close`.
+        which says `Connection: close`. One that is still sending the body of a request that has
+        been answered gets to read the answer.
         """
         if self.cycle is None or self._in_head:
             self._start_timer(_LAST_REQUEST_S, self._close_unless_answering)
+        elif self.cycle.response_complete and self.cycle.more_body:
+            self._closing = True
         else:
             super().shutdown()
 

@@ -6,12 +6,16 @@ import ctypes
 import os
 import socket
 import struct
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# Where Linux's struct tcp_info has `tcpi_unacked`, which of a listening socket is the number of
+# connections that the kernel has opened and nobody has accepted.
+_UNACKED = slice(24, 28)
 _SO_ATTACH_FILTER = 26  # Linux; the module `socket` doesn't name it
 
 # A classic BPF program, which sees a segment from its TCP header on: what has SYN is dropped.
@@ -45,3 +49,20 @@ def refuse_new_connections(listening: Iterable[Any]) -> None:
     for one in listening:
         with suppress(OSError), socket.socket(fileno=os.dup(one.fileno())) as same:
             same.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, option)
+
+
+def connections_to_accept(listening: Iterable[Any]) -> int:
+    """Connections that the kernel has opened on these sockets and nobody has accepted yet.
+
+    Args:
+        listening: sockets, or what has their file number.
+
+    Returns:
+        How many; 0 where the system doesn't say.
+    """
+    found = 0
+    for one in listening:
+        with suppress(OSError, AttributeError), socket.socket(fileno=os.dup(one.fileno())) as same:
+            info = same.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED.stop)
+            found += int.from_bytes(info[_UNACKED], sys.byteorder)
+    return found

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,15 @@ from app.observability.timeout import call_with_timeout
 from app.observability.tracing import tracing_from
 from app.server.app import create_app, create_metrics_app
 from app.server.http_protocol import HttpProtocol
-from app.server.listening import refuse_new_connections
+from app.server.listening import connections_to_accept, refuse_new_connections
+from app.settings import SettingsError
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from fastapi import FastAPI
+
+    from app.server.grpc.server import GrpcServer
     from app.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -38,6 +43,7 @@ _SHUTDOWN_GRACE_S = 0.5
 _LOG_FLUSH_TIMEOUT_S = 1.0
 # From there on the kernel opens no more connections; those that it has opened are accepted.
 _ACCEPT_LAST_S = 0.05
+_ACCEPT_AT_MOST_S = 2.0
 _BACKLOG = 2048
 
 
@@ -80,6 +86,8 @@ def _check_ports(settings: Settings) -> None:
     places = [(settings.host, settings.port)]
     if settings.metrics_port is not None:
         places.append((settings.metrics_host or settings.host, settings.metrics_port))
+    if settings.grpc_port is not None:
+        places.append((settings.host, settings.grpc_port))
     for host, port in places:
         try:
             found = socket.getaddrinfo(
@@ -114,12 +122,31 @@ def _fill_standard_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123
 
 
+def _grpc_server(app: FastAPI, settings: Settings) -> GrpcServer | None:
+    """What speaks gRPC, if a port is set for it.
+
+    Raises:
+        SettingsError: its packages aren't there.
+    """
+    if settings.grpc_port is None:
+        return None
+    try:
+        from app.server.grpc.server import GrpcServer
+    except ImportError as error:
+        raise SettingsError(
+            "TESSERA_GRPC_PORT: gRPC needs the extra `grpc`: pip install '.[grpc]' in the "
+            "repository"
+        ) from error
+    return GrpcServer(app, settings)
+
+
 class _Server(uvicorn.Server):
     def __init__(self, settings: Settings) -> None:
         self.exit_code = 0
         self.listening_on = ""
         self._settings = settings
         self._app = create_app(settings, self._on_fatal, tracing_from(os.environ))
+        self._grpc = _grpc_server(self._app, settings)
         super().__init__(
             uvicorn.Config(
                 self._app,
@@ -143,13 +170,28 @@ class _Server(uvicorn.Server):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         if self._settings.metrics_port is not None:
             await self._listen_for_metrics(self._settings.metrics_port)
+        if self._grpc is not None:
+            self.listening_on = f"{self._settings.host}:{self._settings.grpc_port}"
+            await self._start_grpc(self._grpc)
         self.listening_on = f"{self._settings.host}:{self._settings.port}"
         await super().startup(sockets)
         _log.info("listening on http://%s, loading models", self.listening_on)
 
     async def shutdown(self, sockets: Any = None) -> None:
-        refuse_new_connections(listening for server in self.servers for listening in server.sockets)
+        listening = [one for server in self.servers for one in server.sockets]
+        refuse_new_connections(listening)
+        until = time.monotonic() + _ACCEPT_AT_MOST_S
         await asyncio.sleep(_ACCEPT_LAST_S)
+        # Where the machine is busy, that time may pass before the loop has come to accept them.
+        while (  # noqa: ASYNC110  (the kernel tells nobody)
+            connections_to_accept(listening) and time.monotonic() < until
+        ):
+            await asyncio.sleep(_ACCEPT_LAST_S / 10)
+        if self._grpc is not None:
+            # uvicorn waits for these tasks, as it does for requests, before it ends the service.
+            stopping = self._grpc.stop()
+            self.server_state.tasks.add(stopping)
+            stopping.add_done_callback(self.server_state.tasks.discard)
         await super().shutdown(sockets)
 
     async def _listen_for_metrics(self, port: int) -> None:
@@ -171,6 +213,13 @@ class _Server(uvicorn.Server):
         try:
             await loop.create_server(lambda: HttpProtocol(config, state, {}, loop), host, port)
         except OSError as error:
+            _log.error("%s", error)
+            sys.exit(1)
+
+    async def _start_grpc(self, grpc: GrpcServer) -> None:
+        try:
+            await grpc.start()
+        except RuntimeError as error:
             _log.error("%s", error)
             sys.exit(1)
 

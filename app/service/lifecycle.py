@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.batching.batcher import Batcher
 from app.errors import NotReady
+from app.observability.inference_statistics import InferenceStatistics
 from app.runtime.device import DeviceUnavailable, choose_device, usable_cpus
 from app.runtime.engine import BATCH_PIXELS
 from app.runtime.model import Model
@@ -57,6 +58,7 @@ class Service:
         keys: the keys that requests may carry; reloading reads them anew.
         body_memory: the bytes of request bodies in memory.
         health: when each loaded model last ran.
+        inferences: what the models of the Open Inference Protocol have done.
         draining: True from the first signal to stop.
     """
 
@@ -73,6 +75,7 @@ class Service:
         self._batcher: Batcher | None = None
         self._failed: str | None = None
         self.health = ModelHealth()
+        self.inferences = InferenceStatistics()
         self.body_memory = BodyMemory(_HELD_BODIES * settings.max_body_bytes)
         self.keys = ApiKeys(settings)
         self._tasks: set[asyncio.Task[Any]] = set()

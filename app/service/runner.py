@@ -324,6 +324,7 @@ class Runner:
     def _note(self, done: Done) -> None:
         """Of several items, the slowest tells the time of a stage."""
         end = time.perf_counter()
+        self._context.runs.append((done.batch_items, done.run_s))
         for stage, seconds in (
             ("infer", done.run_s),
             ("queue", done.queue_s),

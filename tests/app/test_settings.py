@@ -101,3 +101,12 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_said_to_be_so():
     assert ";" in text
     assert "is not a setting" not in text
     assert read_settings({"TESSERA_PORT": "80"}).port == 80
+
+
+@pytest.mark.parametrize("name", ["grpc", "metrics"])
+def test_a_service_named_for_another_port_sets_that_ports_variable(name):
+    """Kubernetes makes TESSERA_GRPC_PORT=tcp://… of a Service named tessera-grpc."""
+    variable = f"TESSERA_{name.upper()}_PORT"
+    with pytest.raises(SettingsError, match=f"{variable}: set by Kubernetes"):
+        read_settings({variable: "tcp://10.0.0.11:8001"})
+    assert getattr(read_settings({variable: "8001"}), f"{name}_port") == 8001

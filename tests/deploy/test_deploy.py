@@ -160,7 +160,7 @@ def test_compose_passes_on_every_setting_that_needs_nothing_beside_it():
     """The rest needs a port or a mount, or is the image's own."""
     service = load(ROOT / "docker-compose.yml")["services"]["tessera"]
     beside = {"api_keys_file", "device", "drain_timeout_s", "host", "metrics_host", "metrics_port"}
-    beside |= {"models_dir", "port"}
+    beside |= {"grpc_port", "models_dir", "port"}
     passed = {name.removeprefix("TESSERA_").lower() for name in service["environment"]}
     assert passed == set(Settings.model_fields) - beside
 

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "train", "evaluate", "export", "recognize", "learn_embedder", "compare_embedders",
+    "embedding_sizes",
 )  # fmt: skip
 
 

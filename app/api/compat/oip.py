@@ -1,12 +1,12 @@
 """`/v2`: the Open Inference Protocol, for Triton's and KServe's clients.
 
-Each loaded model is seven of the protocol's models: its four graphs as they are, named
+Each loaded model is nine of the protocol's models: its four graphs as they are, named
 `photo-f8.encoder`, `.quantizer`, `.decoder` and `.embedder`, and what they make up together,
-`photo-f8.encode`, `.decode` and `.embed`, which take images of any size, also as encoded files.
-The bare name `photo-f8` means `photo-f8.encode`. Each of its recognizers is two more, such as
-`photo-f8.recognizer.imagenette-10` and `photo-f8.classify.imagenette-10`; without a name behind
-them, the first. All of it runs through the same queue, limits and errors as the rest of the
-service.
+`photo-f8.encode`, `.decode` and `.embed`, which take images of any size, and `.encode_image` and
+`.embed_image`, which take encoded files. The bare name `photo-f8` means `photo-f8.encode`. Each of
+its recognizers is four more, such as `photo-f8.recognizer.imagenette-10`, and `.classify`,
+`.classify_image` and `.classify_codes`; without a name behind them, the first. All of it runs
+through the same queue, limits and errors as the rest of the service.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from app.api.classification import probabilities_of
-from app.api.compat.oip_models import CLASSIFY, COMPOSED, GRAPHS, RECOGNIZER, Inputs, Target
+from app.api.compat.oip_configuration import configuration
+from app.api.compat.oip_inference import run
+from app.api.compat.oip_inputs import Inputs
+from app.api.compat.oip_models import Target
 from app.api.compat.oip_tensors import (
     BINARY,
     HEADER,
@@ -30,6 +32,7 @@ from app.api.compat.oip_tensors import (
 )
 from app.api.compat.route_docs import operation
 from app.api.compat.schemas import (
+    V2Configuration,
     V2Index,
     V2InferBody,
     V2Inferred,
@@ -39,28 +42,20 @@ from app.api.compat.schemas import (
     V2Names,
     V2Ready,
     V2Server,
+    V2Statistics,
 )
 from app.api.media_types import JSON
 from app.api.openapi import reference
 from app.api.request import HEAVY_NUMBERS, Call
-from app.api.responses import json_response, whole
-from app.errors import (
-    CodeSpaceMismatch,
-    InvalidParameter,
-    NotAcceptable,
-)
-from app.runtime.operations import EMBED, EMBED_IMAGES, LATENTS
+from app.api.responses import json_response
+from app.errors import CodeSpaceMismatch, InvalidParameter
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from app.batching.admission import Slots
-    from app.service.results import Recognition
-
+    from app.api.compat.oip_tensors import Inference
 
 PROTOCOL = "Open Inference Protocol"
 
-_FLOATS = {"FP16": np.float16, "FP32": np.float32}
+_FLOATS: dict[str, type[np.floating[Any]]] = {"FP16": np.float16, "FP32": np.float32}
 
 _KEYED = ("unauthorized", "not_ready")
 _NAMED = (*_KEYED, "model_not_found", "recognizer_not_found")
@@ -68,6 +63,8 @@ _OF = partial(operation, PROTOCOL)
 _SERVER_READY = _OF("Is the service ready?", V2Ready, ("not_ready",), open_to_all=True)
 _METADATA = _OF("What a model takes and gives", V2Model, _NAMED)
 _READY = _OF("Is a model ready?", V2ModelReady, _NAMED)
+_CONFIGURATION = _OF("A model's configuration", V2Configuration, _NAMED)
+_STATISTICS = _OF("What a model has done", V2Statistics, _NAMED)
 _INFER = _OF(
     "Run a model",
     V2Inferred,
@@ -96,7 +93,10 @@ async def server_metadata(request: Request) -> Response:
         {
             "name": "tessera",
             "version": request.app.version,
-            "extensions": ["binary_tensor_data", "parameters", "model_repository"],
+            "extensions": [
+                *("binary_tensor_data", "parameters", "model_repository"),
+                *("model_configuration", "statistics"),
+            ],
         }
     )
 
@@ -130,17 +130,21 @@ async def repository_index(request: Request) -> Response:
 
 def _index(request: Request) -> list[dict[str, Any]]:
     return [
-        {"name": f"{model.name}.{task}", "version": model.manifest.version, "state": "READY"}
+        {"name": target.name, "version": target.version, "state": "READY"}
         for model in request.app.state.service.models.by_name.values()
-        for task in (
-            *(*GRAPHS, *COMPOSED),
-            *(
-                f"{t}.{r}"
-                for t in (RECOGNIZER, CLASSIFY)
-                for r in sorted(model.manifest.recognizers)
-            ),
-        )
+        for target in Target.all_of(model)
     ]
+
+
+@router.get("/models/stats", **_OF("What all models have done", V2Statistics, _KEYED))
+async def all_statistics(request: Request) -> Response:
+    """Totals since the process started, of every model and version."""
+    service = request.app.state.service
+    targets = [
+        target for model in service.models.by_name.values() for target in Target.all_of(model)
+    ]
+    stats = [service.inferences.of(target.name, target.version) for target in targets]
+    return json_response({"model_stats": stats})
 
 
 @router.get("/models/{name}", **_METADATA)
@@ -153,7 +157,7 @@ async def model_metadata(request: Request, name: str, version: str | None = None
         {
             "name": name,
             "versions": models.versions(target.model.name),
-            "platform": "onnx_onnxv1" if target.task in {*GRAPHS, RECOGNIZER} else "tessera_bundle",
+            "platform": "onnx_onnxv1" if target.composed is None else "tessera_bundle",
             "inputs": [port.described() for port in target.inputs],
             "outputs": [port.described() for port in target.outputs],
         }
@@ -170,6 +174,28 @@ async def model_ready(request: Request, name: str, version: str | None = None) -
     return json_response({"name": name, "ready": True})
 
 
+@router.get("/models/{name}/config", **_CONFIGURATION)
+@router.get("/models/{name}/versions/{version}/config", name="version_config", **_CONFIGURATION)
+async def model_config(request: Request, name: str, version: str | None = None) -> Response:
+    """Triton's configuration of a model: batch size, datatypes, and axes without the batch's."""
+    service = request.app.state.service
+    target = Target.named(service.models, name, version)
+    return json_response({**configuration(target, service.limits), "name": name})
+
+
+@router.get("/models/{name}/stats", **_STATISTICS)
+@router.get("/models/{name}/versions/{version}/stats", name="version_statistics", **_STATISTICS)
+async def model_statistics(request: Request, name: str, version: str | None = None) -> Response:
+    """Totals since the process started: of one version, or of each that is loaded."""
+    service = request.app.state.service
+    target = Target.named(service.models, name, version)
+    versions = [target.version]
+    if version is None and "@" not in name:
+        versions = service.models.versions(target.model.name)
+    stats = [service.inferences.of(target.name, one, called=name) for one in versions]
+    return json_response({"model_stats": stats})
+
+
 # --- inference -----------------------------------------------------------------------------
 
 
@@ -179,75 +205,48 @@ async def model_infer(request: Request, name: str, version: str | None = None) -
     """Run a graph, or several composed. One bad item fails the request."""
     call = Call(request)
     target = Target.named(call.models, name, version)
-    async with call.body() as body, call.slots() as slots:
-        size = json_length(request.headers.get(HEADER), len(body))
-        asked = await call.parse(size, read_inference, body, size)
-        check_outputs(asked, [port.name for port in target.outputs])
-        floats = asked.parameters.get("float_datatype", "FP32")
-        if floats not in _FLOATS:
-            raise InvalidParameter("float_datatype must be FP16 or FP32")
-        code_space = asked.parameters.get("code_space", target.model.manifest.code_space)
-        if code_space != target.model.manifest.code_space:
-            raise CodeSpaceMismatch("the codes are of another space than the model's")
-        limits = request.app.state.service.limits
-        outputs = await _run(call, slots, target, Inputs(target, asked, limits))
-        with np.errstate(over="ignore"):  # too large for FP16 becomes infinite
-            tensors = {
-                key: Tensor.of(array.astype(_FLOATS[floats]) if array.dtype.kind == "f" else array)
-                for key, array in outputs.items()
+    inferences = request.app.state.service.inferences
+    failed = True
+    try:
+        async with call.body() as body, call.slots() as slots:
+            size = json_length(request.headers.get(HEADER), len(body))
+            asked = await call.parse(size, read_inference, body, size)
+            floats = _floats(target, asked)
+            limits = request.app.state.service.limits
+            outputs = await run(call, slots, target, Inputs(target, asked, limits))
+            with np.errstate(over="ignore"):  # too large for FP16 becomes infinite
+                tensors = {
+                    key: Tensor.of(array.astype(floats) if array.dtype.kind == "f" else array)
+                    for key, array in outputs.items()
+                }
+            head = {
+                "model_name": name,
+                "model_version": target.version,
+                "parameters": {
+                    "code_space": target.model.manifest.code_space,
+                    "precision": target.model.precision,
+                },
             }
-        head = {
-            "model_name": name,
-            "model_version": target.model.manifest.version,
-            "parameters": {
-                "code_space": target.model.manifest.code_space,
-                "precision": target.model.precision,
-            },
-        }
-        numbers = sum(array.size for array in outputs.values())
-        heavy = numbers > HEAVY_NUMBERS
-        return await call.reply(write_inference, asked, head, tensors, heavy=heavy)
+            heavy = sum(array.size for array in outputs.values()) > HEAVY_NUMBERS
+            answer = await call.reply(write_inference, asked, head, tensors, heavy=heavy)
+        failed = False
+        return answer
+    finally:
+        inferences.add(target.name, target.version, call.context, failed=failed)
 
 
-async def _run(call: Call, slots: Slots, target: Target, inputs: Inputs) -> dict[str, NDArray[Any]]:
-    runner, task = call.runner(target.model), target.task
-    if task == "quantizer":
-        latents = inputs.latents()
-        slots.take_up_to(len(latents))
-        return {target.outputs[0].name: _stacked(whole(await runner.latents(latents)))}
-    graph = target.recognizer.graph if target.recognizer else None
-    if inputs.has("codes"):
-        grids = list(enumerate(inputs.grids()))
-        slots.take_up_to(len(grids))
-        if task in {"decode", "decoder"}:
-            return {target.outputs[0].name: _stacked(whole(await runner.decode(grids)))}
-        if graph is not None:
-            return _recognized(target, whole(await runner.recognize_codes(graph, grids)))
-        return {target.outputs[0].name: _stacked(whole(await runner.codes(EMBED, grids)))}
-    images = inputs.images()
-    slots.take_up_to(len(images))
-    options = call.preprocessing(None, "cover")
-    if task == "encode":
-        made = whole(await runner.encode(images, options))
-        sizes = np.array([(grid.width, grid.height) for grid in made], np.int32)
-        return {"codes": _stacked([grid.codes for grid in made]), "size": sizes}
-    if graph is not None:
-        return _recognized(target, whole(await runner.recognize_images(graph, images, options)))
-    operation = LATENTS if task == "encoder" else EMBED_IMAGES
-    items = await runner.images(operation, images, options)
-    return {target.outputs[0].name: _stacked(whole(items))}
+def _floats(target: Target, asked: Inference) -> type[np.floating[Any]]:
+    """What floats of the answer are to be; and early, whether it can be given at all.
 
-
-def _recognized(target: Target, found: list[Recognition]) -> dict[str, NDArray[Any]]:
-    logits = _stacked([one.logits for one in found])
-    names = [port.name for port in target.outputs]
-    if target.task == CLASSIFY:
-        return {names[0]: probabilities_of(logits).astype(np.float32)}
-    maps = [one.maps for one in found if one.maps is not None]
-    return dict(zip(names, (logits, _stacked(maps)) if maps else (logits,), strict=True))
-
-
-def _stacked(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    if len({array.shape for array in arrays}) != 1:
-        raise NotAcceptable("one tensor holds only results of one size: ask for each by itself")
-    return np.stack(arrays)
+    Raises:
+        InvalidParameter: an output that there isn't, or floats of another size.
+        CodeSpaceMismatch: the codes are of another space than the model's.
+    """
+    check_outputs(asked, [port.name for port in target.outputs])
+    floats = asked.parameters.get("float_datatype", "FP32")
+    if floats not in _FLOATS:
+        raise InvalidParameter("float_datatype must be FP16 or FP32")
+    code_space = asked.parameters.get("code_space", target.model.manifest.code_space)
+    if code_space != target.model.manifest.code_space:
+        raise CodeSpaceMismatch("the codes are of another space than the model's")
+    return _FLOATS[floats]

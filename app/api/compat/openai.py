@@ -26,8 +26,13 @@ from app.service.preprocessing import ImageInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from app.runtime.model import Model
     from app.service.results import Item
+
+# Sizes of vectors besides a model's own, for those who store many.
+_SHORTER = (32, 64, 128)
 
 _DESCRIBED = operation(
     "OpenAI",
@@ -57,16 +62,42 @@ async def embeddings(request: Request) -> Response:
         encoding = _string(asked, "encoding_format") or "float"
         if encoding not in {"float", "base64"}:
             raise InvalidParameter("encoding_format must be float or base64")
-        dimension = model.manifest.embedding_size
-        # Not a set: what JSON holds may have no hash.
-        if asked.get("dimensions") not in (None, dimension):
-            raise InvalidParameter(f"dimensions: vectors of {model.name} have {dimension} numbers")
+        size = _size(model, asked.get("dimensions"))
         images = _images(asked.get("input"), request.app.state.service.limits.images)
         slots.take_up_to(len(images))
         options = call.preprocessing(None, "cover")
         items = await call.runner(model).images(EMBED_IMAGES, images, options)
         codes = call.context.codes
-        return await call.reply(_reply, model, items, encoding, codes, heavy=False)
+        return await call.reply(_reply, model, items, size, encoding, codes, heavy=False)
+
+
+def _size(model: Model, wanted: Any) -> int:
+    """How many numbers the vectors are to have.
+
+    Raises:
+        InvalidParameter: another number than there is.
+    """
+    whole_size = model.manifest.embedding_size
+    sizes = [*(size for size in _SHORTER if size < whole_size), whole_size]
+    # Not a set, as what JSON holds may have no hash; and true is 1 there.
+    if wanted is not None and (isinstance(wanted, bool) or wanted not in sizes):
+        raise InvalidParameter(
+            f"dimensions: vectors of {model.name} have {', '.join(map(str, sizes))} numbers"
+        )
+    return whole_size if wanted is None else int(wanted)
+
+
+def shortened(vector: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """The first numbers of a vector, as a vector of length 1.
+
+    An embedder ends in a projection on principal components, the strongest first
+    (`training.embedding.embedder.fit_projection`): the first numbers say the most.
+    """
+    if size == len(vector):
+        return vector
+    first = vector[:size]
+    length = max(float(np.linalg.norm(first)), float(np.finfo(np.float32).tiny))
+    return (first / length).astype(np.float32)
 
 
 def _string(asked: dict[str, Any], name: str) -> str | None:
@@ -87,7 +118,9 @@ def _images(given: Any, most: int) -> list[ImageInput]:
     return [ImageInput(text) for text in inputs]
 
 
-def _reply(model: Model, items: Sequence[Item[Any]], encoding: str, codes: int) -> Response:
+def _reply(
+    model: Model, items: Sequence[Item[Any]], size: int, encoding: str, codes: int
+) -> Response:
     data = [
         {
             "object": "embedding",
@@ -96,7 +129,7 @@ def _reply(model: Model, items: Sequence[Item[Any]], encoding: str, codes: int) 
             if encoding == "base64"
             else np.ascontiguousarray(vector),
         }
-        for index, vector in enumerate(whole(items))
+        for index, vector in enumerate(shortened(vector, size) for vector in whole(items))
     ]
     usage = {"prompt_tokens": codes, "total_tokens": codes}
     return json_response({"object": "list", "data": data, "model": model.name, "usage": usage})

@@ -46,7 +46,8 @@ class EmbeddingsBody(BaseModel):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(
         default=None,
-        description="size of the vectors; only the model's own",
+        description="size of the vectors: 32, 64, 128, or the model's own; the first numbers of "
+        "the whole vector, scaled to length 1",
     )
     user: str | None = Field(default=None, description="ignored")
 
@@ -134,6 +135,73 @@ class V2Model(Body):
     platform: str
     inputs: list[V2Port]
     outputs: list[V2Port]
+
+
+class V2ConfigurationTensor(BaseModel):
+    """An input or output, as a configuration describes it."""
+
+    name: str
+    data_type: str = Field(examples=["TYPE_INT64"])
+    dims: list[int] = Field(description="the shape without its first axis, -1 where a side is free")
+
+
+class V2Configuration(BaseModel):
+    """A model's configuration: fields of Triton's `ModelConfig`."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int = Field(description="most items of a request")
+    input: list[V2ConfigurationTensor]
+    output: list[V2ConfigurationTensor]
+    parameters: dict[str, Any] = Field(description="code_space and precision of the model")
+
+
+class V2Duration(Body):
+    """How often something happened, and how long that took."""
+
+    count: int
+    ns: int = Field(description="nanoseconds, all of them together")
+
+
+class V2InferenceStatistics(Body):
+    """Requests, and the stages of those that succeeded."""
+
+    success: V2Duration
+    fail: V2Duration
+    queue: V2Duration
+    compute_input: V2Duration = Field(description="decoding and resizing of images")
+    compute_infer: V2Duration = Field(description="runs of the graphs")
+    compute_output: V2Duration = Field(description="making the answer")
+    cache_hit: V2Duration = Field(description="zero: there is no cache")
+    cache_miss: V2Duration = Field(description="zero: there is no cache")
+
+
+class V2BatchStatistics(Body):
+    """Runs of one size."""
+
+    batch_size: int = Field(description="items in the run, of all requests that shared it")
+    compute_input: V2Duration
+    compute_infer: V2Duration
+    compute_output: V2Duration
+
+
+class V2ModelStatistics(Body):
+    """Totals of one model and version since the process started."""
+
+    name: str
+    version: str
+    last_inference: int = Field(description="milliseconds since 1970; 0 before the first")
+    inference_count: int = Field(description="items of requests that succeeded")
+    execution_count: int = Field(description="runs; one that was shared, by its share of items")
+    inference_stats: V2InferenceStatistics
+    batch_stats: list[V2BatchStatistics]
+
+
+class V2Statistics(Body):
+    """Totals of models."""
+
+    model_stats: list[V2ModelStatistics]
 
 
 class V2ModelReady(Body):

@@ -94,6 +94,15 @@ def test_full_whitening_makes_components_equally_strong(grids):
     assert strengths.max() < 1.001
 
 
+@pytest.mark.parametrize("power", [0.0, 0.4])
+def test_the_first_numbers_are_the_strongest(model, grids, power):
+    """So the first of them are a shorter vector that says the most (`embedding_sizes`)."""
+    shares = torch.eye(model.config.quantizer.size)
+    embedder = fit_projection(PooledVectors(shares), grids, Whitening(6, power))
+    strengths = apply_to_grids(embedder.project, grids).square().mean(0)
+    assert (strengths.diff() <= 1e-6 * strengths[0]).all()
+
+
 def test_no_photographs_is_an_error(model):
     """There are no statistics of nothing."""
     with pytest.raises(ValueError, match="no photographs"):

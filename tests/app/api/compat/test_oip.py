@@ -80,7 +80,7 @@ def test_metadata_of_server_and_models(client, official):
     assert encoder["inputs"] == [{"name": "pixels", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}]
     assert encoder["outputs"] == [{"name": "latents", "datatype": "FP32", "shape": [-1, 4, -1, -1]}]
     embed = official.get_model_metadata("tiny.embed", "1")
-    assert [port["name"] for port in embed["inputs"]] == ["image", "pixels", "codes"]
+    assert [port["name"] for port in embed["inputs"]] == ["pixels"]
     dimension = client.get("/v1/models/tiny").json()["embedding_dimension"]
     assert embed["outputs"][0]["shape"] == [-1, dimension]
 
@@ -219,7 +219,7 @@ def test_small_integers_are_codes_too(official):
             404,
             "model_not_f",
         ),
-        ("tiny", [given("pixel", picture(8, 8)[None])], {}, 400, "there are: image, pixels"),
+        ("tiny", [given("pixel", picture(8, 8)[None])], {}, 400, "there are: pixels, image"),
         ("tiny", [given("pixels", picture(8, 8))], {}, 400, "must have 4 axes"),
         ("tiny", [given("pixels", picture(8, 8)[None].astype(float))], {}, 400, "must be UINT8"),
         ("tiny.encoder", [given("pixels", picture(9, 8)[None])], {}, 422, "multiples of 8"),
@@ -372,3 +372,122 @@ def test_requests_at_once_share_batches(client):
         ]
         for image, one in zip(images, waiting, strict=True):
             assert one.get_result().as_numpy("codes").tolist() == [encoded(client, image)]
+
+
+# --- Triton's extensions -------------------------------------------------------------------
+
+
+def models_of(official) -> list[str]:
+    return [entry["name"] for entry in official.get_model_repository_index()]
+
+
+@pytest.fixture(scope="module")
+def recognizing(run_app, recognizing_bundle):
+    """A client of the service with a model that has recognizers."""
+    with run_app(models_dir=recognizing_bundle.parent) as client:
+        yield client
+
+
+def test_each_declared_input_is_needed_and_sufficient(recognizing):
+    """What metadata declares is all that a tool has to send, for every model."""
+    address = f"{recognizing.base_url.host}:{recognizing.base_url.port}"
+    values = {
+        "pixels": picture(16, 8)[None],
+        "image": np.array([[png(picture(16, 8))]], object),
+        "codes": np.zeros((1, 1, 2), np.int64),
+        "latents": np.zeros((1, 4, 1, 2), np.float32),
+    }
+    with triton.InferenceServerClient(address) as official:
+        names = models_of(official)
+        assert {"tiny.encode_image", "tiny.embed_image"} < set(names)
+        assert len([name for name in names if ".classify" in name]) == 6
+        for name in names:
+            metadata = official.get_model_metadata(name)
+            (declared,) = metadata["inputs"]
+            array = values[declared["name"]]
+            assert len(declared["shape"]) == array.ndim
+            answer = official.infer(name, [given(declared["name"], array)])
+            for port in metadata["outputs"]:
+                output = answer.get_output(port["name"])
+                assert output["datatype"] == port["datatype"]
+                assert len(output["shape"]) == len(port["shape"])
+            other = next(key for key in ("pixels", "codes") if key != declared["name"])
+            with pytest.raises(InferenceServerException):
+                official.infer(name, [given(declared["name"], array), given(other, values[other])])
+
+
+def test_models_of_encoded_images_give_what_those_of_pixels_give(recognizing):
+    """The file, its pixels and its codes get the same codes, vector and probabilities."""
+    address = f"{recognizing.base_url.host}:{recognizing.base_url.port}"
+    image = picture(24, 16)
+    pixels, file = given("pixels", image[None]), given("image", np.array([[png(image)]], object))
+    with triton.InferenceServerClient(address) as official:
+        codes = official.infer("tiny.encode", [pixels]).as_numpy("codes")
+        for name, output, inputs in (
+            ("encode", "codes", {"encode_image": file}),
+            ("embed", "embedding", {"embed_image": file, "embedder": given("codes", codes)}),
+            (
+                "classify",
+                "probabilities",
+                {"classify_image": file, "classify_codes": given("codes", codes)},
+            ),
+        ):
+            wanted = official.infer(f"tiny.{name}", [pixels]).as_numpy(output)
+            for other, tensor in inputs.items():
+                assert np.array_equal(
+                    official.infer(f"tiny.{other}", [tensor]).as_numpy(output), wanted
+                ), other
+
+
+def test_configuration_agrees_with_metadata(official):
+    """Every model's and version's: the same tensors, `dims` without the axis of the batch."""
+    for name in [*models_of(official), "tiny"]:
+        for version in ("", "1"):
+            config = official.get_model_config(name, version)
+            metadata = official.get_model_metadata(name, version)
+            assert (config["name"], config["max_batch_size"]) == (name, 64)
+            assert "dynamic_batching" in config
+            for ports, tensors in (("inputs", "input"), ("outputs", "output")):
+                assert [
+                    {
+                        "name": tensor["name"],
+                        "datatype": tensor["data_type"]
+                        .replace("TYPE_STRING", "TYPE_BYTES")
+                        .removeprefix("TYPE_"),
+                        "shape": [-1, *tensor["dims"]],
+                    }
+                    for tensor in config[tensors]
+                ] == metadata[ports]
+
+
+def test_statistics_count_what_each_model_did(run_app, tiny_bundle):
+    """Items, runs, failures and times, for a name as it was asked for, a version, and all."""
+    with run_app(models_dir=tiny_bundle.parent) as client:
+        address = f"{client.base_url.host}:{client.base_url.port}"
+        with triton.InferenceServerClient(address) as official:
+            (before,) = official.get_inference_statistics("tiny.encode")["model_stats"]
+            assert (before["inference_count"], before["last_inference"]) == (0, 0)
+            batch = np.stack([picture(16, 16, seed) for seed in range(3)])
+            for _ in range(2):
+                official.infer("tiny", [given("pixels", batch)])
+            with pytest.raises(InferenceServerException):
+                official.infer("tiny.encode", [given("pixels", batch[0])])
+            (after,) = official.get_inference_statistics("tiny.encode", "1")["model_stats"]
+            assert (after["name"], after["version"]) == ("tiny.encode", "1")
+            assert after["inference_count"] == 6
+            assert 2 <= after["execution_count"] <= 6
+            assert after["last_inference"] > 1_700_000_000_000
+            stats = after["inference_stats"]
+            assert (stats["success"]["count"], stats["fail"]["count"]) == (2, 1)
+            assert 0 < stats["compute_infer"]["ns"] < stats["success"]["ns"]
+            assert (
+                sum(run["compute_infer"]["count"] for run in after["batch_stats"])
+                == (after["execution_count"])
+            )
+            (named,) = official.get_inference_statistics("tiny")["model_stats"]
+            assert named == after | {"name": "tiny"}
+            every = official.get_inference_statistics()["model_stats"]
+            assert after in every
+            assert [one["name"] for one in every] == models_of(official)
+            with pytest.raises(InferenceServerException, match="model_not_found"):
+                official.get_inference_statistics("absent")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -82,12 +83,62 @@ def test_models_can_be_listed(official):
     assert official.embeddings.create(model=model.id, input=b64(png(0))).data
 
 
-def test_dimensions_may_only_say_what_is(official):
-    """Vectors are never cut short in silence."""
+def test_the_model_list_has_the_fields_that_clients_expect(official):
+    """Of the list and of one model, as OpenAI's types have them."""
+    (model,) = official.models.list()
+    assert (model.object, model.owned_by) == ("model", "tessera")
+    assert model.created > 1_500_000_000
+    assert official.models.retrieve("tiny").created == model.created
+
+
+@pytest.fixture(scope="module")
+def default_model(run_app, tmp_path_factory):
+    """The client of a service with the default model, whose vectors are long enough to cut."""
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "photo-f8").symlink_to(Path(__file__).parents[4] / "models" / "photo-f8")
+    with (
+        run_app(models_dir=folder) as client,
+        openai.OpenAI(api_key="any", base_url=f"{client.base_url}/v1", max_retries=0) as official,
+    ):
+        yield official
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_shorter_vectors_are_the_first_numbers_of_the_whole_one(default_model, encoding):
+    """Scaled to length 1, in both encodings; the model's own size leaves the vector as it is."""
+    asked = {"model": "photo-f8", "input": b64(png(0)), "encoding_format": encoding}
+
+    def vector(**more) -> np.ndarray:
+        found = default_model.embeddings.create(**asked, **more).data[0].embedding
+        if isinstance(found, str):
+            return np.frombuffer(base64.b64decode(found), "<f4")
+        return np.float32(found)
+
+    whole = vector()
+    assert np.array_equal(vector(dimensions=len(whole)), whole)
+    for size in (32, 64, 128):
+        found = vector(dimensions=size)
+        assert found.shape == (size,)
+        assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(found, whole[:size] / np.linalg.norm(whole[:size]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0, -32, 1, 33, 100_000, True, 32.5, "32", [32]])
+def test_other_dimensions_are_refused_with_those_there_are(default_model, size):
+    """Vectors are never cut short in silence, nor to a size that nobody has measured."""
+    body = {"input": b64(png(0)), "dimensions": size}
+    response = httpx.post(f"{default_model.base_url}embeddings", json=body)
+    assert response.status_code == 422
+    assert "have 32, 64, 128, 256 numbers" in response.json()["error"]["message"]
+
+
+def test_a_model_of_short_vectors_has_no_shorter_ones(official):
+    """The tiny model's are its own size or refused."""
     own = len(official.embeddings.create(model="tiny", input=b64(png(0))).data[0].embedding)
+    assert own < 32
     assert official.embeddings.create(model="tiny", input=b64(png(0)), dimensions=own).data
-    with pytest.raises(openai.UnprocessableEntityError, match="numbers"):
-        official.embeddings.create(model="tiny", input=b64(png(0)), dimensions=own + 1)
+    with pytest.raises(openai.UnprocessableEntityError, match=f"have {own} numbers"):
+        official.embeddings.create(model="tiny", input=b64(png(0)), dimensions=32)
 
 
 @pytest.mark.parametrize(
