@@ -6,12 +6,17 @@ the tiny model (test_context_coding.py).
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 
 from app.api.responses import CODED
 from app.codecs.tess import MEDIA_TYPE as PACKED
 from app.codecs.tess import read_tess, unpack_codes
+from app.errors import NotReady
+from app.observability.request_context import RequestContext
+from app.service.runner import Runner
 
 LIMITS = {"max_images": 16, "max_pixels": 1_000_000}
 SIZES = (256, 16)
@@ -138,3 +143,24 @@ def test_a_prior_of_the_first_stage_alone_codes_that_alone(staged, photo, monkey
         assert "1 of the 2 stages" in answer.json()["detail"]
     plain = send(staged, "/v1/recode", first, PACKED)
     assert unpack_codes(plain.content, **LIMITS).grids[0].stages == 1
+
+
+def test_coded_codes_of_other_stages_never_run_together(staged, photo):
+    """However they meet in the queue, each is decoded as it was coded."""
+    service = staged.app.state.service
+    model = service.models.default
+    keys = []
+
+    class Queue:
+        async def submit_prepared(self, work):
+            keys.append(work.key)
+            raise NotReady("only looked at")
+
+    grids = [
+        read_tess(encode(staged, photo, CODED, stages=stages).content, **LIMITS).grids[0]
+        for stages in (1, 2, 2)
+    ]
+    with pytest.raises(NotReady):
+        asyncio.run(Runner(Queue(), model, RequestContext(None)).plain(list(enumerate(grids))))
+    assert grids[0].shape == grids[1].shape
+    assert keys[0] != keys[1] == keys[2]
