@@ -5,8 +5,9 @@ Each loaded model is nine of the protocol's models: its four graphs as they are,
 `photo-f8.encode`, `.decode` and `.embed`, which take images of any size, and `.encode_image` and
 `.embed_image`, which take encoded files. The bare name `photo-f8` means `photo-f8.encode`. Each of
 its recognizers is four more, such as `photo-f8.recognizer.imagenette-10`, and `.classify`,
-`.classify_image` and `.classify_codes`; without a name behind them, the first. All of it runs
-through the same queue, limits and errors as the rest of the service.
+`.classify_image` and `.classify_codes`; without a name behind them, the first. Each of its further
+decoders is two more, such as `photo-f8.decode.texture` and `photo-f8.decoder.texture`. All of it
+runs through the same queue, limits and errors as the rest of the service.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ PROTOCOL = "Open Inference Protocol"
 _FLOATS: dict[str, type[np.floating[Any]]] = {"FP16": np.float16, "FP32": np.float32}
 
 _KEYED = ("unauthorized", "not_ready")
-_NAMED = (*_KEYED, "model_not_found", "recognizer_not_found")
+_NAMED = (*_KEYED, "model_not_found", "recognizer_not_found", "decoder_not_found")
 _OF = partial(operation, PROTOCOL)
 _SERVER_READY = _OF("Is the service ready?", V2Ready, ("not_ready",), open_to_all=True)
 _METADATA = _OF("What a model takes and gives", V2Model, _NAMED)
@@ -73,6 +74,7 @@ _INFER = _OF(
         *("code_space_mismatch", "body_too_large", "too_many_images", "image_too_large"),
         *("unsupported_media_type", "image_corrupt", "codes_invalid", "invalid_parameter"),
         *("overloaded", "internal", "not_ready", "deadline_exceeded", "recognizer_not_found"),
+        "decoder_not_found",
     ),
     bodies={
         JSON: {"schema": reference(V2InferBody)},

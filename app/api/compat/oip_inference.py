@@ -47,7 +47,8 @@ async def run(call: Call, slots: Slots, target: Target, inputs: Inputs) -> dict[
         grids = list(enumerate(inputs.grids()))
         slots.take_up_to(len(grids))
         if task in {"decode", "decoder"}:
-            return {target.outputs[0].name: _stacked(whole(await runner.decode(grids)))}
+            decoded = await runner.decode(grids, target.decoder, inputs.stages)
+            return {target.outputs[0].name: _stacked(whole(decoded))}
         if graph is not None:
             return _recognized(target, whole(await runner.recognize_codes(graph, grids)))
         return {target.outputs[0].name: _stacked(whole(await runner.codes(EMBED, grids)))}
@@ -55,9 +56,12 @@ async def run(call: Call, slots: Slots, target: Target, inputs: Inputs) -> dict[
     slots.take_up_to(len(images))
     options = call.preprocessing(None, "cover")
     if task == "encode":
-        made = whole(await runner.encode(images, options))
+        made = whole(await runner.encode(images, options, inputs.stages))
         sizes = np.array([(grid.width, grid.height) for grid in made], np.int32)
-        return {"codes": _stacked([grid.codes for grid in made]), "size": sizes}
+        codes = _stacked([grid.codes for grid in made])
+        if codes.ndim < len(target.outputs[0].shape):
+            codes = codes[:, None]  # the axis of stages, where one was asked for of several
+        return {"codes": codes, "size": sizes}
     if graph is not None:
         return _recognized(target, whole(await runner.recognize_images(graph, images, options)))
     operation = LATENTS if task == "encoder" else EMBED_IMAGES

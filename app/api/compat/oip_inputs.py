@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.api.compat.oip_tensors import BYTES
-from app.codecs.grids import CodeGrid, check_count, check_size, out_of_range
+from app.codecs.grids import (
+    CodeGrid,
+    check_count,
+    check_range,
+    check_size,
+    check_stages,
+    first_stages,
+)
 from app.errors import (
     CodesInvalid,
     ImageCorrupt,
     ImageTooLarge,
+    InvalidParameter,
     MalformedRequest,
     TooManyImages,
 )
@@ -53,6 +61,7 @@ class Inputs:
             )
         self._target = target
         self._tensors = asked.inputs
+        self._parameters = asked.parameters
         self._limits = limits
 
     def has(self, name: str) -> bool:
@@ -93,13 +102,15 @@ class Inputs:
             MalformedRequest, CodesInvalid, TooManyImages, ImageTooLarge: not as they should be.
         """
         manifest = self._target.model.manifest
-        codes = self._array("codes", ("INT", "UINT"), 3)
+        staged = manifest.stages > 1 and np.ndim(self._tensors["codes"].values) == 4
+        codes = self._array("codes", ("INT", "UINT"), 4 if staged else 3)
         if codes.size == 0:
             raise CodesInvalid("codes are empty")
-        n, rows, columns = codes.shape
+        codes = codes if staged else codes[:, None]
+        n, stages, rows, columns = codes.shape
         check_count(n, self._limits.images)
-        if codes.min() < 0 or codes.max() >= manifest.codebook_size:
-            raise out_of_range(manifest.codebook_size)
+        check_stages(stages, manifest.codebook_sizes)
+        check_range(codes, manifest.codebook_sizes)
         sizes: Sequence[tuple[int | None, int | None]] = [(None, None)] * n
         if "size" in self._tensors:
             given = self._array("size", ("INT", "UINT"), 2)
@@ -108,11 +119,23 @@ class Inputs:
             sizes = [(width, height) for width, height in given.tolist()]
         return [
             CodeGrid(
-                grid,
+                first_stages(grid, stages),
                 *check_size((rows, columns), width, height, manifest.stride, self._limits.pixels),
             )
             for grid, (width, height) in zip(codes.astype(np.int64), sizes, strict=True)
         ]
+
+    @property
+    def stages(self) -> int | None:
+        """How many stages of codes are wanted; None where nothing is said.
+
+        Raises:
+            InvalidParameter: not a whole number.
+        """
+        stages = self._parameters.get("stages")
+        if stages is not None and type(stages) is not int:
+            raise InvalidParameter("stages must be a whole number")
+        return stages
 
     def latents(self) -> list[NDArray[np.float32]]:
         """Of the quantizer's one input: `[d, rows, columns]` each.

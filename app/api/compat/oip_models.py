@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app.api.compat.oip_tensors import BYTES, datatype_of
+from app.runtime.model import DEFAULT_DECODER
 
 if TYPE_CHECKING:
     from app.runtime.model import Model
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from bundle import Recognizer
 
 GRAPHS = ("encoder", "quantizer", "decoder", "embedder")
+# Of each further decoder too, by its name behind another dot.
+DECODING = ("decoder", "decode")
 # Of each recognizer, by name behind another dot: its graph as it is.
 RECOGNIZER = "recognizer"
 CLASSIFY = "classify"
@@ -90,11 +93,13 @@ class Target:
         kind: what follows the model's name: one of `GRAPHS`, `COMPOSED`, `CLASSIFIERS`, or
             `RECOGNIZER`.
         recognizer_name: name of its recognizer, if it is one of the latter two.
+        decoder_name: name of its decoder, if it is one of `DECODING` by another than the default.
     """
 
     model: Model
     kind: str
     recognizer_name: str | None = None
+    decoder_name: str | None = None
 
     @classmethod
     def named(cls, models: Models, name: str, version: str | None) -> Target:
@@ -103,7 +108,14 @@ class Target:
         Raises:
             ModelNotFound: there is none.
             RecognizerNotFound: the model has none, or none of that name.
+            DecoderNotFound: the model has none of that name.
         """
+        for kind in DECODING:
+            base, found, rest = name.partition(f".{kind}.")
+            if base and found:
+                model = models.get(base, version)
+                decoder = model.decoder_of(model.decoder(rest))
+                return cls(model, kind, None, None if decoder == DEFAULT_DECODER else decoder)
         for kind in (RECOGNIZER, *CLASSIFIERS):
             base, found, rest = name.partition(f".{kind}")
             if base and found and (not rest or rest.startswith(".")):
@@ -118,16 +130,19 @@ class Target:
     def all_of(cls, model: Model) -> list[Target]:
         """All of the protocol's models that a loaded model is."""
         recognizers = sorted(model.manifest.recognizers)
+        decoders = sorted(model.manifest.decoders)
         return [
             *(cls(model, kind) for kind in (*GRAPHS, *COMPOSED)),
+            *(cls(model, kind, None, d) for kind in DECODING for d in decoders),
             *(cls(model, kind, r) for kind in (RECOGNIZER, *CLASSIFIERS) for r in recognizers),
         ]
 
     @property
     def name(self) -> str:
         """Its name in full."""
+        part = self.recognizer_name or self.decoder_name
         name = f"{self.model.name}.{self.kind}"
-        return name if self.recognizer_name is None else f"{name}.{self.recognizer_name}"
+        return name if part is None else f"{name}.{part}"
 
     @property
     def version(self) -> str:
@@ -152,10 +167,17 @@ class Target:
         return self.model.manifest.recognizers[self.recognizer_name]
 
     @property
+    def decoder(self) -> str:
+        """The graph of its decoder."""
+        return self.model.decoder(self.decoder_name)
+
+    @property
     def inputs(self) -> tuple[Port, ...]:
         """What it declares to take: each is needed, and together they are sufficient."""
         composed = self.composed
-        return self._ports("inputs") if composed is None else (_INPUTS[composed.takes],)
+        if composed is None:
+            return self._ports("inputs")
+        return (self._codes if composed.takes == _CODES else _INPUTS[composed.takes],)
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -168,14 +190,21 @@ class Target:
         """What it gives; sizes are width, height in pixels."""
         classes = len(self.recognizer.classes) if self.recognizer else 0
         return {
-            "encode": (_INPUTS[_CODES], Port("size", "INT32", (-1, 2))),
+            "encode": (self._codes, Port("size", "INT32", (-1, 2))),
             "decode": (_INPUTS[_PIXELS],),
             "embed": (Port("embedding", "FP32", (-1, self.model.manifest.embedding_size)),),
             CLASSIFY: (Port("probabilities", "FP32", (-1, classes)),),
         }.get(self.task) or self._ports("outputs")
 
+    @property
+    def _codes(self) -> Port:
+        """Codes: of a model of several stages with an axis of them, but where the first will do."""
+        staged = self.model.manifest.stages > 1 and self.task != CLASSIFY
+        return Port(_CODES, "INT64", (-1,) * 4) if staged else _INPUTS[_CODES]
+
     def _ports(self, which: str) -> tuple[Port, ...]:
         graph = self.recognizer.graph if self.recognizer else self.kind
+        graph = self.decoder if self.kind == "decoder" else graph
         return tuple(
             Port(
                 tensor.name,

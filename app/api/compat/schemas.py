@@ -239,7 +239,8 @@ class V2InferBody(BaseModel):
     parameters: dict[str, Any] = Field(
         default_factory=dict,
         description="binary_data_output: whether all outputs come as binary; float_datatype: FP32 "
-        "or FP16, of outputs; code_space: of the codes, to be refused where it isn't the model's",
+        "or FP16, of outputs; code_space: of the codes, to be refused where it isn't the model's; "
+        "stages: how many stages of codes encoding gives, or decoding uses",
     )
     inputs: list[V2Input]
     outputs: list[V2WantedOutput] | None = None
