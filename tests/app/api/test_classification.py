@@ -499,7 +499,7 @@ def test_each_recognizer_is_two_models_of_the_protocol(official):
         ("map", [-1, 6, -1, -1]),
     ]
     composed = official.get_model_metadata("tiny.classify.tones", "2")
-    assert [port["name"] for port in composed["inputs"]] == ["image", "pixels", "codes"]
+    assert [port["name"] for port in composed["inputs"]] == ["pixels"]
     assert composed["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}]
 
 
