@@ -14,7 +14,7 @@ const { Codebook, principalAxes } = await import(`${STATIC}/codebook.js`);
 
 const { groupsOf } = await import(`${STATIC}/measurements.js`);
 const { formatCosine } = await import(`${STATIC}/compare.js`);
-const { colourAt } = await import(`${STATIC}/surprise.js`);
+const { colourAt, sumOfStages } = await import(`${STATIC}/surprise.js`);
 const { readable } = await import(`${STATIC}/dom.js`);
 
 const bytesOf = async (name) => new Uint8Array(await readFile(new URL(name, CODES)));
@@ -87,6 +87,12 @@ test("the scale of surprise becomes lighter at every step, and ends where it end
   assert.ok(light.every((value, i) => i === 0 || value > light[i - 1]));
   assert.deepEqual(colourAt(-1), colourAt(0));
   assert.deepEqual(colourAt(7), colourAt(1));
+});
+
+test("the surprise of a patch is that of all its stages together", () => {
+  const first = [[1, 2, 3], [4, 5, 6]];
+  assert.deepEqual(sumOfStages(first), first);
+  assert.deepEqual(sumOfStages([first, [[10, 20, 30], [40, 50, 60]]]), [[11, 22, 33], [44, 55, 66]]);
 });
 
 test("codes as .npy: a header that ends at a multiple of 64, then int64", () => {

@@ -73,7 +73,7 @@ test("at first the picture is decoded as the service does if nobody says how", a
   const { bytes, psnr } = await asked("reconstruct", "", "image/png");
   assert.ok((await fact("PSNR").innerText()).startsWith(psnr));
   assert.deepEqual(await downloaded("png"), bytes);
-  assert.match(await fact("Rate").innerText(), /8 \+ 4 bits per code/);
+  assert.match(await fact("Rate").innerText(), /8 \+ 4 bits per patch/);
   assert.match(await page.locator("#model-facts").innerText(), /256 \+ 16[\s\S]*8 \+ 4 bits each/);
 });
 
@@ -103,7 +103,7 @@ test("fewer stages are the first of the codes: in the picture, in numbers, in ev
   const reconstructed = await asked("reconstruct", "stages=1", "image/png");
   await shown(reconstructed.psnr);
   assert.deepEqual(await downloaded("png"), reconstructed.bytes);
-  assert.match(await fact("Rate").innerText(), /\n8 bits per code/);
+  assert.match(await fact("Rate").innerText(), /\n8 bits per patch/);
   const ours = parts(await downloaded("tess"));
   const theirs = parts((await asked("encode", "stages=1", PACKED)).bytes);
   assert.deepEqual(ours, theirs);
@@ -152,7 +152,7 @@ test("a .tess file of two stages is decoded from as many as are wanted; one of o
   const fromBoth = await downloaded("png");
   assert.deepEqual(fromBoth, (await asked("reconstruct", "", "image/png")).bytes);
   await chooseStages(1);
-  await page.waitForFunction(() => document.querySelector("#facts").textContent.includes("8 bits per code"));
+  await page.waitForFunction(() => document.querySelector("#facts").textContent.includes("8 bits per patch"));
   assert.deepEqual(await downloaded("png"), (await asked("reconstruct", "stages=1", "image/png")).bytes);
 
   await page.setInputFiles("#file", { name: "one.tess", mimeType: "", buffer: one });

@@ -63,7 +63,7 @@ function rates({ codebookSizes, grids: [{ width, height, rows, columns }] }, byt
   const perPatch = bits.reduce((sum, of) => sum + of, 0);
   const perPixel = (perPatch * rows * columns) / (width * height);
   return [
-    ["Rate", `${perPixel.toFixed(3)} bit/px`, `${bits.join(" + ")} bits per code`],
+    ["Rate", `${perPixel.toFixed(3)} bit/px`, `${bits.join(" + ")} bits per patch`],
     ["Codes", formatBytes(bytes), `1 : ${(raw / bytes).toFixed(0)} of raw RGB`],
   ];
 }

@@ -152,7 +152,7 @@ function inWords({ bits, map }, packed) {
  * @param {number[][] | number[][][]} map rows of the code grid, or such rows of each stage
  * @returns {number[][]} rows of the code grid
  */
-function sumOfStages(map) {
+export function sumOfStages(map) {
   if (!isStaged(map)) return map;
   return map[0].map((row, r) => row.map((_, c) => map.reduce((sum, stage) => sum + stage[r][c], 0)));
 }
