@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.api.compat.oip_tensors import BYTES
-from app.codecs.grids import CodeGrid, check_count, check_size, out_of_range
+from app.codecs.grids import (
+    CodeGrid,
+    check_count,
+    check_range,
+    check_size,
+    check_stages,
+    first_stages,
+)
 from app.errors import (
     CodesInvalid,
     ImageCorrupt,
@@ -93,13 +100,18 @@ class Inputs:
             MalformedRequest, CodesInvalid, TooManyImages, ImageTooLarge: not as they should be.
         """
         manifest = self._target.model.manifest
-        codes = self._array("codes", ("INT", "UINT"), 3)
+        codes = self._array(
+            "codes", ("INT", "UINT"), *((3, 4) if manifest.residual_sizes else (3,))
+        )
         if codes.size == 0:
             raise CodesInvalid("codes are empty")
-        n, rows, columns = codes.shape
+        if codes.ndim == 3:
+            codes = codes[:, None]
+        n, stages, rows, columns = codes.shape
         check_count(n, self._limits.images)
-        if codes.min() < 0 or codes.max() >= manifest.codebook_size:
-            raise out_of_range(manifest.codebook_size)
+        sizes_of_stages = (manifest.codebook_size, *manifest.residual_sizes)
+        check_stages(stages, sizes_of_stages)
+        check_range(codes, sizes_of_stages)
         sizes: Sequence[tuple[int | None, int | None]] = [(None, None)] * n
         if "size" in self._tensors:
             given = self._array("size", ("INT", "UINT"), 2)
@@ -108,7 +120,7 @@ class Inputs:
             sizes = [(width, height) for width, height in given.tolist()]
         return [
             CodeGrid(
-                grid,
+                first_stages(grid, stages),
                 *check_size((rows, columns), width, height, manifest.stride, self._limits.pixels),
             )
             for grid, (width, height) in zip(codes.astype(np.int64), sizes, strict=True)
@@ -140,10 +152,11 @@ class Inputs:
                 f"{n} images; the limit is {self._limits.images} (TESSERA_MAX_IMAGES)"
             )
 
-    def _array(self, name: str, datatypes: tuple[str, ...], axes: int) -> NDArray[Any]:
+    def _array(self, name: str, datatypes: tuple[str, ...], *axes: int) -> NDArray[Any]:
         tensor = self._tensors[name]
         if not isinstance(tensor.values, np.ndarray) or not tensor.datatype.startswith(datatypes):
             raise MalformedRequest(f"{name} must be {' or '.join(datatypes)}")
-        if tensor.values.ndim != axes:
-            raise MalformedRequest(f"{name} must have {axes} axes, the first for the items")
+        if tensor.values.ndim not in axes:
+            wanted = " or ".join(map(str, axes))
+            raise MalformedRequest(f"{name} must have {wanted} axes, the first for the items")
         return tensor.values

@@ -155,7 +155,9 @@ class Target:
     def inputs(self) -> tuple[Port, ...]:
         """What it declares to take: each is needed, and together they are sufficient."""
         composed = self.composed
-        return self._ports("inputs") if composed is None else (_INPUTS[composed.takes],)
+        if composed is None:
+            return self._ports("inputs")
+        return (self._codes if composed.task == "decode" else _INPUTS[composed.takes],)
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -168,11 +170,17 @@ class Target:
         """What it gives; sizes are width, height in pixels."""
         classes = len(self.recognizer.classes) if self.recognizer else 0
         return {
-            "encode": (_INPUTS[_CODES], Port("size", "INT32", (-1, 2))),
+            "encode": (self._codes, Port("size", "INT32", (-1, 2))),
             "decode": (_INPUTS[_PIXELS],),
             "embed": (Port("embedding", "FP32", (-1, self.model.manifest.embedding_size)),),
             CLASSIFY: (Port("probabilities", "FP32", (-1, classes)),),
         }.get(self.task) or self._ports("outputs")
+
+    @property
+    def _codes(self) -> Port:
+        """Codes of as many stages as an image gets; labels and vectors are of the first alone."""
+        stages = self.model.manifest.default_stages
+        return _INPUTS[_CODES] if stages == 1 else Port(_CODES, "INT64", (-1, stages, -1, -1))
 
     def _ports(self, which: str) -> tuple[Port, ...]:
         graph = self.recognizer.graph if self.recognizer else self.kind

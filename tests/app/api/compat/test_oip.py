@@ -491,3 +491,47 @@ def test_statistics_count_what_each_model_did(run_app, tiny_bundle):
             assert [one["name"] for one in every] == models_of(official)
             with pytest.raises(InferenceServerException, match="model_not_found"):
                 official.get_inference_statistics("absent")
+
+
+def test_codes_of_several_stages(run_app, staged_bundle):
+    """A model of two stages gives and takes both; vectors are of the first, as metadata says."""
+    with run_app(models_dir=staged_bundle.parent, default_model="tiny-staged") as client:
+        address = f"{client.base_url.host}:{client.base_url.port}"
+        image = picture(16, 24)
+        headers = {"content-type": "image/png"}
+        own = client.post("/v1/encode", content=png(image), headers=headers).json()["data"][0]
+        with triton.InferenceServerClient(address) as official:
+            made = official.infer("tiny-staged.encode", [given("pixels", image[None])])
+            codes = made.as_numpy("codes")
+            assert codes.tolist() == [own["codes"]]
+            assert codes.shape == (1, 2, 3, 2)
+            for name in ("encode", "decode", "embed", "encoder", "quantizer", "decoder"):
+                config = official.get_model_config(f"tiny-staged.{name}")
+                metadata = official.get_model_metadata(f"tiny-staged.{name}")
+                for ports, tensors in (("inputs", "input"), ("outputs", "output")):
+                    assert [[-1, *tensor["dims"]] for tensor in config[tensors]] == [
+                        port["shape"] for port in metadata[ports]
+                    ]
+            assert official.get_model_metadata("tiny-staged.decode")["inputs"][0]["shape"] == [
+                *(-1, 2, -1, -1)
+            ]
+            whole = official.infer("tiny-staged.decode", [given("codes", codes)])
+            graph = official.infer("tiny-staged.decoder", [given("codes", codes)])
+            first = official.infer("tiny-staged.decode", [given("codes", codes[:, :1])])
+            plain = official.infer("tiny-staged.decode", [given("codes", codes[:, 0])])
+            assert np.array_equal(whole.as_numpy("pixels"), graph.as_numpy("pixels"))
+            assert np.array_equal(first.as_numpy("pixels"), plain.as_numpy("pixels"))
+            assert not np.array_equal(first.as_numpy("pixels"), whole.as_numpy("pixels"))
+            vector = official.infer("tiny-staged.embedder", [given("codes", codes[:, 0])])
+            assert np.array_equal(
+                vector.as_numpy("embedding"),
+                official.infer("tiny-staged.embed", [given("pixels", image[None])]).as_numpy(
+                    "embedding"
+                ),
+            )
+            with pytest.raises(InferenceServerException, match="3 stages"):
+                official.infer("tiny-staged.decode", [given("codes", codes[:, [0, 1, 1]])])
+            with pytest.raises(InferenceServerException, match="within 0…15"):
+                official.infer(
+                    "tiny-staged.decode", [given("codes", np.add(codes, [[[0]], [[16]]]))]
+                )
