@@ -140,6 +140,17 @@ def test_encoded_images_as_base64_in_json(client, raw):
     assert (size["name"], size["data"]) == ("size", [16, 16, 16, 16])
 
 
+def test_forms_that_neighbours_taught_their_clients(client, raw):
+    """TensorFlow Serving's objects with b64, and a header that a proxy has emptied."""
+    image = picture(16, 16)
+    data = [{"b64": base64.b64encode(png(image)).decode()}]
+    body = {"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": data}]}
+    headers = {"inference-header-content-length": ""}
+    answer = raw.post("/v2/models/tiny.encode_image/infer", json=body, headers=headers)
+    codes = answer.json()["outputs"][0]
+    assert np.reshape(codes["data"], codes["shape"]).tolist() == [encoded(client, image)]
+
+
 def test_several_inputs_at_once(client, official):
     """Codes and the true size go in together; the decoded image is cropped to it."""
     made = official.infer("tiny.encode", [files(picture(21, 10), picture(21, 10, 1))])
