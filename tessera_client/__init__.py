@@ -7,7 +7,13 @@
 from tessera_client.async_client import AsyncClient
 from tessera_client.client import Client
 from tessera_client.codes import Codes, Grid
-from tessera_client.errors import CodesError, ServerError, TesseraError, Unreachable
+from tessera_client.errors import (
+    CodesError,
+    ServerError,
+    SetupError,
+    TesseraError,
+    Unreachable,
+)
 from tessera_client.flows import Reconstruction
 from tessera_client.labels import Classification, Label
 
@@ -21,6 +27,7 @@ __all__ = [
     "Label",
     "Reconstruction",
     "ServerError",
+    "SetupError",
     "TesseraError",
     "Unreachable",
 ]

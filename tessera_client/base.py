@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ import numpy as np
 
 from tessera_client import flows, labels
 from tessera_client.codes import Codes
+from tessera_client.errors import SetupError
 from tessera_client.images import sources
 from tessera_client.tess import MEDIA_TYPE
 
@@ -53,6 +55,18 @@ class Preprocessing:
         return params
 
 
+# What httpx reads of the environment.
+_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_VARIABLES_OF_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+def _variables_set() -> str:
+    """Which variables of certificates and proxies are set, in either case; for a message."""
+    known = (*_VARIABLES, *_VARIABLES_OF_PROXIES, *map(str.lower, _VARIABLES_OF_PROXIES))
+    found = [name for name in known if os.environ.get(name)]
+    return f"; these variables are set: {', '.join(found)}" if found else ""
+
+
 class Base(ABC):
     """What both clients are told, and the flows of each operation."""
 
@@ -81,7 +95,14 @@ class Base(ABC):
                 max_connections=concurrency, max_keepalive_connections=concurrency
             ),
         }
-        self._open(options)
+        try:
+            self._open(options)
+        # What httpx makes of an address or a proxy, and of files of certificates.
+        except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
+            raise SetupError(
+                f"no client can be made for {base_url}: {str(error) or type(error).__name__}"
+                f"{_variables_set()}"
+            ) from error
 
     @abstractmethod
     def _open(self, options: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@
     TesseraError
     ├── ServerError    the server refused; has its code
     ├── Unreachable    the server didn't answer, however often it was asked
+    ├── SetupError     the address, or a variable of the environment, can't be used
     └── CodesError     not a good .tess file, or codes that don't belong together
 """
 
@@ -23,6 +24,10 @@ class TesseraError(Exception):
 
 class Unreachable(TesseraError):
     """The server couldn't be reached, or broke off, for as long as was asked."""
+
+
+class SetupError(TesseraError):
+    """The address can't be used, or what the environment says of certificates and proxies."""
 
 
 class CodesError(TesseraError):

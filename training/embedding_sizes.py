@@ -44,6 +44,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--labelled", type=Path, required=True, metavar="DIR",
         help="a folder with train/CLASS/ and test/CLASS/, for the recognition probe",
     )  # fmt: skip
+    parser.add_argument(
+        "--precision", default="fp32", metavar="NAME",
+        help="precision of the encoder, as the bundle has it: int8 is faster (default: fp32)",
+    )  # fmt: skip
     add_threads(parser)
     return parser.parse_args(arguments)
 
@@ -67,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         paths, photographs = read_photographs(options.data)
         labelled = read_labelled(options.labelled)
         console.print(f"encoding {len(photographs)} photographs and the labelled images")
-        codec = BundleCodec(bundle)
+        codec = BundleCodec(bundle, options.precision)
         benchmark = prepare_benchmark(codec, photographs, held_out(paths))
         train, test = (encode_first_stage(codec, part) for part in (labelled.train, labelled.test))
     except (BundleError, DataError, OSError) as error:

@@ -144,7 +144,7 @@ def _file_name(disposition: bytes) -> bytes | None:
 def _file(part: _Part) -> tuple[str | None, bytes] | None:
     content = part.pieces[0] if len(part.pieces) == 1 else b"".join(part.pieces)
     file_name = _file_name(part.headers.get(b"content-disposition", b""))
-    name = plain_name((file_name or b"").decode("utf-8", "replace"))
+    name = plain_name(_text(file_name or b""))
     kind = part.headers.get(b"content-type", b"text/plain").lower()
     if file_name is None and kind.startswith(b"text/"):
         raise MalformedRequest(
@@ -153,6 +153,14 @@ def _file(part: _Part) -> tuple[str | None, bytes] | None:
     if not name and not content:
         return None
     return name, content
+
+
+def _text(name: bytes) -> str:
+    """A file name as text: UTF-8, or else Latin-1, so that two names can be told apart."""
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name.decode("latin-1")
 
 
 def plain_name(text: str) -> str | None:

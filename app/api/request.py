@@ -173,7 +173,8 @@ class Body:
         Raises:
             BodyTooLarge: it is declared or turned out to be too large.
             UnsupportedMediaType: it is compressed, and could unfold to anything.
-            MalformedRequest: its length is not a number, or it ended before it was complete.
+            MalformedRequest: its length is not a number.
+            ClientDisconnect: the client disconnected before it had sent all of it.
             Overloaded: all bodies together have too many bytes.
         """
         try:
@@ -214,17 +215,14 @@ class Body:
         if int(declared) > self._max_bytes:
             raise self._too_large()
         chunks = []
-        try:
-            async for chunk in self._request.stream():
-                if not chunk:
-                    continue
-                if self._context.body_bytes + len(chunk) > self._max_bytes:
-                    raise self._too_large()
-                self._memory.reserve(len(chunk))
-                self._context.body_bytes += len(chunk)
-                chunks.append(chunk)
-        except ClientDisconnect as error:
-            raise MalformedRequest("the body ended before it was complete") from error
+        async for chunk in self._request.stream():
+            if not chunk:
+                continue
+            if self._context.body_bytes + len(chunk) > self._max_bytes:
+                raise self._too_large()
+            self._memory.reserve(len(chunk))
+            self._context.body_bytes += len(chunk)
+            chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _too_large(self) -> BodyTooLarge:

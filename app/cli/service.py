@@ -19,7 +19,7 @@ from app.cli.failures import MISUSED, UNAVAILABLE, CommandFailed, refusal
 from app.cli.models_folder import with_shipped_models
 from app.errors import NotReady
 from app.settings import PREFIX, Settings, SettingsError, is_service_link, read_settings
-from tessera_client import Client, ServerError, TesseraError, Unreachable
+from tessera_client import Client, ServerError, SetupError, TesseraError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,13 +61,16 @@ def connect(url: str, key: str | None, model: str | None = None) -> Client:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise CommandFailed(f"--url: {url!r} is not an address such as http://localhost:8000")
-    return Client(
-        url.rstrip("/"),
-        api_key=key or None,
-        model=model,
-        timeout_s=_REMOTE_TIMEOUT_S,
-        retry_for_s=_RETRY_FOR_S,
-    )
+    try:
+        return Client(
+            url.rstrip("/"),
+            api_key=key or None,
+            model=model,
+            timeout_s=_REMOTE_TIMEOUT_S,
+            retry_for_s=_RETRY_FOR_S,
+        )
+    except SetupError as error:
+        raise CommandFailed(str(error), MISUSED) from error
 
 
 @contextmanager

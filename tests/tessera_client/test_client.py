@@ -16,7 +16,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tessera_client import AsyncClient, Client, Codes, CodesError, ServerError, Unreachable
+from tessera_client import (
+    AsyncClient,
+    Client,
+    Codes,
+    CodesError,
+    ServerError,
+    SetupError,
+    Unreachable,
+)
 from tessera_client.tess import split_file
 
 ROOT = Path(__file__).parents[2]
@@ -317,3 +325,23 @@ def test_a_file_is_recoded_there_and_back(client, address, pictures):
             return await other.recode(plain), await other.recode(small, "fixed")
 
     assert asyncio.run(both()) == (small, plain)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SSL_CERT_FILE", "/absent/ca.pem"),
+        ("ALL_PROXY", "gopher://127.0.0.1:1"),
+        ("NO_PROXY", "::1,[::1]"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_said(monkeypatch, kind, variable, value):
+    """Certificates and proxies are read from it before anything is sent, even over plain HTTP."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SetupError, match=variable):
+        kind("http://127.0.0.1:9")

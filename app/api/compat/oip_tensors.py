@@ -92,13 +92,13 @@ def json_length(header: str | None, body_bytes: int) -> int:
     """How many bytes of a body are JSON.
 
     Args:
-        header: the request's `Inference-Header-Content-Length`, if it has one.
+        header: the request's `Inference-Header-Content-Length`, if it has one that isn't empty.
         body_bytes: bytes of the whole body.
 
     Raises:
         MalformedRequest: not a number, or more than there are.
     """
-    if header is None:
+    if not header:
         return body_bytes
     if not (header.isascii() and header.isdecimal()) or int(header) > body_bytes:
         raise MalformedRequest("Inference-Header-Content-Length is not within the body")
@@ -184,7 +184,7 @@ def _read(entry: dict[str, Any], rest: memoryview) -> tuple[Tensor, memoryview]:
         return Tensor(datatype, _split(chunk, count)), rest
     dtype = _DTYPES[datatype]
     if count * dtype.itemsize != size:
-        raise MalformedRequest("binary_data_size is not what shape and datatype need")
+        raise MalformedRequest("an input's bytes are not what shape and datatype need")
     # A copy of its own where the bytes may lie at an odd address; pixels can't.
     array = np.frombuffer(chunk, dtype).reshape(shape)
     return Tensor(datatype, array if dtype.itemsize == 1 else array.copy()), rest
@@ -212,7 +212,11 @@ def _from_json(
     if datatype == "FP16":
         raise MalformedRequest("FP16 has no JSON form: send the tensor as binary")
     if datatype == BYTES:
-        flat = _flat(data)
+        # Some clients have kept TensorFlow Serving's form of binary strings.
+        flat = [
+            one["b64"] if isinstance(one, dict) and list(one) == ["b64"] else one
+            for one in _flat(data)
+        ]
         if len(flat) != count or not all(isinstance(text, str) for text in flat):
             raise MalformedRequest("data of BYTES must be as many strings as the shape says")
         return flat

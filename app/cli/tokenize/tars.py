@@ -80,12 +80,14 @@ class _Sample:
     """The members of one sample, which follow each other.
 
     Attributes:
+        names: names of the members.
         images: its images.
         kept: what is kept of it, by ending.
         others: the same as what they are if it has no image.
         sidecars: what else belongs to it, if it has one.
     """
 
+    names: set[str] = field(default_factory=set)
     images: list[Image] = field(default_factory=list)
     kept: dict[str, bytes] = field(default_factory=dict)
     others: list[Skipped] = field(default_factory=list)
@@ -129,9 +131,11 @@ class _Scan:
             if member.isdir():
                 continue
             name = posixpath.normpath(member.name)
-            if key_of(name) != sample:
+            # A name that comes again begins another sample: its caption is not the first one's.
+            if key_of(name) != sample or name in group.names:
                 yield from group.entries()
                 sample, group = key_of(name), _Sample()
+            group.names.add(name)
             if ending_of(name) in self._keep and member.isreg() and not is_hidden(name):
                 handle = file.extractfile(member)
                 assert handle is not None  # noqa: S101

@@ -16,6 +16,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 PACKAGE = "inference"
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
+# gRPC's own, which has a package of its own on the wire.
+HEALTH_SERVICE = "grpc.health.v1.Health"
 
 _COMPILED = Path(__file__).with_name("open_inference.binpb")
 
@@ -27,8 +29,13 @@ def _pool() -> DescriptorPool:
     return pool
 
 
-_service: Any = _pool().FindServiceByName(SERVICE)
+_found = _pool()
+_methods: list[Any] = [
+    method
+    for service in (SERVICE, f"{PACKAGE}.Health")
+    for method in _found.FindServiceByName(service).methods
+]
 
 # By name of the procedure.
-REQUESTS: dict[str, Any] = {m.name: GetMessageClass(m.input_type) for m in _service.methods}
-RESPONSES: dict[str, Any] = {m.name: GetMessageClass(m.output_type) for m in _service.methods}
+REQUESTS: dict[str, Any] = {m.name: GetMessageClass(m.input_type) for m in _methods}
+RESPONSES: dict[str, Any] = {m.name: GetMessageClass(m.output_type) for m in _methods}

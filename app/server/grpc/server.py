@@ -53,7 +53,8 @@ class GrpcServer:
             ),
             maximum_concurrent_rpcs=settings.max_queue,
         )
-        self._server.add_generic_rpc_handlers((InferenceService(self._app).handlers(),))
+        service = InferenceService(self._app)
+        self._server.add_generic_rpc_handlers((service.handlers(), service.health_handlers()))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self._server.add_insecure_port(f"{host}:{settings.grpc_port}")
         await self._server.start()

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from app.api.compat.oip_tensors import HEADER
 from app.errors import MalformedRequest, ModelNotFound, TesseraError
 from app.server.grpc.in_process import Answer, ask
-from app.server.grpc.messages import REQUESTS, RESPONSES, SERVICE
+from app.server.grpc.messages import HEALTH_SERVICE, REQUESTS, RESPONSES, SERVICE
 from app.server.grpc.tensors import fill_response, request_body
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _INFER = "ModelInfer"
+_CHECK = "Check"
+_SERVING, _NOT_SERVING = 1, 2
 # Metadata of a call that the request has as headers, and headers of the answer that come back.
 _SENT = frozenset({"authorization", "x-request-id", "traceparent", "tracestate"})
 _RETURNED = ("x-request-id", "server-timing", "tessera-warning", "retry-after")
@@ -85,6 +87,24 @@ class InferenceService:
         # As a stream of which the first message is taken: so it is read here, and not before.
         handlers[_INFER] = grpc.stream_unary_rpc_method_handler(self._infer)
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    def health_handlers(self) -> grpc.GenericRpcHandler:
+        """The health check of gRPC itself, which Kubernetes' probes ask, for gRPC's server."""
+        check = grpc.unary_unary_rpc_method_handler(
+            self._check_health,
+            REQUESTS[_CHECK].FromString,
+            RESPONSES[_CHECK].SerializeToString,
+        )
+        return grpc.method_handlers_generic_handler(HEALTH_SERVICE, {_CHECK: check})
+
+    async def _check_health(self, asked: Any, context: Any) -> Any:
+        """As `/readyz`; of the server as a whole, and of the one service that it has."""
+        if asked.service not in {"", SERVICE}:
+            await _abort(context, 404, "not_found", f"there is one service here: {SERVICE}")
+        answer = await ask(self._app, "GET", "/v2/health/ready")
+        response = RESPONSES[_CHECK]()
+        response.status = _SERVING if answer.status == 200 else _NOT_SERVING
+        return response
 
     async def _simple(
         self,

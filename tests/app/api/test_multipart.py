@@ -132,6 +132,15 @@ def test_extended_file_names_are_read(disposition, name):
     assert found == (name, b"x")
 
 
+def test_names_that_are_not_utf_8_stay_different():
+    """Of old clients: two names that differ in one letter don't become one."""
+    part_of = b'--b\r\ncontent-disposition: form-data; name=a; filename="%b"\r\n\r\nx\r\n'
+    body = b"".join(part_of % name for name in ("é.png".encode("latin-1"), b"\xe8.png"))
+    assert [name for name, _ in read_files(body + b"--b--\r\n", FORM, max_files=2)] == [
+        *("é.png", "è.png")
+    ]
+
+
 @pytest.mark.parametrize(
     "preamble", [b"Ignore me.\r\n", b"\r\n", b"two\r\nlines\r\n", b"--not-b\r\n"]
 )

@@ -119,6 +119,19 @@ def test_health_as_the_client_asks_for_it(official):
     assert not official.is_model_ready("absent")
 
 
+def test_grpcs_own_health_check(service):
+    """What Kubernetes' probes ask: of the whole server, and of its service; others are unknown."""
+    with grpc.insecure_channel(service[2]) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        serving = b"\x08\x01"
+        assert check(b"") == serving
+        name = b"inference.GRPCInferenceService"
+        assert check(b"\x0a" + bytes([len(name)]) + name) == serving
+        with pytest.raises(grpc.RpcError) as caught:
+            check(b"\x0a\x05other")
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
 def test_all_that_is_said_of_models_is_what_http_says(service, official):
     """Metadata, configuration and index, through either of Triton's clients."""
     with tritonclient.http.InferenceServerClient(service[1]) as over_http:
@@ -245,6 +258,9 @@ def test_files_as_contents(official, infer):
         (request("codes", "INT64", [1, 1, 1], [b"", b""]), "INVALID_ARGUMENT", "as many as inputs"),
         (request("codes", "INT64", [1, 1, 2], int64_contents=[1]), "INVALID_ARGUMENT", "shape"),
         (request("codes", "FP16", [1]), "INVALID_ARGUMENT", "send others as raw"),
+        (request("codes", "INT64", [-1, 1, 1], [b""]), "INVALID_ARGUMENT", "shape must be"),
+        (request("codes", "INT64", [1, 0, 1], [b""]), "INVALID_ARGUMENT", "codes are empty"),
+        (request("codes", "INT64", [2**39, 2**39], [b""]), "INVALID_ARGUMENT", "not what shape"),
         (request("codes", "INT64", [1, 1, 1], int64_contents=[256]), "INVALID_ARGUMENT", "within"),
         (service_pb2.ModelInferRequest(model_name="tiny"), "INVALID_ARGUMENT", "no inputs"),
         (service_pb2.ModelInferRequest(model_name="absent"), "NOT_FOUND", "model_not_found"),
@@ -298,6 +314,8 @@ def test_messages_are_the_protocols():
     theirs = service_pb2.DESCRIPTOR.pool
 
     def compare(message) -> int:
+        if message.name.startswith("HealthCheck"):
+            return 0  # of gRPC, and not of Triton's client
         other = theirs.FindMessageTypeByName(message.full_name)
         for field in message.fields:
             same = other.fields_by_name[field.name]

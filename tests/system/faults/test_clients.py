@@ -110,7 +110,11 @@ def nothing_left(server, unchanged):
 @pytest.mark.parametrize("rudely", [False, True])
 @pytest.mark.usefixtures("nothing_left")
 def test_clients_that_vanish_while_sending(server, connect, examples, wait_for, rudely):
-    """Half-sent bodies, as many as are held at once and more, are let go; others are served."""
+    """Half-sent bodies, as many as are held at once and more, are let go; others are served.
+
+    They count as clients that have departed, and not as requests that were answered with 400.
+    """
+    departed = server.metric("tessera_departed_clients_total")
     gone = [connect(server) for _ in range(24)]
     for connection in gone:
         connection.sendall(request("/v1/encode", bytes(40_000), declared=_BODY_LIMIT))
@@ -118,6 +122,9 @@ def test_clients_that_vanish_while_sending(server, connect, examples, wait_for, 
     for connection in gone:
         vanish(connection, rudely)
     wait_for(lambda: server.metric("tessera_held_body_bytes") == 0)
+    counted = server.metric("tessera_departed_clients_total") - departed
+    refused = 'route="/v1/encode",status="400"' in server.get("/metrics").text
+    assert (counted > 0, refused) == (True, False)
     for file, codes in examples[:4]:
         assert server.codes(file) == codes
 

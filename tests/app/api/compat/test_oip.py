@@ -140,6 +140,17 @@ def test_encoded_images_as_base64_in_json(client, raw):
     assert (size["name"], size["data"]) == ("size", [16, 16, 16, 16])
 
 
+def test_forms_that_neighbours_taught_their_clients(client, raw):
+    """TensorFlow Serving's objects with b64, and a header that a proxy has emptied."""
+    image = picture(16, 16)
+    data = [{"b64": base64.b64encode(png(image)).decode()}]
+    body = {"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": data}]}
+    headers = {"inference-header-content-length": ""}
+    answer = raw.post("/v2/models/tiny.encode_image/infer", json=body, headers=headers)
+    codes = answer.json()["outputs"][0]
+    assert np.reshape(codes["data"], codes["shape"]).tolist() == [encoded(client, image)]
+
+
 def test_several_inputs_at_once(client, official):
     """Codes and the true size go in together; the decoded image is cropped to it."""
     made = official.infer("tiny.encode", [files(picture(21, 10), picture(21, 10, 1))])
@@ -491,3 +502,46 @@ def test_statistics_count_what_each_model_did(run_app, tiny_bundle):
             assert [one["name"] for one in every] == models_of(official)
             with pytest.raises(InferenceServerException, match="model_not_found"):
                 official.get_inference_statistics("absent")
+
+
+def test_codes_of_several_stages(run_app, staged_bundle):
+    """A model of two stages gives and takes both; vectors are of the first, as metadata says."""
+    with run_app(models_dir=staged_bundle.parent, default_model="tiny-staged") as client:
+        address = f"{client.base_url.host}:{client.base_url.port}"
+        image = picture(16, 24)
+        headers = {"content-type": "image/png"}
+        own = client.post("/v1/encode", content=png(image), headers=headers).json()["data"][0]
+        with triton.InferenceServerClient(address) as official:
+            made = official.infer("tiny-staged.encode", [given("pixels", image[None])])
+            codes = made.as_numpy("codes")
+            assert codes.tolist() == [own["codes"]]
+            assert codes.shape == (1, 2, 3, 2)
+            for name in ("encode", "decode", "embed", "encoder", "quantizer", "decoder"):
+                config = official.get_model_config(f"tiny-staged.{name}")
+                metadata = official.get_model_metadata(f"tiny-staged.{name}")
+                for ports, tensors in (("inputs", "input"), ("outputs", "output")):
+                    assert [[-1, *tensor["dims"]] for tensor in config[tensors]] == [
+                        port["shape"] for port in metadata[ports]
+                    ]
+            declared = official.get_model_metadata("tiny-staged.decode")["inputs"][0]["shape"]
+            assert declared == [-1] * 4  # of any number of stages
+            whole = official.infer("tiny-staged.decode", [given("codes", codes)])
+            graph = official.infer("tiny-staged.decoder", [given("codes", codes)])
+            first = official.infer("tiny-staged.decode", [given("codes", codes[:, :1])])
+            plain = official.infer("tiny-staged.decode", [given("codes", codes[:, 0])])
+            assert np.array_equal(whole.as_numpy("pixels"), graph.as_numpy("pixels"))
+            assert np.array_equal(first.as_numpy("pixels"), plain.as_numpy("pixels"))
+            assert not np.array_equal(first.as_numpy("pixels"), whole.as_numpy("pixels"))
+            vector = official.infer("tiny-staged.embedder", [given("codes", codes[:, 0])])
+            assert np.array_equal(
+                vector.as_numpy("embedding"),
+                official.infer("tiny-staged.embed", [given("pixels", image[None])]).as_numpy(
+                    "embedding"
+                ),
+            )
+            with pytest.raises(InferenceServerException, match="3 stages"):
+                official.infer("tiny-staged.decode", [given("codes", codes[:, [0, 1, 1]])])
+            with pytest.raises(InferenceServerException, match="within 0…15"):
+                official.infer(
+                    "tiny-staged.decode", [given("codes", np.add(codes, [[[0]], [[16]]]))]
+                )

@@ -76,6 +76,21 @@ def source(request, tmp_path):
     return tmp_path / "t.tar"
 
 
+def test_a_sample_that_comes_twice_keeps_its_own_caption(tokenize, tmp_path):
+    """Two tars joined, or one appended to: names repeat, and each picture has what follows it."""
+    pictures = [dict(_samples()) for _ in range(2)]
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        for members, caption in zip(pictures, ("first", "second"), strict=True):
+            for ending, content in (("png", members["sub/000"]["png"]), ("txt", caption.encode())):
+                info = tarfile.TarInfo(f"sub/000.{ending}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    assert tokenize("npy", tmp_path / "t.tar", "--keep", "txt")["images"] == 2
+    (shard,) = (tmp_path / "npy").glob("[0-9]*.json")
+    kept = [image["kept"]["txt"] for image in json.loads(shard.read_text())["images"]]
+    assert kept == ["first", "second"]
+
+
 def test_captions_and_labels_are_kept_in_every_form(tokenize, source, tmp_path):
     """With the image that they belong to, across the ends of shards."""
     keep = ("--keep", "txt,cls", "--shard-size", "4")
