@@ -58,7 +58,8 @@ class _Codec:
         brand: the main one of a file that holds one picture.
         item: kind of the items that are coded so.
         coded_sizes: given an item, the sizes that its headers tell.
-        crops: whether the decoder heeds `clap`, which names the part of a picture that is shown.
+        in_order: whether a picture is cut (`clap`), turned and mirrored in the order in which the
+            file names that, as HEIF has it; readers of AVIF don't cut, and turn first.
     """
 
     name: str
@@ -66,16 +67,16 @@ class _Codec:
     brand: bytes
     item: bytes
     coded_sizes: Callable[[Item], list[tuple[int, int]]]
-    crops: bool
+    in_order: bool
 
 
 _AVIF = _Codec(
-    *("AVIF", "AVIF", b"avif", b"av01"), lambda item: av1.coded_sizes(item.data), crops=False
+    *("AVIF", "AVIF", b"avif", b"av01"), lambda item: av1.coded_sizes(item.data), in_order=False
 )
 _HEIC = _Codec(
     *("HEIC", "HEIF", b"heic", b"hvc1"),
     lambda item: hevc.coded_sizes(item.data, item.first(b"hvcC") or b""),
-    crops=True,
+    in_order=True,
 )
 
 
@@ -128,10 +129,8 @@ def read_heif(data: bytes) -> ImageFile:
     if width and height:  # else refused by whoever asked
         for number in chosen:
             _check_size(items, items[number], width * height, codec)
-    if codec.crops:
+    if codec.in_order:
         width, height = _shown_size(picture)
-    turns, mirror = picture.first(b"irot"), picture.first(b"imir")
-    axis = 0 if mirror is None else 1 + (mirror[0] & 1)
     colours = [body for kind, body in picture.properties if kind == b"colr"]
     profiles = [body[4:] for body in colours if body[:4] in {b"prof", b"rICC"}]
     points = [struct.unpack_from(">HH", body, 4) for body in colours if body[:4] == b"nclx"]
@@ -140,10 +139,20 @@ def read_heif(data: bytes) -> ImageFile:
         width,
         height,
         _written(items, chosen, codec),
-        _ORIENTATIONS[0 if turns is None else turns[0] & 3][axis],
+        _orientation(picture, codec),
         profile=profiles[0][: MAX_PROFILE_BYTES + 1] if profiles else None,
         cicp=points[0] if points else None,
     )
+
+
+def _orientation(picture: Item, codec: _Codec) -> int:
+    """Return EXIF's number for how a picture is turned and mirrored."""
+    turning, mirroring = picture.first(b"irot"), picture.first(b"imir")
+    turns = 0 if turning is None else turning[0] & 3
+    kinds = [kind for kind, _ in picture.properties if kind in {b"irot", b"imir"}]
+    if codec.in_order and kinds[:1] == [b"imir"]:
+        turns = -turns & 3  # mirrored first, it is turned the other way round
+    return _ORIENTATIONS[turns][0 if mirroring is None else 1 + (mirroring[0] & 1)]
 
 
 def _shown_size(picture: Item) -> tuple[int, int]:
@@ -262,5 +271,5 @@ def _written(items: dict[int, Item], chosen: list[int], codec: _Codec) -> bytes:
 def _is_kept(one: tuple[bytes, bytes], codec: _Codec) -> bool:
     kind, body = one
     if kind == b"clap":
-        return codec.crops
+        return codec.in_order
     return kind in _KEPT or (kind == b"colr" and body[:4] == b"nclx")
