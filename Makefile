@@ -138,7 +138,7 @@ test-fast: $(VENV)/.stamp-dev ## the tests that take under a minute
 	$(PY) -m pytest -q $(FAST) $(ARGS)
 
 coverage: $(VENV)/.stamp-dev ## the test suite with the share of lines it runs, by module
-	$(PY) -m pytest -q --cov=app --cov=bundle --cov=imaging --cov=training --cov=tessera_client \
+	$(PY) -m pytest -q --cov=app --cov=bundle --cov=imaging --cov=training --cov=tessera --cov=tessera_client \
 		--cov-report=term:skip-covered $(ARGS)
 
 # Short versions of both are part of `test`.
