@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training.data.dataset import Broken, DataError, Folder, Pixels, read_image
+from training.data.dataset import Broken, DataError, Folder, Pixels
 
 
 def random_window(
@@ -72,9 +72,12 @@ class Crops:
                 )
             keep = [index for index, too_small in enumerate(small) if not too_small]
             folder = Folder(
-                tuple(folder.paths[i] for i in keep), tuple(folder.sizes[i] for i in keep), ()
+                tuple(folder.paths[i] for i in keep),
+                tuple(folder.sizes[i] for i in keep),
+                (),
+                folder.read,
             )
-        self._paths = folder.paths
+        self._paths, self._read = folder.paths, folder.read
         self._crop, self._flip, self._seed = crop, flip, seed
         areas = np.array([max(w, crop) * max(h, crop) for w, h in folder.sizes], dtype=np.float64)
         self._cumulative = np.cumsum(areas) / areas.sum()
@@ -140,7 +143,7 @@ class Crops:
             return cached if cached.size else None
         path = self._paths[index]
         try:
-            pixels = _enlarged(read_image(path), self._crop)
+            pixels = _enlarged(self._read(path), self._crop)
         except OSError as error:
             self.broken.append(Broken(path, str(error)))
             if len(self.broken) == len(self._paths):

@@ -49,19 +49,41 @@ class Broken:
     reason: str
 
 
+def read_image(path: Path) -> Pixels:
+    """Decodes a file with the reader that serves: uint8 RGB `[h, w, 3]`, upright, over white.
+
+    What may look wrong about a picture that was decoded as its file says is a Python warning.
+
+    Raises:
+        OSError: the file can't be read as an image, whatever the reason; its text says which.
+    """
+    try:
+        image = decode_image(_inspected(path))
+    except ImageError as error:
+        raise OSError(str(error)) from error
+    for warning in image.warnings:
+        warnings.warn(f"{path}: {warning.detail}", stacklevel=2)
+    return np.array(image.pixels)  # a copy: torch wants writable memory
+
+
+Read = Callable[[Path], Pixels]
+
+
 @dataclass(frozen=True)
 class Folder:
-    """The readable images under one or several folders.
+    """The readable images under one or several folders, or in memory (`training.data.arrays`).
 
     Attributes:
         paths: of the images, in an order that doesn't depend on the file system.
         sizes: (width, height) of each, pixels, as displayed.
         broken: files named like images whose header can't be read.
+        read: what gives the pixels of a path.
     """
 
     paths: tuple[Path, ...]
     sizes: tuple[tuple[int, int], ...]
     broken: tuple[Broken, ...]
+    read: Read = read_image
 
 
 def find_images(folders: Sequence[Path]) -> Folder:
@@ -90,33 +112,19 @@ def find_images(folders: Sequence[Path]) -> Folder:
     return Folder(tuple(paths), tuple(sizes), tuple(broken))
 
 
-def read_image(path: Path) -> Pixels:
-    """Decodes a file with the reader that serves: uint8 RGB `[h, w, 3]`, upright, over white.
-
-    What may look wrong about a picture that was decoded as its file says is a Python warning.
-
-    Raises:
-        OSError: the file can't be read as an image, whatever the reason; its text says which.
-    """
-    try:
-        image = decode_image(_inspected(path))
-    except ImageError as error:
-        raise OSError(str(error)) from error
-    for warning in image.warnings:
-        warnings.warn(f"{path}: {warning.detail}", stacklevel=2)
-    return np.array(image.pixels)  # a copy: torch wants writable memory
-
-
-def decoded(paths: Iterable[Path], broken: list[Broken]) -> Iterator[tuple[Path, Pixels]]:
+def decoded(
+    paths: Iterable[Path], broken: list[Broken], read: Read = read_image
+) -> Iterator[tuple[Path, Pixels]]:
     """Each image with its path, one at a time.
 
     Args:
         paths: of the files.
         broken: those that can't be decoded are added to this and skipped.
+        read: what gives the pixels of a path.
     """
     for path in paths:
         try:
-            yield path, read_image(path)
+            yield path, read(path)
         except OSError as error:
             broken.append(Broken(path, str(error)))
 
@@ -174,6 +182,7 @@ def split(folder: Folder, fraction: float) -> tuple[Folder, Folder]:
             tuple(folder.paths[i] for i in keep),
             tuple(folder.sizes[i] for i in keep),
             () if held_out else folder.broken,
+            folder.read,
         )
 
     return part(held_out=False), part(held_out=True)

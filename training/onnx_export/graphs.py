@@ -29,7 +29,6 @@ from bundle import Tensor as TensorSpec
 from bundle.manifest import MAX_STAGES
 from training.tokenizer.config import MAIN_DECODER
 from training.tokenizer.model import Tokenizer, to_float, to_uint8
-from training.tokenizer.networks import decoder_reach, encoder_reach
 
 # GroupNormalization-free graphs run alike from 17 on; 20 is what this torch exports natively.
 OPSET = 20
@@ -182,14 +181,20 @@ def graph_signatures(model: Tokenizer, embedding_size: int) -> dict[str, GraphSi
     else:
         made = taken = first
     embedding = TensorSpec("embedding", "float32", ("n", embedding_size))
-    decoder = GraphSignature(taken, pixels, reach=decoder_reach(network))
+    decoder = GraphSignature(taken, pixels, reach=_reach(model.decoder))
     return {
-        "encoder": GraphSignature(pixels, latents, reach=encoder_reach(network)),
+        "encoder": GraphSignature(pixels, latents, reach=_reach(model.encoder)),
         "quantizer": GraphSignature(latents, made),
         "decoder": decoder,
         "embedder": GraphSignature(first, embedding),
         **{f"decoder-{name}": decoder for name in model.config.other_decoders},
     }
+
+
+def _reach(network: nn.Module) -> int | None:
+    """How far a network sees, where it says so: one's own may not."""
+    reach = getattr(network, "reach", None)
+    return reach if isinstance(reach, int) else None
 
 
 def export_graph(module: nn.Module, signature: GraphSignature, stride: int) -> bytes:

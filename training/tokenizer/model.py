@@ -34,6 +34,14 @@ class Output:
 class Tokenizer(nn.Module):
     """A VQ-VAE (van den Oord et al. 2017, arXiv:1711.00937).
 
+    Args:
+        config: of the run.
+        encoder: one's own, pixels `[n, 3, h, w]` in [−1, 1] → latents `[n, d, h/s, w/s]`; None
+            makes the configuration's.
+        quantizer: one's own; None makes the configuration's.
+        decoder: one's own, vectors `[n, d, h/s, w/s]` → pixels `[n, 3, h, w]`; None makes the
+            configuration's.
+
     Attributes:
         decoder: the nearest in squared error.
         decoders: others for the same codes, by name; those that the configuration's phases train.
@@ -41,14 +49,22 @@ class Tokenizer(nn.Module):
 
     quantizer: Quantizer
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        encoder: nn.Module | None = None,
+        quantizer: Quantizer | None = None,
+        decoder: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         width = config.quantizer.width
-        self.encoder = Encoder(config.network, width)
+        self.encoder = Encoder(config.network, width) if encoder is None else encoder
         kind = ResidualQuantizer if config.quantizer.residual_sizes else NearestQuantizer
-        self.quantizer = kind(config.quantizer, config.run.seed)
-        self.decoder = Decoder(config.network, width)
+        seed = config.run.seed
+        self.quantizer = kind(config.quantizer, seed) if quantizer is None else quantizer
+        self.decoder = Decoder(config.network, width) if decoder is None else decoder
         self.decoders = nn.ModuleDict(
             {name: Decoder(config.network, width) for name in config.other_decoders}
         )

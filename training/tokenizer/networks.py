@@ -69,11 +69,15 @@ class Encoder(nn.Module):
     A strided convolution instead of pixel-unshuffle: it says the same in one
     ONNX node, and some exporter versions wrote the other with a wrong channel
     order.
+
+    Attributes:
+        reach: `encoder_reach` of its configuration.
     """
 
     def __init__(self, config: NetworkConfig, latent_width: int) -> None:
         super().__init__()
         stages: list[nn.Module] = []
+        self.reach = encoder_reach(config)
         channels, stride = 3, config.stem_stride
         for width, depth in zip(config.widths, config.encoder_depths, strict=True):
             stages += [nn.Conv2d(channels, width, stride, stride), nn.ReLU()]
@@ -95,10 +99,14 @@ class Decoder(nn.Module):
     one shuffle of 4 leaves visible 4×4 marks. Convolutions before a shuffle
     start with equal weights for the pixels of a cell (ICNR, Aitken et al. 2017,
     arXiv:1707.02937), so that training starts without a checkerboard.
+
+    Attributes:
+        reach: `decoder_reach` of its configuration.
     """
 
     def __init__(self, config: NetworkConfig, latent_width: int) -> None:
         super().__init__()
+        self.reach = decoder_reach(config)
         widths = config.decoder_channels[::-1]
         stages: list[nn.Module] = [nn.Conv2d(latent_width, widths[0], 3, padding=1), nn.ReLU()]
         for i, (width, depth) in enumerate(zip(widths, config.decoder_depths[::-1], strict=True)):

@@ -59,6 +59,7 @@ class Trainer:
         config: of the run.
         context: device and process.
         state: to go on from; None begins with random weights.
+        model: to train; None makes the one that the configuration describes.
 
     Attributes:
         model: as it is trained.
@@ -73,10 +74,14 @@ class Trainer:
     optimizer: Optimizer
 
     def __init__(
-        self, config: Config, context: DistributedContext, state: Checkpoint | None = None
+        self,
+        config: Config,
+        context: DistributedContext,
+        state: Checkpoint | None = None,
+        model: Tokenizer | None = None,
     ) -> None:
         torch.manual_seed(config.run.seed)
-        model = Tokenizer(config).to(context.device)
+        model = (Tokenizer(config) if model is None else model).to(context.device)
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.model).requires_grad_(requires_grad=False).eval()
         self._config, self._context, self._device = config, context, context.device

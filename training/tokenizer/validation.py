@@ -55,7 +55,7 @@ def validate(
     chosen = [folder.paths[i] for i in evenly(len(folder.paths), _VALIDATION_IMAGES)]
     broken: list[Broken] = []
     stride = model.config.network.stride
-    for index, (_, pixels) in enumerate(decoded(chosen, broken)):
+    for index, (_, pixels) in enumerate(decoded(chosen, broken, folder.read)):
         height, width = (side // stride * stride for side in pixels.shape[:2])
         if min(height, width) == 0:
             continue
