@@ -14,7 +14,6 @@ from training.onnx_export.codec import BundleCodec
 from training.tokenizer.config import ConfigError
 from training.tokenizer.quantizers import NearestQuantizer
 
-
 # Each exports graphs, which takes half a minute where other programs want the processors too.
 pytestmark = pytest.mark.timeout(600)
 
