@@ -251,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.checkpoint}: {steps_seen(checkpoint)}")
         bundle = export(
             checkpoint,
-            sample(find_images(options.data)),
+            sample(find_images(options.data, checkpoint.config.data.samples)),
             options.out,
             version=stated,
             precisions=precisions,

@@ -12,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training.data.dataset import Broken, DataError, Folder, Pixels
+from training.data.dataset import Broken, DataError, Folder, Pixels, rescaled
 
 
 def random_window(
@@ -162,7 +161,7 @@ def _enlarged(pixels: Pixels, side: int) -> Pixels:
     if scale <= 1:
         return pixels
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    return rescaled(pixels, size)
 
 
 class _Steps(Dataset[Tensor]):

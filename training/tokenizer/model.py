@@ -59,14 +59,14 @@ class Tokenizer(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        width = config.quantizer.width
-        self.encoder = Encoder(config.network, width) if encoder is None else encoder
+        width, channels = config.quantizer.width, config.data.channels
+        self.encoder = Encoder(config.network, width, channels) if encoder is None else encoder
         kind = ResidualQuantizer if config.quantizer.residual_sizes else NearestQuantizer
         seed = config.run.seed
         self.quantizer = kind(config.quantizer, seed) if quantizer is None else quantizer
-        self.decoder = Decoder(config.network, width) if decoder is None else decoder
+        self.decoder = Decoder(config.network, width, channels) if decoder is None else decoder
         self.decoders = nn.ModuleDict(
-            {name: Decoder(config.network, width) for name in config.other_decoders}
+            {name: Decoder(config.network, width, channels) for name in config.other_decoders}
         )
 
     def forward(self, pixels: Tensor, step: int = 0, decoder: str = MAIN_DECODER) -> Output:
@@ -86,30 +86,38 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Codes of images: uint8 `[n, h, w, 3]` RGB → int64 `[n, h/s, w/s]`.
+        """Codes of images: uint8 (or uint16) `[n, h, w, c]` → int64 `[n, h/s, w/s]`.
 
         With several stages `[n, stages, h/s, w/s]`.
         """
-        codes: Tensor = self.quantizer(self.encoder(to_float(pixels))).codes
+        codes: Tensor = self.quantizer(
+            self.encoder(to_float(pixels, self.config.data.sample_maximum))
+        ).codes
         return codes
 
     @torch.no_grad()
     def decode(self, codes: Tensor, decoder: str = MAIN_DECODER) -> Tensor:
-        """Images of codes: int64 `[n, h/s, w/s]` → uint8 `[n, h, w, 3]` RGB.
+        """Images of codes: int64 `[n, h/s, w/s]` → uint8 (or uint16) `[n, h, w, c]`.
 
         With several stages `[n, s, h/s, w/s]`, of all of them or the first few.
         """
-        return to_uint8(self.decoder_named(decoder)(self.quantizer.vectors_of(codes)))
+        made = self.decoder_named(decoder)(self.quantizer.vectors_of(codes))
+        return to_samples(made, self.config.data.sample_maximum)
 
 
-def to_float(pixels: Tensor) -> Tensor:
-    """uint8 `[n, h, w, 3]` → float32 `[n, 3, h, w]` in [−1, 1]."""
-    return (pixels.float() / 127.5 - 1).permute(0, 3, 1, 2)
+def to_float(pixels: Tensor, maximum: int = 255) -> Tensor:
+    """Samples of 0…`maximum` `[n, h, w, c]` → float32 `[n, c, h, w]` in [−1, 1]."""
+    return (pixels.float() / (maximum / 2) - 1).permute(0, 3, 1, 2)
 
 
-def to_uint8(pixels: Tensor) -> Tensor:
-    """Float `[n, 3, h, w]` in [−1, 1] → uint8 `[n, h, w, 3]`, clipped and rounded."""
-    return ((pixels.float() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+def to_samples(pixels: Tensor, maximum: int = 255) -> Tensor:
+    """Float `[n, c, h, w]` in [−1, 1] → `[n, h, w, c]`, clipped and rounded.
+
+    uint8, or uint16 where `maximum` is above 255.
+    """
+    dtype = torch.uint8 if maximum <= 255 else torch.uint16
+    samples = ((pixels.float() + 1) * (maximum / 2)).clamp(0, maximum).round()
+    return samples.to(dtype).permute(0, 2, 3, 1)
 
 
 def code_space_of(model: Tokenizer) -> str:

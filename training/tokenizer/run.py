@@ -78,7 +78,7 @@ def train(
     """
     _check_shares(config, context.processes)
     console = Console(quiet=context.rank > 0, soft_wrap=True)
-    folder = data if isinstance(data, Folder) else find_images(data)
+    folder = data if isinstance(data, Folder) else find_images(data, config.data.samples)
     images, held_out = split(folder, config.data.validation_fraction)
     report_data(console, folder, images, held_out)
     last = out / "last.pt"

@@ -119,7 +119,7 @@ class Trainer:
 
         Args:
             number: of the step, from 0; of the same phase as the step before, or of the next.
-            pixels: uint8 `[n, crop, crop, 3]`.
+            pixels: uint8 or uint16 `[n, crop, crop, channels]`.
 
         Raises:
             TrainingDiverged: loss or gradient is NaN or infinite; no weight was changed.
@@ -131,7 +131,8 @@ class Trainer:
         within = number - self.phase.first
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config.optimizer, within)
-        images = to_float(torch.from_numpy(pixels).to(self._device))
+        images = torch.from_numpy(pixels).to(self._device)
+        images = to_float(images, config.data.sample_maximum)
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=config.run.bf16):
             output: Output = self._forward(images, number, self.phase.decoder)
