@@ -15,10 +15,13 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Files, their bytes, pixels uint8 `[h, w, 3]` or grey `[h, w]` and `[h, w, 1]`, or PIL images.
+# Files, their bytes, PIL images, pixels uint8 `[h, w, 3]` or grey `[h, w]` and `[h, w, 1]`; for
+# models of other pixels also uint16 and other numbers of channels.
 Image = Any
 
-_CHANNELS = (1, 3)
+# Of pictures; an array of other channels, up to so many, is never taken for several grey ones.
+_CHANNELS = (1, 3, 4)
+_MOST_CHANNELS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +71,12 @@ class Source:
         if isinstance(self.given, bytes):
             return self.given
         if isinstance(self.given, np.ndarray):
-            return _bmp(self.given)
+            grey_or_rgb = self.given.ndim == 2 or self.given.shape[2] in (1, 3)
+            if grey_or_rgb and self.given.dtype == np.uint8:
+                return _bmp(self.given)
+            file = io.BytesIO()
+            np.save(file, self.given.reshape(*self.given.shape[:2], -1), allow_pickle=False)
+            return file.getvalue()
         file = io.BytesIO()
         self.given.save(file, "PNG", compress_level=1)
         return file.getvalue()
@@ -101,7 +109,7 @@ def _check_pixels(array: NDArray[Any]) -> None:
     Raises:
         TypeError: another type or shape, with what to do.
     """
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in _CHANNELS):
+    if array.ndim not in (2, 3) or (array.ndim == 3 and not 1 <= array.shape[2] <= _MOST_CHANNELS):
         raise TypeError(
             f"an image is an array [h, w, 3], or grey [h, w], several are [n, h, w, 3] or "
             f"[n, h, w]; this one is {list(array.shape)}"
@@ -111,8 +119,8 @@ def _check_pixels(array: NDArray[Any]) -> None:
             f"pixels must be uint8, not {array.dtype}: of 0…1, pass "
             "(images * 255).round().astype('uint8')"
         )
-    if array.dtype != np.uint8:
-        raise TypeError(f"pixels must be uint8, not {array.dtype}")
+    if array.dtype not in (np.uint8, np.uint16):
+        raise TypeError(f"pixels must be uint8, or uint16 for a model of 16 bits: {array.dtype}")
 
 
 def _bmp(pixels: NDArray[np.uint8]) -> bytes:

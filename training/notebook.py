@@ -118,7 +118,7 @@ class TrainableTokenizer:
             TrainingDiverged: the loss became NaN or infinite.
             CheckpointError: `out` holds another run.
         """
-        self._images = images_of(images, value_range=value_range)
+        self._images = images_of(images, self.config.data.samples, value_range=value_range)
         if out is None:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="tessera-"))
@@ -162,7 +162,7 @@ class TrainableTokenizer:
         """
         found = evaluate(
             self._codec(),
-            images_of(images, value_range=value_range),
+            images_of(images, self.config.data.samples, value_range=value_range),
             baseline_images=0,
             measures=Measures(),
             synthetic=False,
@@ -181,13 +181,13 @@ class TrainableTokenizer:
     def reconstruct(
         self, images: Any, *, value_range: tuple[float, float] | None = None
     ) -> list[Pixels]:
-        """What encoding and decoding makes of images: uint8 `[h, w, 3]` each.
+        """What encoding and decoding makes of images: `[h, w, channels]` each.
 
         Args:
             images: as for `fit`.
             value_range: as for `fit`.
         """
-        folder = images_of(images, value_range=value_range)
+        folder = images_of(images, self.config.data.samples, value_range=value_range)
         codec, given = self._codec(), [folder.read(path) for path in folder.paths]
         made = decode_grids(codec, encode_images(codec, given))
         return [
@@ -256,7 +256,8 @@ def _check_shapes(network: Tokenizer) -> None:
     """
     config = network.config
     stride, width = config.network.stride, config.quantizer.width
-    pixels, latents = (1, 3, 2 * stride, 3 * stride), (1, width, 2, 3)
+    pixels = (1, config.data.channels, 2 * stride, 3 * stride)
+    latents = (1, width, 2, 3)
     for name, module, given, wanted in (
         ("encoder", network.encoder, pixels, latents),
         ("decoder", network.decoder, latents, pixels),

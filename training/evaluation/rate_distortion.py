@@ -67,7 +67,7 @@ def evaluate(
     """Measures a model on every image under some folders.
 
     Args:
-        codec: the model.
+        codec: the model; of another than RGB of 8 bits PSNR, SSIM and the codes are measured.
         folders: of images, searched at any depth; or the images that were found already.
         baseline_images: how many images, evenly chosen, the classical codecs are tried on.
         curve_images: the same for their curves.
@@ -87,7 +87,11 @@ def evaluate(
     console = console or Console(quiet=True)
     measures = available_measures() if measures is None else measures
     variants = variants_of(codec)
-    found = folders if isinstance(folders, Folder) else find_images(folders)
+    form = codec.samples
+    if not form.is_rgb:  # what the other codecs and measures are for
+        baseline_images, synthetic, labelled = 0, False, None
+        measures = Measures(absent=("LPIPS and SSIMULACRA2: for RGB of 8 bits",))
+    found = folders if isinstance(folders, Folder) else find_images(folders, form)
     above = () if isinstance(folders, Folder) else folders
     broken = list(found.broken)
     measured: list[Measured] = []
@@ -99,7 +103,8 @@ def evaluate(
         for counter, stage in zip(used, codes.reshape(codec.stages, -1), strict=True):
             counter.add(torch.from_numpy(stage))
         patches += codes.shape[-2] * codes.shape[-1]
-        qualities = [measure(v.decode(codes, height, width), image, measures) for v in variants]
+        made = [v.decode(codes, height, width) for v in variants]
+        qualities = [measure(picture, image, measures, form.maximum) for picture in made]
         sizes = [v.size(codes) for v in variants]
         measured.append(Measured(path, width, height, sizes, qualities))
     if not measured:

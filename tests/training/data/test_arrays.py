@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from imaging.samples import RGB, SampleFormat
 from training.data.arrays import images_of
 from training.data.dataset import DataError, split
 
@@ -15,9 +16,9 @@ COLOURS = random.integers(0, 256, (9, 16, 24, 3), dtype=np.uint8)
 GREY = COLOURS[..., 0]
 
 
-def _read(given, **options):
+def _read(given, form=RGB, **options):
     said: list[str] = []
-    folder = images_of(given, tell=said.append, **options)
+    folder = images_of(given, form, tell=said.append, **options)
     return [folder.read(path) for path in folder.paths], said
 
 
@@ -53,8 +54,8 @@ def test_channels_that_come_first_are_turned_round_and_told():
     [
         (COLOURS / 255, {}, ["values of 0…1: multiplied by 255"]),
         ((COLOURS / 255).astype(np.float32), {}, ["values of 0…1: multiplied by 255"]),
-        (COLOURS.astype(np.float32), {}, ["values of 0…255: taken as 8 bits"]),
-        (COLOURS.astype(np.int64), {}, ["values of 0…255: taken as 8 bits"]),
+        (COLOURS.astype(np.float32), {}, ["values of 0…255: taken as they are"]),
+        (COLOURS.astype(np.int64), {}, ["values of 0…255: taken as they are"]),
         (COLOURS / 127.5 - 1, {"value_range": (-1, 1)}, []),
         (COLOURS.astype(np.uint16) * 257, {"value_range": (0, 65535)}, []),
     ],
@@ -107,3 +108,19 @@ def test_a_share_of_arrays_is_held_out():
 def test_a_folder_is_a_folder(photos):
     """By its path, or several."""
     assert len(images_of(str(photos)).paths) == len(images_of([photos]).paths) > 0
+
+
+def test_a_model_of_16_bits_takes_its_own_samples():
+    """One channel, or seven; what has 8 bits has to say so."""
+    deep = random.integers(0, 65536, (5, 16, 24)).astype(np.uint16)
+    images, said = _read(deep, form=SampleFormat(1, 65535))
+    assert np.array_equal(images, deep[..., None])
+    assert said == []
+    with pytest.raises(DataError, match=r"neither 0…1 nor 0…65535"):
+        _read(GREY, form=SampleFormat(1, 65535))
+    images, _ = _read(GREY, form=SampleFormat(1, 65535), value_range=(0, 255))
+    assert np.array_equal(images, GREY[..., None].astype(np.uint16) * 257)
+    seven = random.integers(0, 256, (5, 7, 16, 24), dtype=np.uint8)
+    images, said = _read(seven, form=SampleFormat(7, 255))
+    assert np.array_equal(images, np.moveaxis(seven, 1, 3))
+    assert said == ["[5, 7, 16, 24]: taken as [n, c, h, w]"]
