@@ -204,7 +204,10 @@ $(BROWSER)/node_modules/.stamp: $(BROWSER)/package-lock.json
 test-browser: $(VENV)/.stamp-serve $(BROWSER)/node_modules/.stamp ## the playground in a real Chromium
 	PYTHON=$(abspath $(PY)) node --test $(ARGS) $(BROWSER)/*.test.mjs
 
-.PHONY: onboarding
+.PHONY: onboarding newcomer
+newcomer: $(VENV)/.stamp-dev ## time the ways of one with pictures of their own; ARGS="notebook depth" picks
+	$(PY) tests/deploy/newcomer.py $(ARGS)
+
 onboarding: $(BROWSER)/node_modules/.stamp ## time the way from a fresh clone to one's picture in the page
 	node $(BROWSER)/onboarding.mjs $(ARGS)
 

@@ -59,7 +59,7 @@ def test_grey_arrays_are_grey_pictures(tokenizer, lake):
     [
         (np.zeros((8, 8, 3)), "(images * 255).round()"),
         (np.zeros((8, 8, 3), np.int64), "uint8, or uint16 for a model of 16 bits: int64"),
-        (np.zeros((2, 3, 8, 8), np.uint8), "this one is [3, 8, 8]"),
+        (np.zeros((2, 3, 20, 20), np.uint8), "this one is [3, 20, 20]"),
         (np.zeros(8, np.uint8), "this one is [8]"),
     ],
 )
