@@ -103,7 +103,7 @@ def decode_samples(
     else:
         decoded = decode_image(file, sample_bits=sample_bits)
         pixels = decoded.pixels
-        if form.channels == 4:
+        if form.channels == 4 and file.frame is None:  # a GIF that covers its canvas in part is RGB
             pixels = np.dstack([pixels, _alpha(file)])
         pixels = _with_channels(pixels, form.channels, 255)
         if form.maximum != 255:
