@@ -237,5 +237,5 @@ def _at_equal_bytes(
 
 
 def _relative(path: Path, folders: Sequence[Path]) -> str:
-    folder = next((f for f in folders if path.is_relative_to(f)), Path())
+    folder = next((f for f in folders if path.is_relative_to(f)), path.parent)
     return path.relative_to(folder).as_posix()
