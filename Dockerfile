@@ -55,8 +55,10 @@ WORKDIR /srv/tessera
 COPY bundle bundle
 COPY app app
 COPY imaging imaging
+COPY tessera tessera
 COPY tessera_client tessera_client
-RUN python -m compileall -q --invalidation-mode unchecked-hash app bundle imaging tessera_client
+RUN python -m compileall -q --invalidation-mode unchecked-hash \
+    app bundle imaging tessera tessera_client
 
 # ------------------------------------------------------------------ the images
 FROM service AS gpu

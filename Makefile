@@ -138,7 +138,7 @@ test-fast: $(VENV)/.stamp-dev ## the tests that take under a minute
 	$(PY) -m pytest -q $(FAST) $(ARGS)
 
 coverage: $(VENV)/.stamp-dev ## the test suite with the share of lines it runs, by module
-	$(PY) -m pytest -q --cov=app --cov=bundle --cov=imaging --cov=training --cov=tessera_client \
+	$(PY) -m pytest -q --cov=app --cov=bundle --cov=imaging --cov=training --cov=tessera --cov=tessera_client \
 		--cov-report=term:skip-covered $(ARGS)
 
 # Short versions of both are part of `test`.
@@ -204,7 +204,10 @@ $(BROWSER)/node_modules/.stamp: $(BROWSER)/package-lock.json
 test-browser: $(VENV)/.stamp-serve $(BROWSER)/node_modules/.stamp ## the playground in a real Chromium
 	PYTHON=$(abspath $(PY)) node --test $(ARGS) $(BROWSER)/*.test.mjs
 
-.PHONY: onboarding
+.PHONY: onboarding newcomer
+newcomer: $(VENV)/.stamp-dev ## time the ways of one with pictures of their own; ARGS="notebook depth" picks
+	$(PY) tests/deploy/newcomer.py $(ARGS)
+
 onboarding: $(BROWSER)/node_modules/.stamp ## time the way from a fresh clone to one's picture in the page
 	node $(BROWSER)/onboarding.mjs $(ARGS)
 

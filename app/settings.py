@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 PREFIX = "TESSERA_"
 
+# The model that the project ships: the default wherever it is among several.
+SHIPPED_MODEL = "photo-f8"
+
 _SERVICE_LINK = re.compile(
     r"TESSERA_(?:GRPC_|METRICS_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT(?:_\d+_(?:TCP|UDP).*)?)"
 )
@@ -65,7 +68,8 @@ class Settings(BaseModel):
         "default; needs the extra grpc",
     )
     models_dir: Path = Field(
-        default=Path("models"), description="folder of bundles; each folder in it is one"
+        default=Path("models"),
+        description="folder of bundles, each folder in it one; or a bundle's own folder",
     )
     default_model: str | None = Field(
         default=None,

@@ -19,6 +19,7 @@ REQUIRED_GRAPHS = ("encoder", "quantizer", "decoder", "embedder")
 CODEBOOK_FILE = "codebook.npy"
 MAIN_DECODER = "decoder"
 MAX_STAGES = 16
+MAX_CHANNELS = 16
 # Of models and their versions.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -112,6 +113,8 @@ class Manifest:
         codebook_width: dimension d of a code vector.
         residual_sizes: number of codes of each further stage; empty with one stage.
         default_stages: how many stages an encoder's answer has where nobody says.
+        channels: of the pixels, 1…16.
+        sample_maximum: the sample that is white, 1…65535; above 255 pixels are uint16.
         embedding_size: dimension e of the embedder's vector.
         graphs: by name; `REQUIRED_GRAPHS` at least.
         files: every file but the manifest itself.
@@ -138,6 +141,8 @@ class Manifest:
     prior: Prior | None = None
     residual_sizes: tuple[int, ...] = ()
     default_stages: int = 1
+    channels: int = 3
+    sample_maximum: int = 255
     decoders: Mapping[str, Decoder] = field(default_factory=dict)
     data: tuple[Mapping[str, Any], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -147,8 +152,15 @@ class Manifest:
     @property
     def format_version(self) -> int:
         """The lowest version of the format that can say all of this."""
+        if (self.channels, self.sample_maximum) != (3, 255):
+            return 3
         shared = any(graph.weights is not None for graph in self.graphs.values())
         return 2 if self.residual_sizes or self.decoders or shared else 1
+
+    @property
+    def sample_dtype(self) -> str:
+        """Of the pixels: `uint8`, or `uint16` where a sample may be above 255."""
+        return "uint8" if self.sample_maximum <= 255 else "uint16"
 
     @property
     def bits(self) -> int:

@@ -15,6 +15,7 @@ from bundle.errors import ManifestMalformed, ManifestTooLarge, VersionUnsupporte
 from bundle.json_object import JsonObject
 from bundle.manifest import (
     MAIN_DECODER,
+    MAX_CHANNELS,
     MAX_STAGES,
     NAME,
     PRECISIONS,
@@ -31,10 +32,10 @@ from bundle.manifest import (
 from bundle.prior import MAX_NEIGHBOURS, Neighbour, Prior, PriorStage, is_known_before
 
 FORMAT = "tessera-bundle"
-FORMAT_VERSIONS = (1, 2)
+FORMAT_VERSIONS = (1, 2, 3)
 MAX_MANIFEST_BYTES = 1 << 20
 
-_DTYPES = ("uint8", "int32", "int64", "float16", "float32")
+_DTYPES = ("uint8", "uint16", "int32", "int64", "float16", "float32")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,6 +48,7 @@ def format_manifest(manifest: Manifest) -> bytes:
         "version": manifest.version,
         "code_space": manifest.code_space,
         "stride": manifest.stride,
+        **({} if manifest.format_version < 3 else {"pixels": _pixels_json(manifest)}),
         "codebook": _codebook_json(manifest),
         "embedding": {"size": manifest.embedding_size},
         "graphs": {name: _graph_json(graph) for name, graph in manifest.graphs.items()},
@@ -96,7 +98,7 @@ def parse_manifest(text: bytes) -> Manifest:
     if version not in FORMAT_VERSIONS:
         raise VersionUnsupported(
             f"the bundle is of format version {version}; this program reads "
-            f"{' and '.join(map(str, FORMAT_VERSIONS))}"
+            f"{FORMAT_VERSIONS[0]} to {FORMAT_VERSIONS[-1]}"
         )
     codebook, embedding = top.object("codebook"), top.object("embedding")
     manifest = Manifest(
@@ -116,6 +118,7 @@ def parse_manifest(text: bytes) -> Manifest:
         metrics=top.get("metrics", dict),
         parity=top.get("parity", dict),
         **({} if version == 1 else _parse_version_2(top, codebook)),
+        **({} if version < 3 else _parse_pixels(top.object("pixels"))),
     )
     _check_references(manifest)
     return manifest
@@ -136,6 +139,16 @@ def _parse_version_2(top: JsonObject, codebook: JsonObject) -> dict[str, Any]:
         "default_stages": default,
         "decoders": top.mapping("decoders", _parse_decoder),
     }
+
+
+def _parse_pixels(pixels: JsonObject) -> dict[str, Any]:
+    """What version 3 added, as arguments of `Manifest`."""
+    channels, maximum = pixels.positive("channels"), pixels.positive("maximum")
+    if channels > MAX_CHANNELS:
+        raise ManifestMalformed(f"pixels.channels is more than {MAX_CHANNELS}")
+    if maximum >= 1 << 16:
+        raise ManifestMalformed("pixels.maximum takes more than 16 bits")
+    return {"channels": channels, "sample_maximum": maximum}
 
 
 def _check_references(manifest: Manifest) -> None:
@@ -274,6 +287,10 @@ def _graph_json(graph: Graph) -> dict[str, Any]:
         **({} if graph.reach is None else {"reach": graph.reach}),
         **({} if graph.weights is None else {"weights": graph.weights}),
     }
+
+
+def _pixels_json(manifest: Manifest) -> dict[str, int]:
+    return {"channels": manifest.channels, "maximum": manifest.sample_maximum}
 
 
 def _codebook_json(manifest: Manifest) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def _to_8_bits(
 def _deep_colours(image: Image.Image, file: ImageFile, bits: int) -> Image.Image:
     """Scale samples of 16 bits, and find the transparent colour by all of them."""
     try:
-        low = _low_bytes(file)
+        low = low_bytes(file)
     except ValueError as error:
         raise UnsupportedFormat("sample_bits is not honoured for grey with alpha") from error
     high = np.array(image)
@@ -156,12 +156,12 @@ def _largest(image: Image.Image, file: ImageFile) -> int:
     if high or file.sample_bits < 16:
         return high << 8 | 255
     try:
-        return int(_low_bytes(file)[..., :3].max())
+        return int(low_bytes(file)[..., :3].max())
     except ValueError:
         return 0  # black, as far as we can see
 
 
-def _low_bytes(file: ImageFile) -> NDArray[np.uint8]:
+def low_bytes(file: ImageFile) -> NDArray[np.uint8]:
     """Return the low bytes of samples of 16 bits, of which Pillow keeps the high ones.
 
     Returns:

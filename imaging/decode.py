@@ -12,7 +12,7 @@ import ctypes
 import io
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import AvifImagePlugin, Image, _imaging
@@ -62,11 +62,12 @@ class DecodedImage:
     """A picture, decoded.
 
     Attributes:
-        pixels: RGB uint8 `[h, w, 3]`, upright.
+        pixels: RGB uint8 `[h, w, 3]`, upright; or samples of another format
+            (`imaging.samples`).
         warnings: what may look wrong about it although it was decoded as its file says.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[Any]
     warnings: tuple[ImageWarning, ...] = ()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -36,6 +36,28 @@ def resize(pixels: NDArray[np.uint8], size: tuple[int, int], fit: Fit) -> NDArra
     return np.asarray(resize_image(Image.fromarray(pixels), size, fit))
 
 
+def resize_samples(
+    pixels: NDArray[Any], size: tuple[int, int], fit: Fit, maximum: int
+) -> NDArray[Any]:
+    """Resize pixels of any channels and up to 16 bits as `resize` does.
+
+    Args:
+        pixels: uint8 or uint16 `[h, w, channels]`.
+        size: `(width, height)` of the result, in pixels.
+        fit: as in `resize`.
+        maximum: the sample that is white, and above which none is.
+
+    Returns:
+        The same dtype, `[size[1], size[0], channels]`.
+    """
+    planes = [
+        np.asarray(resize_image(Image.fromarray(plane), size, fit, white=float(maximum)))
+        for plane in np.moveaxis(pixels, 2, 0).astype(np.float32)
+    ]
+    made: NDArray[Any] = np.dstack(planes).round().clip(0, maximum).astype(pixels.dtype)
+    return made
+
+
 def whole_size(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
     """Return `(width, height)` of the whole source once resized, before anything is cut."""
     if fit == "stretch":
@@ -45,11 +67,13 @@ def whole_size(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> tupl
     return max(1, round(source[0] * scale)), max(1, round(source[1] * scale))
 
 
-def resize_image(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
-    """Resize a Pillow RGB image as `resize` does."""
+def resize_image(
+    image: Image.Image, size: tuple[int, int], fit: Fit, *, white: str | float = "white"
+) -> Image.Image:
+    """Resize a Pillow image as `resize` does; `white` is the colour of the bars of `contain`."""
     if fit == "contain":
         inner = whole_size(image.size, size, fit)
-        canvas = Image.new("RGB", size, "white")
+        canvas = Image.new(image.mode, size, white)
         x, y = ((outer - side) // 2 for outer, side in zip(size, inner, strict=True))
         canvas.paste(_lanczos(image, inner, (0.0, 0.0, *image.size)), (x, y))
         return canvas

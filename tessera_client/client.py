@@ -71,7 +71,8 @@ class Client(Base):
         """Images → codes, in order.
 
         Args:
-            images: one or several: paths, bytes of files, pixels uint8 `[h, w, 3]`, PIL images.
+            images: one or several: paths, bytes of files, PIL images, pixels uint8 `[h, w, 3]` or
+                grey `[h, w]`, arrays of several.
             size: (width, height) to resize to first; None keeps each image's own.
             fit: how `size` is filled.
             sample_bits: bits, 9…16, that samples stored in 16 really have; None for all of them.

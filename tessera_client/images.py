@@ -15,8 +15,13 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Files, their bytes, pixels uint8 `[h, w, 3]`, or PIL images.
+# Files, their bytes, PIL images, pixels uint8 `[h, w, 3]` or grey `[h, w]` and `[h, w, 1]`; for
+# models of other pixels also uint16 and other numbers of channels.
 Image = Any
+
+# Of pictures; an array of other channels, up to so many, is never taken for several grey ones.
+_CHANNELS = (1, 3, 4)
+_MOST_CHANNELS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,12 +54,11 @@ class Source:
         if isinstance(given, bytes | bytearray | memoryview):
             return cls(bytes(given), "", len(given))
         if isinstance(given, np.ndarray):
-            if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
-                raise TypeError("an array must be pixels, uint8 [h, w, 3]")
+            _check_pixels(given)
             return cls(given, "", given.size)
         if hasattr(given, "save") and hasattr(given, "mode"):
             return cls(given, "", 4 * given.width * given.height)
-        raise TypeError("an image is a path, bytes, a uint8 [h, w, 3] array or a PIL image")
+        raise TypeError("an image is a path, bytes, an array of uint8 or a PIL image")
 
     def read(self) -> bytes:
         """A file that the server can decode.
@@ -67,27 +71,62 @@ class Source:
         if isinstance(self.given, bytes):
             return self.given
         if isinstance(self.given, np.ndarray):
-            return _bmp(self.given)
+            grey_or_rgb = self.given.ndim == 2 or self.given.shape[2] in (1, 3)
+            if grey_or_rgb and self.given.dtype == np.uint8:
+                return _bmp(self.given)
+            file = io.BytesIO()
+            np.save(file, self.given.reshape(*self.given.shape[:2], -1), allow_pickle=False)
+            return file.getvalue()
         file = io.BytesIO()
         self.given.save(file, "PNG", compress_level=1)
         return file.getvalue()
 
 
 def sources(images: Image | Iterable[Image]) -> list[Source]:
-    """One image, or several: lists, tuples, generators, arrays of four axes.
+    """One image, or several: lists, tuples, generators, arrays `[n, h, w, 3]` or grey `[n, h, w]`.
 
     Raises:
         TypeError: not an image among them.
         OSError: no such file.
     """
     single = isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or (
-        not isinstance(images, Iterable) or (isinstance(images, np.ndarray) and images.ndim == 3)
+        not isinstance(images, Iterable) or (isinstance(images, np.ndarray) and _is_one(images))
     )
     return [Source.of(image) for image in ([images] if single else images)]
 
 
+def _is_one(array: NDArray[Any]) -> bool:
+    """Whether an array is one image: three axes are several grey ones unless the last is colours.
+
+    What is neither is left to `_check_pixels`.
+    """
+    return array.ndim not in (3, 4) or (array.ndim == 3 and array.shape[2] in _CHANNELS)
+
+
+def _check_pixels(array: NDArray[Any]) -> None:
+    """Refuse what isn't one image of uint8.
+
+    Raises:
+        TypeError: another type or shape, with what to do.
+    """
+    if array.ndim not in (2, 3) or (array.ndim == 3 and not 1 <= array.shape[2] <= _MOST_CHANNELS):
+        raise TypeError(
+            f"an image is an array [h, w, 3], or grey [h, w], several are [n, h, w, 3] or "
+            f"[n, h, w]; this one is {list(array.shape)}"
+        )
+    if array.dtype.kind == "f":
+        raise TypeError(
+            f"pixels must be uint8, not {array.dtype}: of 0…1, pass "
+            "(images * 255).round().astype('uint8')"
+        )
+    if array.dtype not in (np.uint8, np.uint16):
+        raise TypeError(f"pixels must be uint8, or uint16 for a model of 16 bits: {array.dtype}")
+
+
 def _bmp(pixels: NDArray[np.uint8]) -> bytes:
     """An uncompressed BMP file: the one lossless format that is written in a few lines."""
+    if pixels.ndim == 2 or pixels.shape[2] == 1:
+        pixels = np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
     height, width, _ = pixels.shape
     row = -(-3 * width // 4) * 4
     rows = np.zeros((height, row), np.uint8)

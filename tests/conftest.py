@@ -63,6 +63,12 @@ def staged_bundle() -> Path:
 
 
 @pytest.fixture(scope="session")
+def channels_bundles() -> Path:
+    """A folder of two bundles, grey of 16 bits and seven channels; not to be changed."""
+    return DATA / "channels"
+
+
+@pytest.fixture(scope="session")
 def photos() -> Path:
     """A handful of small photographs with free licences (see LICENCES.csv beside them)."""
     return DATA / "photos"

@@ -41,7 +41,7 @@ from training.onnx_export.provenance import (
 from training.onnx_export.target import refuse_to_replace, version_of_new
 from training.options import add_data
 from training.tokenizer.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from training.tokenizer.model import code_space_of
+from training.tokenizer.model import Tokenizer, code_space_of
 
 _EMBEDDER_IMAGES = 2000
 # Read as they are; the others are for the embedder's statistics, which need them no larger.
@@ -61,6 +61,7 @@ def export(
     earlier: Bundle | None = None,
     data: tuple[Mapping[str, Any], ...] = (),
     metrics: Mapping[str, Any] | None = None,
+    model: Tokenizer | None = None,
 ) -> Bundle:
     """Writes the bundle of a checkpoint's averaged weights.
 
@@ -76,6 +77,8 @@ def export(
         earlier: a bundle whose code space is to be kept although the decoder is another.
         data: what it was trained on, each with at least `name` and `licence`.
         metrics: of `python -m training.evaluate`, copied into manifest and card.
+        model: the tokenizer with the checkpoint's averaged weights, where parts of it are other
+            networks than the configuration describes.
 
     Raises:
         ParityError: an fp32 graph is outside its budget; nothing was written.
@@ -93,7 +96,7 @@ def export(
         )
     refuse_to_replace(out, replace=replace)
     version = version_of_new(out, config.name, version)
-    model = tokenizer_of(checkpoint)
+    model = tokenizer_of(checkpoint) if model is None else model
     embedder = fit_embedder(model, images)
     with torch.no_grad():
         embedding_size = embedder(torch.zeros(1, 1, 1, dtype=torch.int64)).shape[1]
@@ -132,7 +135,7 @@ def sample(folder: Folder) -> list[Pixels]:
     order = np.random.default_rng(0).permutation(len(paths))[:_EMBEDDER_IMAGES]
     broken = list(folder.broken)
     images: list[Pixels] = []
-    for _, image in decoded((paths[i] for i in order), broken):
+    for _, image in decoded((paths[i] for i in order), broken, folder.read):
         images.append(image if len(images) < _WHOLE_IMAGES else reduced(image, FIT_SIDE))
     report_broken(broken, partial(print, file=sys.stderr))
     if not images:
@@ -248,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.checkpoint}: {steps_seen(checkpoint)}")
         bundle = export(
             checkpoint,
-            sample(find_images(options.data)),
+            sample(find_images(options.data, checkpoint.config.data.samples)),
             options.out,
             version=stated,
             precisions=precisions,

@@ -32,6 +32,7 @@ def describe_model(model: Model, aliases: list[str]) -> dict[str, Any]:
         "version": manifest.version,
         "aliases": aliases,
         "code_space": manifest.code_space,
+        "pixels": {"channels": manifest.channels, "maximum": manifest.sample_maximum},
         "stride": manifest.stride,
         "codebook_size": manifest.codebook_size,
         "codebook_width": manifest.codebook_width,

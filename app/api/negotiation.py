@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 # A browser sends about eight; what comes after that many is not read.
 _MAX_RANGES = 32
 
+# What tells one form of a type from another.
+_PARAMETERS = ("coding", "depth")
+
 
 def choose(accept: str | None, offers: Sequence[str]) -> str:
     """The media type to answer with.
@@ -23,7 +26,8 @@ def choose(accept: str | None, offers: Sequence[str]) -> str:
     Args:
         accept: the header; None or empty accepts everything.
         offers: media types the answer exists in, the default first; one with the parameter
-            `coding` is chosen only by a range that names it.
+            `coding` or `depth` is chosen only by a range that names it, and a range that names a
+            depth is content with its type alone.
 
     Raises:
         NotAcceptable: none of the offers is acceptable.
@@ -60,8 +64,8 @@ def _ranges(accept: str) -> list[tuple[str, float]]:
             name, _, value = (piece.strip() for piece in parameter.partition("="))
             if name == "q":
                 quality = _quality(value)
-            elif name == "coding":
-                pattern += ";coding=" + value.strip('"')
+            elif name in _PARAMETERS:
+                pattern += f";{name}=" + value.strip('"')
         if pattern:
             pattern = ALIASES.get(pattern, pattern)
             ranges.append((pattern, quality))
@@ -79,8 +83,10 @@ def _exactness(pattern: str, offer: str) -> int:
     """3 for the type itself, 2 for `type/*`, 1 for `*/*`, 0 for no match."""
     if pattern == offer:
         return 3
-    if "coding=" in offer:
+    if any(f";{name}=" in offer for name in _PARAMETERS):
         return 0
+    if pattern.startswith(f"{offer};depth="):
+        return 2
     if pattern == "*/*":
         return 1
     return 2 if pattern == f"{offer.partition('/')[0]}/*" else 0

@@ -19,6 +19,7 @@ from app.codecs.npy import write_npy
 from app.errors import NotAcceptable, TesseraError, imaging_errors_translated
 from app.service.results import Item, Reconstruction
 from imaging.encode import MediaType, encode_image
+from imaging.samples import to_8_bits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from app.runtime.model import Model
+    from imaging.samples import SampleFormat
 
 ZIP = "application/zip"
+# Of models whose samples have more than 8 bits.
+DEEP_PNG = "image/png;depth=16"
 PICTURES: tuple[MediaType, ...] = ("image/png", "image/webp", "image/jpeg")
 ONE_PICTURE_FORMS = (*PICTURES, NPY, JSON, ZIP)
 MANY_PICTURES_FORMS = (JSON, ZIP, NPY)
@@ -36,29 +40,39 @@ _SUFFIXES = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg"}
 _encoded = imaging_errors_translated(encode_image)
 
 
-def picture_form(accept: str | None, n: int) -> str:
+def picture_form(accept: str | None, n: int, samples: SampleFormat) -> str:
     """The form in which n images are answered.
+
+    Args:
+        accept: the request's `Accept` header.
+        n: how many.
+        samples: what their pixels are: of channels that no picture has there are arrays alone.
 
     Raises:
         NotAcceptable: none that they exist in is acceptable.
     """
-    return choose(accept, ONE_PICTURE_FORMS if n == 1 else MANY_PICTURES_FORMS)
+    if samples.channels not in (1, 3, 4):
+        return choose(accept, (NPY,))
+    return choose(accept, (*ONE_PICTURE_FORMS, DEEP_PNG) if n == 1 else MANY_PICTURES_FORMS)
 
 
 def pictures_reply(
     accept: str | None,
-    items: Sequence[Item[NDArray[np.uint8]]],
+    items: Sequence[Item[NDArray[Any]]],
+    samples: SampleFormat,
     quality: int,
     measures: Mapping[int, tuple[float, float]] | None = None,
 ) -> Response:
     """Images: one as itself, several as JSON, ZIP or npy.
 
     Where `Accept` names an image type as well as JSON or ZIP, the images inside are of that type;
-    else they are PNG.
+    else they are PNG. Pictures have 8 bits a sample, but for PNG where `Accept` says `depth=16` and
+    the model's samples have more; npy has them as they are.
 
     Args:
         accept: the request's `Accept` header.
-        items: RGB uint8 `[h, w, 3]` each.
+        items: pixels `[h, w, channels]` each.
+        samples: what the pixels are.
         quality: quality of WebP and JPEG, 1…100.
         measures: by index, PSNR in dB and bits per pixel, for the items of JSON.
 
@@ -67,15 +81,16 @@ def pictures_reply(
             its type.
         TesseraError: of a failed item, in a form that can't hold it.
     """
-    form = picture_form(accept, len(items))
-    if form in PICTURES:
-        return Response(_encoded(whole(items)[0], form, quality), media_type=form)
+    form = picture_form(accept, len(items), samples)
+    if form in PICTURES or form == DEEP_PNG:
+        file = _file(whole(items)[0], form, quality, samples)
+        return Response(file, media_type=_media_type(form))
     if form == NPY:
         return Response(_stacked(whole(items), "images"), media_type=NPY)
     inner = _inner(accept)
     if form == ZIP:
-        return Response(_zipped(items, inner, quality), media_type=ZIP)
-    data = [_picture_entry(item, inner, quality) for item in items]
+        return Response(_zipped(items, inner, quality, samples), media_type=ZIP)
+    data = [_picture_entry(item, inner, quality, samples) for item in items]
     for entry in data:
         if measures is not None and entry["index"] in measures:
             psnr, rate = measures[entry["index"]]
@@ -84,30 +99,42 @@ def pictures_reply(
     return json_response({"data": data})
 
 
-def _inner(accept: str | None) -> MediaType:
+def _inner(accept: str | None) -> str:
     try:
-        return cast("MediaType", choose(accept, PICTURES))
+        return choose(accept, (*PICTURES, DEEP_PNG))
     except NotAcceptable:
         return PICTURES[0]
 
 
+def _media_type(form: str) -> MediaType:
+    return cast("MediaType", form.partition(";")[0])
+
+
+def _file(pixels: NDArray[Any], form: str, quality: int, samples: SampleFormat) -> bytes:
+    if form != DEEP_PNG:
+        pixels = to_8_bits(pixels, samples.maximum)
+    return _encoded(pixels, _media_type(form), quality)
+
+
 def _picture_entry(
-    item: Item[NDArray[np.uint8]], media_type: MediaType, quality: int
+    item: Item[NDArray[Any]], form: str, quality: int, samples: SampleFormat
 ) -> dict[str, Any]:
     entry = entry_of(item)
     if isinstance(item.value, TesseraError):
         return entry
     height, width, _ = item.value.shape
-    file = _encoded(item.value, media_type, quality)
+    file = _file(item.value, form, quality, samples)
     return entry | {
         "width": width,
         "height": height,
-        "media_type": media_type,
+        "media_type": _media_type(form),
         "image": base64.b64encode(file).decode(),
     }
 
 
-def _zipped(items: Sequence[Item[NDArray[np.uint8]]], media_type: MediaType, quality: int) -> bytes:
+def _zipped(
+    items: Sequence[Item[NDArray[Any]]], form: str, quality: int, samples: SampleFormat
+) -> bytes:
     """A ZIP of the images, stored, named by their index: `00.png`, `01.png` and so on."""
     archive = io.BytesIO()
     pixels = whole(items)
@@ -115,8 +142,9 @@ def _zipped(items: Sequence[Item[NDArray[np.uint8]]], media_type: MediaType, qua
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
         for item, image in zip(items, pixels, strict=True):
             # A date of its own, not of the day, so that equal answers are equal bytes.
-            entry = zipfile.ZipInfo(f"{item.index:0{digits}}.{_SUFFIXES[media_type]}")
-            file.writestr(entry, _encoded(image, media_type, quality))
+            suffix = _SUFFIXES[_media_type(form)]
+            entry = zipfile.ZipInfo(f"{item.index:0{digits}}.{suffix}")
+            file.writestr(entry, _file(image, form, quality, samples))
     return archive.getvalue()
 
 
@@ -147,7 +175,7 @@ def reconstructions_reply(
         for item in items
         if not isinstance(item.value, TesseraError)
     }
-    reply = pictures_reply(accept, pictures, quality, measures)
+    reply = pictures_reply(accept, pictures, model.samples, quality, measures)
     reply.headers["tessera-code-space"] = model.manifest.code_space
     if len(items) == 1 and not isinstance(items[0].value, TesseraError):
         psnr, rate = measures[items[0].index]
@@ -161,7 +189,7 @@ def measure(value: Reconstruction, model: Model) -> tuple[float, float]:
     height, width, _ = value.original.shape
     difference = value.original.astype(np.float32) - value.pixels
     mse = float(np.mean(np.square(difference), dtype=np.float64))
-    psnr = math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+    psnr = math.inf if mse == 0 else 10 * math.log10(model.manifest.sample_maximum**2 / mse)
     patches = math.prod(grid_shape(width, height, model.manifest.stride))
     bits = sum(model.manifest.stage_bits[: value.stages])
     return psnr, patches * bits / (width * height)

@@ -105,10 +105,10 @@ async def decode(
     call = Call(request)
     async with call.body() as body, call.slots() as slots:
         codes = await call.codes(body, slots, model)
-        picture_form(call.accept, len(codes))
+        picture_form(call.accept, len(codes), codes.model.samples)
         graph = codes.model.decoder(decoder)
         items = await call.runner(codes.model).decode(codes.grids, graph, stages)
-        return await call.reply(pictures_reply, call.accept, items, quality)
+        return await call.reply(pictures_reply, call.accept, items, codes.model.samples, quality)
 
 
 @router.post("/v1/recode", **route_docs.RECODE)
@@ -145,7 +145,7 @@ async def reconstruct(
     graph, wanted = chosen.decoder(decoder), chosen.stages(stages)
     async with call.body() as body, call.slots() as slots:
         images = await call.images(body, slots)
-        picture_form(call.accept, len(images))
+        picture_form(call.accept, len(images), chosen.samples)
         items = await call.runner(chosen).reconstruct(images, options, graph, wanted)
         return await call.reply(reconstructions_reply, call.accept, chosen, items, quality)
 

@@ -230,6 +230,15 @@ class PriorFacts(Schema):
     metrics: dict[str, Any] = Field(description="bits a code, by what they were measured on")
 
 
+class PixelFacts(Schema):
+    """What a model's pixels are."""
+
+    channels: int = Field(description="1 to 16; pictures have 1, 3 or 4, others are npy alone")
+    maximum: int = Field(
+        description="the sample that is white; above 255 samples have 16 bits", examples=[255]
+    )
+
+
 class StageFacts(Schema):
     """One stage of a model's codes."""
 
@@ -268,6 +277,7 @@ class ModelFacts(Schema):
         examples=[["photo-f8"]],
     )
     code_space: str
+    pixels: PixelFacts
     stride: int = Field(description="pixels per code along each axis", examples=[8])
     codebook_size: int = Field(description="of the first stage", examples=[4096])
     codebook_width: int = Field(description="dimension of a code vector")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.failures import MISUSED, CommandFailed
-from app.cli.models_folder import with_shipped_models
 from app.settings import PREFIX, Settings, SettingsError, read_settings
+from tessera.models_folder import with_shipped_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable

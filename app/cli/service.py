@@ -1,50 +1,33 @@
 """Who answers a command: the service in this process, or one that is running elsewhere.
 
 Both are asked by the same client, `tessera_client`: here it calls the application as ASGI, without
-a socket; elsewhere it speaks HTTP. So a command does what the API does.
+a socket (`tessera.Tokenizer`); elsewhere it speaks HTTP. So a command does what the API does.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import httpx
-from anyio.from_thread import start_blocking_portal
-
 from app.cli.failures import MISUSED, UNAVAILABLE, CommandFailed, refusal
-from app.cli.models_folder import with_shipped_models
-from app.errors import NotReady
 from app.settings import PREFIX, Settings, SettingsError, is_service_link, read_settings
+from tessera import ModelUnavailable, Tokenizer
+from tessera.in_process import ADDRESS, OWN_LIMITS
+from tessera.models_folder import with_shipped_models
 from tessera_client import Client, ServerError, SetupError, TesseraError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from anyio.from_thread import BlockingPortal
-
 # What the commands read for themselves; `serve` refuses them as it does any unknown name.
 URL_VARIABLE = "TESSERA_URL"
 KEY_VARIABLE = "TESSERA_API_KEY"
 
-# Limits guard a service against strangers. Who runs a command means the files that they name; a
-# limit in the environment still holds.
-_OWN_LIMITS: dict[str, Any] = {
-    "max_body_bytes": 2**31,
-    "max_images": 65_535,
-    "max_queue": 65_535,
-    "max_pixels": 500_000_000,
-    "request_timeout_s": 3600.0,
-    "stuck_after_s": 3600.0,
-}
 _REMOTE_TIMEOUT_S = 600.0
 # A service that answers, but is full or restarts, is asked again for this long.
 _RETRY_FOR_S = 60.0
-# What URLs of the service in this process begin with; they are in no message.
-_HERE = "http://in-process"
 
 
 def connect(url: str, key: str | None, model: str | None = None) -> Client:
@@ -103,50 +86,12 @@ def local_client(settings: Settings, model: str | None = None) -> Iterator[Clien
     Raises:
         CommandFailed: the models can't be loaded, or the service refused.
     """
-    # Late: what a remote service answers needs none of it, and it takes half a second.
-    from app.server.app import create_app
-
-    failures: list[str] = []
-    app = create_app(settings, failures.append)
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(app.router.lifespan_context(app)),
-    ):
-        while True:
-            if failures:
-                raise CommandFailed(failures[0], UNAVAILABLE)
-            try:
-                portal.call(app.state.service.check_ready)
-            except NotReady:
-                time.sleep(0.01)
-            else:
-                break
-        transport = _InProcess(app, portal)
-        client = Client(_HERE, model=model, retry_for_s=0, transport=transport)
-        with client, _failures_of(_HERE):
-            yield client
-
-
-class _InProcess(httpx.BaseTransport):
-    """`httpx.ASGITransport` for a client that doesn't await, whichever thread it is in.
-
-    Args:
-        app: the application.
-        portal: to the event loop that it runs on.
-    """
-
-    def __init__(self, app: Any, portal: BlockingPortal) -> None:
-        self._asgi = httpx.ASGITransport(app)
-        self._portal = portal
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        return self._portal.call(self._answer, request)
-
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
-        response = await self._asgi.handle_async_request(request)
-        return httpx.Response(
-            response.status_code, headers=response.headers, content=await response.aread()
-        )
+    try:
+        tokenizer = Tokenizer(settings, model=model)
+    except ModelUnavailable as error:
+        raise CommandFailed(str(error), UNAVAILABLE) from error
+    with tokenizer, _failures_of(ADDRESS):
+        yield tokenizer
 
 
 @contextmanager
@@ -191,7 +136,7 @@ def local_settings(**flags: object) -> Settings:
         settings = read_settings({**environment, **given})
     except SettingsError as error:
         raise CommandFailed(str(error), MISUSED) from error
-    free = {name: v for name, v in _OWN_LIMITS.items() if name not in settings.model_fields_set}
+    free = {name: v for name, v in OWN_LIMITS.items() if name not in settings.model_fields_set}
     # A command is its own client: it needs no key.
     keyless = {"api_keys": (), "api_keys_file": None}
     return with_shipped_models(settings).model_copy(

@@ -28,6 +28,7 @@ from app.errors import (
     imaging_errors_translated,
 )
 from imaging.headers import check_size
+from imaging.samples import MAX_CHANNELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,16 +107,17 @@ def _read_header(data: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int
 
 
 @imaging_errors_translated
-def read_npy_images(data: bytes, *, max_pixels: int, max_images: int) -> list[NDArray[np.uint8]]:
-    """Read images from a `.npy` file.
+def read_npy_images(data: bytes, *, max_pixels: int, max_images: int) -> list[NDArray[Any]]:
+    """Read images from a `.npy` file; whether they suit a model, `imaging.samples` checks.
 
     Args:
-        data: uint8 `[h, w, 3]`, one image, or `[n, h, w, 3]`, n images of one size.
+        data: uint8 or uint16 `[h, w, channels]`, one image, or `[n, h, w, channels]`, n images of
+            one size.
         max_pixels: most pixels (width × height) of each image.
         max_images: most images.
 
     Returns:
-        n RGB images, each uint8 `[h, w, 3]`, contiguous.
+        n images, each `[h, w, channels]`, contiguous.
 
     Raises:
         MalformedRequest: not a readable `.npy` file, or it holds no image (n = 0).
@@ -124,12 +126,12 @@ def read_npy_images(data: bytes, *, max_pixels: int, max_images: int) -> list[ND
         ImageTooLarge: more than `max_pixels`, or a side above 65,535 pixels.
     """
     array = read_npy(data)
-    if array.dtype != np.uint8:
+    if array.dtype not in (np.uint8, np.uint16):
         raise ImageCorrupt(
             f"the array is {array.dtype.str}, not uint8: scale the samples to 0…255, "
             "then .astype(numpy.uint8)"
         )
-    if array.ndim not in {3, 4} or array.shape[-1] != 3:
+    if array.ndim not in {3, 4} or not 1 <= array.shape[-1] <= MAX_CHANNELS:
         raise ImageCorrupt("the array must have the shape [h, w, 3] or [n, h, w, 3]")
     images = array[None] if array.ndim == 3 else array
     n, height, width, _ = images.shape
@@ -140,7 +142,13 @@ def read_npy_images(data: bytes, *, max_pixels: int, max_images: int) -> list[ND
     if n == 0:
         raise MalformedRequest("the array holds no image: its first axis is 0")
     check_size(width, height, max_pixels)
-    return [np.ascontiguousarray(image) for image in images]
+    # In the machine's byte order, since that is what graphs take.
+    return [np.ascontiguousarray(image, image.dtype.newbyteorder("=")) for image in images]
+
+
+def is_npy(data: bytes) -> bool:
+    """Whether bytes begin as a `.npy` file does."""
+    return data.startswith(_MAGIC)
 
 
 def write_npy(array: NDArray[Any]) -> bytes:

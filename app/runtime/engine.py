@@ -106,7 +106,8 @@ class Graphs:
         """Codes of images.
 
         Args:
-            pixels: uint8 `[n, h, w, 3]`, h and w multiples of the stride.
+            pixels: uint8 `[n, h, w, 3]`, or what the manifest says of them, h and w multiples
+                of the stride.
 
         Returns:
             int64 `[n, h/s, w/s]`; `[n, stages, h/s, w/s]` of a model of several stages.
@@ -224,9 +225,11 @@ class Graphs:
         for side in _WARM_UP_SIDES:
             side = math.ceil(side / stride) * stride
             # A ramp, not noise: the same every time, with every level in it.
-            ramp = np.arange(side * side * 3, dtype=np.uint32).reshape(1, side, side, 3) >> 4
+            channels, maximum = self._manifest.channels, self._manifest.sample_maximum
+            ramp = np.arange(side * side * channels, dtype=np.uint32) >> 4
+            ramp = ramp.reshape(1, side, side, channels) % (maximum + 1)
             try:
-                self._check(ramp.astype(np.uint8))
+                self._check(ramp.astype(self._manifest.sample_dtype))
             except GraphRefused:
                 raise
             except Exception as error:
@@ -248,9 +251,9 @@ class Graphs:
             for part in (codes, _first_stage(codes)) if stages else (codes,):
                 decoded = self.decode(part, name)
                 _expect(
-                    decoded.shape == pixels.shape and decoded.dtype == np.uint8,
+                    decoded.shape == pixels.shape and decoded.dtype == pixels.dtype,
                     f"images of {name} are {decoded.dtype} {decoded.shape}, "
-                    f"not uint8 {pixels.shape}",
+                    f"not {pixels.dtype} {pixels.shape}",
                 )
         vector = self.embed(codes)
         _expect(

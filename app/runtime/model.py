@@ -14,6 +14,7 @@ from app.runtime.prior import Prior
 from app.runtime.sessions import GraphRefused, Precision, choose_precision
 from bundle import Bundle, BundleError, Manifest, Recognizer, open_bundle, read_manifest
 from bundle.manifest import MAIN_DECODER, codebook_file
+from imaging.samples import SampleFormat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,11 @@ class Model:
     def manifest(self) -> Manifest:
         """What the bundle says of itself."""
         return self.bundle.manifest
+
+    @property
+    def samples(self) -> SampleFormat:
+        """What its pixels are."""
+        return SampleFormat(self.manifest.channels, self.manifest.sample_maximum)
 
     @property
     def name(self) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.errors import CodeSpaceMismatch, ModelNotFound
 from app.runtime.engine import TILE_PIXELS
 from app.runtime.model import Model, load_model
 from app.runtime.sessions import GraphRefused
+from app.settings import SHIPPED_MODEL
 from bundle import BundleError
 from bundle.folder import MANIFEST_FILE
+from bundle.version_order import version_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from app.runtime.device import Device
 
 _log = logging.getLogger(__name__)
-
-# The model that the project ships: the default wherever it is among several.
-_SHIPPED = "photo-f8"
-
-_PARTS = re.compile(r"\d+|[^\d._]+").findall
 
 
 class ModelsRefused(Exception):
@@ -129,7 +125,7 @@ def load_models(
 
     Args:
         folder: every folder in it must be a good bundle; those that hold nothing of a model are
-            named in the log and skipped.
+            named in the log and skipped. Or a bundle itself, which is then the only one.
         default: name of the default model, or name@version; None takes the only one, or the
             shipped one.
         device: device that all of them run on.
@@ -145,7 +141,8 @@ def load_models(
     if not folder.is_dir():
         raise ModelsRefused(f"TESSERA_MODELS_DIR: there is no folder {folder.name!r}")
     loaded: dict[tuple[str, str], Model] = {}
-    for path in sorted(folder.iterdir()):
+    alone = (folder / MANIFEST_FILE).is_file()
+    for path in [folder] if alone else sorted(folder.iterdir()):
         if path.name.startswith(".") or not path.is_dir():
             continue
         if is_stray(path) and path.name != str(default).partition("@")[0]:
@@ -168,7 +165,7 @@ def load_models(
     if not loaded:
         raise ModelsRefused(f"TESSERA_MODELS_DIR: there is no bundle in {folder.name!r}")
     by_name: dict[str, Model] = {}
-    newest_first = sorted(loaded.items(), key=lambda item: _age(item[0][1]), reverse=True)
+    newest_first = sorted(loaded.items(), key=lambda item: version_order(item[0][1]), reverse=True)
     for (name, version), model in sorted(newest_first, key=lambda item: item[0][0]):
         by_name[f"{name}@{version}" if name in by_name else name] = model
     return Models(by_name, _choose_default(by_name, default))
@@ -177,16 +174,6 @@ def load_models(
 def is_stray(path: Path) -> bool:
     """Whether a folder among the bundles holds nothing of a model, not even of half of one."""
     return not (path / MANIFEST_FILE).exists() and not any(path.glob("*.onnx"))
-
-
-def _age(version: str) -> Any:
-    """What versions are ordered by: numbers as numbers, and `1.0-rc1` before `1.0`."""
-    release, _, before = version.partition("-")
-    parts = [
-        [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in _PARTS(text)]
-        for text in (release, before)
-    ]
-    return parts[0], not before, parts[1]
 
 
 def _by_age(by_name: Mapping[str, Model]) -> list[Model]:
@@ -202,8 +189,8 @@ def _choose_default(by_name: Mapping[str, Model], named: str | None) -> Model:
             if model.name == name and version in {"", model.manifest.version}:
                 return model
         raise ModelsRefused(f"TESSERA_DEFAULT_MODEL is {named!r}, but loaded are: {loaded}")
-    if _SHIPPED in by_name:
-        return by_name[_SHIPPED]
+    if SHIPPED_MODEL in by_name:
+        return by_name[SHIPPED_MODEL]
     if len({model.name for model in by_name.values()}) > 1:
         raise ModelsRefused(
             f"several models are loaded, set TESSERA_DEFAULT_MODEL to one of: {loaded}"

@@ -147,7 +147,10 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.health.stop()
         if self._batcher is not None:
-            await asyncio.to_thread(self._batcher.close)
+            try:
+                await asyncio.to_thread(self._batcher.close)
+            except RuntimeError:  # the interpreter ends, and gives no thread new work
+                self._batcher.close()
 
     async def reload(self) -> Models:
         """Load the models folder anew and, if all of it is good, serve that from now on.

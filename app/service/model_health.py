@@ -79,7 +79,8 @@ class ModelHealth:
     async def run_canary(self, model: Model, batcher: Batcher) -> None:
         """Run a small image through all of a model, as a request would."""
         side = -(-_CANARY_SIDE // model.manifest.stride) * model.manifest.stride
-        pixels = np.zeros((side, side, 3), np.uint8)
+        samples = model.samples
+        pixels = np.zeros((side, side, samples.channels), samples.dtype)
         work = Work((model, RECONSTRUCT, pixels.shape), pixels, side * side)
         try:
             async with asyncio.timeout(_CANARY_AFTER_S):

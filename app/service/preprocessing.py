@@ -8,16 +8,18 @@ import math
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import numpy as np
 
 from app.batching.work import Heavy, Work
+from app.codecs.npy import is_npy, read_npy_images
 from app.errors import InvalidParameter, MalformedRequest, imaging_errors_translated
-from imaging.decode import DecodedImage, decode_image
+from imaging.decode import DecodedImage
 from imaging.headers import inspect_image
-from imaging.resize import MAX_SIDE, Fit, pad_to_multiple, resize
+from imaging.resize import MAX_SIDE, Fit, pad_to_multiple
+from imaging.samples import RGB, SampleFormat, check_samples, decode_samples, resized
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,15 +62,16 @@ class ImageInput:
     """An image as it was sent, not yet inspected.
 
     Attributes:
-        content: a file's bytes, base64 or a data: URI as text, or pixels uint8 `[h, w, 3]`.
+        content: a file's bytes, which may be those of an array `.npy`, base64 or a data: URI of
+            them as text, or pixels `[h, w, channels]`.
         name: the client's name for the image, such as a file name; it is shown, never opened.
     """
 
-    content: bytes | str | NDArray[np.uint8]
+    content: bytes | str | NDArray[Any]
     name: str | None = None
 
     @imaging_errors_translated
-    def inspect(self, max_pixels: int) -> ImageFile | NDArray[np.uint8]:
+    def inspect(self, max_pixels: int) -> ImageFile | NDArray[Any]:
         """Judge the image by its header: an image file of known size, or pixels as they were sent.
 
         Raises:
@@ -78,6 +81,8 @@ class ImageInput:
         if isinstance(self.content, np.ndarray):
             return self.content
         data = self.content if isinstance(self.content, bytes) else _from_base64(self.content)
+        if is_npy(data):
+            return read_npy_images(data, max_pixels=max_pixels, max_images=1)[0]
         return inspect_image(data, max_pixels=max_pixels)
 
 
@@ -130,17 +135,28 @@ def is_small_jpeg(image: ImageInput) -> bool:
 
 
 @imaging_errors_translated
-def decode(inspected: ImageFile | NDArray[np.uint8], options: PreprocessingOptions) -> DecodedImage:
+def decode(
+    inspected: ImageFile | NDArray[Any],
+    options: PreprocessingOptions,
+    samples: SampleFormat = RGB,
+) -> DecodedImage:
     """Decode what `ImageInput.inspect` returned: upright, resized.
 
+    Args:
+        inspected: the image.
+        options: how it becomes model input.
+        samples: what the model's pixels are.
+
     Raises:
-        ImageCorrupt: the image is truncated or broken.
-        UnsupportedMediaType: `sample_bits` can't be honoured for it.
+        ImageCorrupt: the image is truncated or broken, or an array of another kind.
+        UnsupportedMediaType: `sample_bits` can't be honoured for it, or no file has so many
+            channels.
     """
     size, fit = options.size, options.fit
     if isinstance(inspected, np.ndarray):
-        return DecodedImage(inspected if size is None else resize(inspected, size, fit))
-    return decode_image(inspected, size, fit, sample_bits=options.sample_bits)
+        pixels = check_samples(inspected, samples)
+        return DecodedImage(pixels if size is None else resized(pixels, size, fit, samples))
+    return decode_samples(inspected, samples, size, fit, sample_bits=options.sample_bits)
 
 
 def preprocess(
@@ -175,10 +191,10 @@ def preprocess(
 def _decoded_work(
     model: Model,
     operation: Operation,
-    inspected: ImageFile | NDArray[np.uint8],
+    inspected: ImageFile | NDArray[Any],
     options: PreprocessingOptions,
 ) -> Work:
-    decoded = decode(inspected, options)
+    decoded = decode(inspected, options, model.samples)
     padded = pad_to_multiple(decoded.pixels, model.manifest.stride)
     height, width, _ = padded.shape
     return Work((model, operation, padded.shape), padded, height * width, original=decoded)

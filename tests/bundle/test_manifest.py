@@ -240,8 +240,8 @@ def test_not_json(text):
 
 def test_other_versions_are_refused(valid):
     """A manifest of a newer format version is refused as that, not as malformed."""
-    with pytest.raises(VersionUnsupported, match=r"version 3; this program reads 1 and 2"):
-        parse_manifest(changed(valid, "format_version", 3))
+    with pytest.raises(VersionUnsupported, match=r"version 4; this program reads 1 to 3"):
+        parse_manifest(changed(valid, "format_version", 4))
 
 
 def test_oversized_manifest():
@@ -265,3 +265,21 @@ def test_bits_per_code():
     sizes = {2: 1, 3: 2, 4: 2, 5: 3, 256: 8, 257: 9, 4096: 12, 65536: 16}
     for size, bits in sizes.items():
         assert dataclasses.replace(manifest, codebook_size=size).bits == bits
+
+
+def test_other_pixels_are_version_3(valid):
+    """Channels and the sample that is white are read and written; 3 and 255 need no new version."""
+    values = {**json.loads(json.dumps(valid)), "format_version": 3}
+    values["pixels"] = {"channels": 1, "maximum": 4095}
+    values["codebook"] = {**values["codebook"], "residual_sizes": [], "default_stages": 1}
+    values["decoders"] = {}
+    manifest = parse_manifest(json.dumps(values).encode())
+    assert (manifest.channels, manifest.sample_maximum) == (1, 4095)
+    assert (manifest.sample_dtype, manifest.format_version) == ("uint16", 3)
+    assert parse_manifest(format_manifest(manifest)) == manifest
+    values["pixels"] = {"channels": 3, "maximum": 255}
+    assert parse_manifest(json.dumps(values).encode()).format_version == 1
+    for pixels in ({"channels": 17, "maximum": 255}, {"channels": 1, "maximum": 65536}, {}):
+        values["pixels"] = pixels
+        with pytest.raises(ManifestMalformed):
+            parse_manifest(json.dumps(values).encode())

@@ -165,6 +165,14 @@ def test_compose_passes_on_every_setting_that_needs_nothing_beside_it():
     assert passed == set(Settings.model_fields) - beside
 
 
+def test_compose_listens_to_this_machine_and_serves_the_checkouts_models():
+    """As `make serve` does; models of one's own stand beside the default one."""
+    for name in ("tessera", "tessera-gpu"):
+        service = load(ROOT / "docker-compose.yml")["services"][name]
+        assert service["ports"] == ["${PUBLISH:-127.0.0.1:8000}:8000"]
+        assert service["volumes"] == ["${MODELS:-./models}:/models:ro"]
+
+
 def test_composes_monitoring_profile_mounts_what_is_there():
     """And starts only when asked."""
     services = load(ROOT / "docker-compose.yml")["services"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -103,6 +104,34 @@ def test_the_shards_are_read_as_the_page_says(workplace, index, out, options, sa
         source = ["tests/data/photos", out, "--size", "128x128"]
         _run(["tessera", "tokenize", *source, *options], workplace)
     assert says in _run([sys.executable, "-c", _blocks("tokenize.md", "python")[index]], workplace)
+
+
+def _in_little(code: str) -> str:
+    """The same with a small model and few steps."""
+    return code.replace("photo-f8", "tiny").replace(
+        '"optimizer.steps": 300', '"optimizer.steps": 8'
+    )
+
+
+def test_the_python_of_the_page_works_one_after_the_other(workplace):
+    """python.md: a model in one's program, and one that is trained, exported and loaded there."""
+    code = "\n".join(_in_little(block) for block in _blocks("python.md", "python"))
+    said = _run([sys.executable, "-c", code], workplace)
+    assert "<Codes of 1 image, of 256 codes" in said
+    assert "'psnr':" in said
+    assert "(32, 32, 3)" in said
+
+
+def test_the_notebook_of_digits_runs(workplace):
+    """examples/digits.ipynb holds no outputs, and its cells run one after the other."""
+    book = json.loads((ROOT / "examples" / "digits.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    code = "\n".join(_in_little("".join(cell["source"])) for cell in cells)
+    folder, environment = workplace
+    here = folder / "notebook"
+    here.mkdir()
+    assert "dB" in _run([sys.executable, "-c", code], (here, environment))
 
 
 def test_links_of_the_pages_lead_somewhere():

@@ -12,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training.data.dataset import Broken, DataError, Folder, Pixels, read_image
+from training.data.dataset import Broken, DataError, Folder, Pixels, rescaled
 
 
 def random_window(
@@ -72,9 +71,12 @@ class Crops:
                 )
             keep = [index for index, too_small in enumerate(small) if not too_small]
             folder = Folder(
-                tuple(folder.paths[i] for i in keep), tuple(folder.sizes[i] for i in keep), ()
+                tuple(folder.paths[i] for i in keep),
+                tuple(folder.sizes[i] for i in keep),
+                (),
+                folder.read,
             )
-        self._paths = folder.paths
+        self._paths, self._read = folder.paths, folder.read
         self._crop, self._flip, self._seed = crop, flip, seed
         areas = np.array([max(w, crop) * max(h, crop) for w, h in folder.sizes], dtype=np.float64)
         self._cumulative = np.cumsum(areas) / areas.sum()
@@ -140,7 +142,7 @@ class Crops:
             return cached if cached.size else None
         path = self._paths[index]
         try:
-            pixels = _enlarged(read_image(path), self._crop)
+            pixels = _enlarged(self._read(path), self._crop)
         except OSError as error:
             self.broken.append(Broken(path, str(error)))
             if len(self.broken) == len(self._paths):
@@ -159,7 +161,7 @@ def _enlarged(pixels: Pixels, side: int) -> Pixels:
     if scale <= 1:
         return pixels
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    return rescaled(pixels, size)
 
 
 class _Steps(Dataset[Tensor]):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.dataset import Pixels, read_image
+from training.data.dataset import Pixels, Read, read_image
 from training.evaluation.baselines import BaselineCodec, baseline_codecs, decode_file
 from training.evaluation.bd_rate import Curve, bd_rate, rate_difference
 from training.evaluation.quality import Measures, Quality, mean_quality, measure
@@ -55,14 +55,14 @@ def own_curve(variants: Sequence[Variant], drawn: Sequence[Measured]) -> list[Cu
 
 
 def baseline_curve(
-    baseline: BaselineCodec, drawn: Iterable[Measured], measures: Measures
+    baseline: BaselineCodec, drawn: Iterable[Measured], measures: Measures, read: Read = read_image
 ) -> list[CurvePoint]:
     """A classical codec's points: one for each of its settings."""
     measures = dataclasses.replace(measures, ssimulacra2=None)
     rates: dict[int, list[float]] = {setting: [] for setting in baseline.curve}
     levels: dict[int, list[Quality]] = {setting: [] for setting in baseline.curve}
     for result in drawn:
-        image: Pixels = read_image(result.path)
+        image: Pixels = read(result.path)
         for setting in baseline.curve:
             data = baseline.encode(image, setting)
             rates[setting].append(8 * len(data) / result.pixels)

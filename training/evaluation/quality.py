@@ -94,13 +94,16 @@ def available_measures(
     return Measures(lpips, lpips_network if lpips is not None else "", score, tuple(absent))
 
 
-def measure(made: Pixels, wanted: Pixels, measures: Measures | None = None) -> Quality:
+def measure(
+    made: Pixels, wanted: Pixels, measures: Measures | None = None, maximum: int = 255
+) -> Quality:
     """Quality of one picture.
 
     Args:
-        made: uint8 `[h, w, 3]`.
+        made: uint8 `[h, w, 3]`, or samples of another format.
         wanted: the original, the same.
-        measures: the optional ones.
+        measures: the optional ones, which are for RGB of 8 bits.
+        maximum: the sample that is white.
 
     Raises:
         ValueError: they differ in size.
@@ -108,7 +111,7 @@ def measure(made: Pixels, wanted: Pixels, measures: Measures | None = None) -> Q
     if made.shape != wanted.shape:
         raise ValueError(f"pictures of shapes {made.shape} and {wanted.shape} can't be compared")
     measures = measures or Measures()
-    a, b = _unit(made), _unit(wanted)
+    a, b = _unit(made, maximum), _unit(wanted, maximum)
     side = min(wanted.shape[:2])
     lpips, score = measures.lpips, measures.ssimulacra2
     with torch.inference_mode():
@@ -135,9 +138,9 @@ def mean_quality(qualities: Sequence[Quality]) -> Quality:
     return Quality(**{f.name: mean(f.name) for f in fields(Quality)})  # type: ignore[arg-type]
 
 
-def _unit(pixels: Pixels) -> Tensor:
-    """uint8 `[h, w, 3]` → float32 `[1, 3, h, w]` in [0, 1]."""
-    return torch.tensor(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+def _unit(pixels: Pixels, maximum: int) -> Tensor:
+    """Samples `[h, w, c]` → float32 `[1, c, h, w]` in [0, 1]."""
+    return torch.tensor(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / maximum
 
 
 def _png(pixels: Pixels) -> io.BytesIO:

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from training.data.dataset import DataError, decoded, evenly, find_images, read_image
+from training.data.dataset import DataError, Folder, Read, decoded, evenly, find_images
 from training.data.metrics import CodeCounter
 from training.embedding.embedder import fit_embedder
 from training.evaluation.baselines import BaselineCodec, baseline_codecs, decode_file, encode_within
@@ -53,7 +53,7 @@ _T = TypeVar("_T")
 
 def evaluate(
     codec: Codec,
-    folders: Sequence[Path],
+    folders: Sequence[Path] | Folder,
     *,
     baseline_images: int = 100,
     curve_images: int = 24,
@@ -67,8 +67,8 @@ def evaluate(
     """Measures a model on every image under some folders.
 
     Args:
-        codec: the model.
-        folders: of images, searched at any depth.
+        codec: the model; of another than RGB of 8 bits PSNR, SSIM and the codes are measured.
+        folders: of images, searched at any depth; or the images that were found already.
         baseline_images: how many images, evenly chosen, the classical codecs are tried on.
         curve_images: the same for their curves.
         labelled: folder with `train/CLASS/` and `test/CLASS/` for the recognition probe and for
@@ -87,18 +87,24 @@ def evaluate(
     console = console or Console(quiet=True)
     measures = available_measures() if measures is None else measures
     variants = variants_of(codec)
-    found = find_images(folders)
+    form = codec.samples
+    if not form.is_rgb:  # what the other codecs and measures are for
+        baseline_images, synthetic, labelled = 0, False, None
+        measures = Measures(absent=("LPIPS and SSIMULACRA2: for RGB of 8 bits",))
+    found = folders if isinstance(folders, Folder) else find_images(folders, form)
+    above = () if isinstance(folders, Folder) else folders
     broken = list(found.broken)
     measured: list[Measured] = []
     used = [CodeCounter(size) for size in codec.codebook_sizes]
     patches = 0
-    for path, image in decoded(_tracked(console, "images", found.paths), broken):
+    for path, image in decoded(_tracked(console, "images", found.paths), broken, found.read):
         codes = codec.encode_image(image)
         height, width = image.shape[:2]
         for counter, stage in zip(used, codes.reshape(codec.stages, -1), strict=True):
             counter.add(torch.from_numpy(stage))
         patches += codes.shape[-2] * codes.shape[-1]
-        qualities = [measure(v.decode(codes, height, width), image, measures) for v in variants]
+        made = [v.decode(codes, height, width) for v in variants]
+        qualities = [measure(picture, image, measures, form.maximum) for picture in made]
         sizes = [v.size(codes) for v in variants]
         measured.append(Measured(path, width, height, sizes, qualities))
     if not measured:
@@ -114,9 +120,11 @@ def evaluate(
         for index, variant in _default_decoder(variants):
             title = f"{baseline.name} at the bytes of {variant.name}"
             tried = _tracked(console, title, chosen)
-            baselines.append(_at_equal_bytes(baseline, index, variant.stages, tried, measures))
+            baselines.append(
+                _at_equal_bytes(baseline, index, variant.stages, tried, measures, found.read)
+            )
         curve += baseline_curve(
-            baseline, _tracked(console, f"curve of {baseline.name}", drawn), measures
+            baseline, _tracked(console, f"curve of {baseline.name}", drawn), measures, found.read
         )
 
     rows: list[ProbeResult] = []
@@ -136,7 +144,7 @@ def evaluate(
     pixels = sum(m.pixels for m in measured)
     usages = [counter.usage() for counter in used]
     results = [
-        ImageResult(_relative(m.path, folders), m.width, m.height, m.sizes[0], m.qualities[0])
+        ImageResult(_relative(m.path, above), m.width, m.height, m.sizes[0], m.qualities[0])
         for m in measured
     ]
     of_variants = [_variant_result(index, v, measured) for index, v in enumerate(variants)]
@@ -152,7 +160,7 @@ def evaluate(
         stride=codec.stride,
         codebook_size=codec.codebook_size,
         images=len(results),
-        broken=tuple(f"{_relative(b.path, folders)}: {b.reason}" for b in broken),
+        broken=tuple(f"{_relative(b.path, above)}: {b.reason}" for b in broken),
         absent=tuple(absent),
         lpips_network=measures.lpips_network,
         without_ms_ssim=sum(r.quality.ms_ssim is None for r in results),
@@ -200,11 +208,16 @@ def _variant_result(index: int, variant: Variant, measured: Sequence[Measured]) 
 
 
 def _at_equal_bytes(
-    baseline: BaselineCodec, index: int, stages: int, images: Iterable[Measured], measures: Measures
+    baseline: BaselineCodec,
+    index: int,
+    stages: int,
+    images: Iterable[Measured],
+    measures: Measures,
+    read: Read,
 ) -> BaselineResult:
     qualities, models, rates, smallest, fitting = [], [], [], [], 0
     for result in images:
-        image = read_image(result.path)
+        image = read(result.path)
         file = encode_within(baseline, image, result.sizes[index])
         fitting += file.fits
         rates.append(8 * len(file.data) / result.pixels)
@@ -224,5 +237,5 @@ def _at_equal_bytes(
 
 
 def _relative(path: Path, folders: Sequence[Path]) -> str:
-    folder = next(f for f in folders if path.is_relative_to(f))
+    folder = next((f for f in folders if path.is_relative_to(f)), path.parent)
     return path.relative_to(folder).as_posix()

@@ -86,7 +86,9 @@ class DecoderFeatures(nn.Module):
 
     def __init__(self, model: Tokenizer, layers: int, means: Sequence[int] = (1, 2)) -> None:
         super().__init__()
-        self.stages = nn.Sequential(*list(model.decoder.stages)[:layers])
+        self.stages = nn.Sequential(
+            *list(model.decoder.get_submodule("stages").children())[:layers]
+        )
         self.register_buffer("codebook", model.quantizer.normalized_codebook().detach().clone())
         self.means = tuple(means)
 

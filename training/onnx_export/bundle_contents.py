@@ -65,6 +65,8 @@ def bundle_contents(
         codebook_width=config.quantizer.width,
         residual_sizes=tuple(config.quantizer.residual_sizes),
         default_stages=len(config.quantizer.stages),
+        channels=config.data.channels,
+        sample_maximum=config.data.sample_maximum,
         embedding_size=embedding_size,
         graphs=entries,
         files={},

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle import Bundle, BundleError, open_bundle
+from imaging.samples import RGB, SampleFormat
 from training.data.dataset import Pixels
 from training.onnx_export.graphs import run, session_of
 from training.tokenizer.checkpoint import Checkpoint, CheckpointError, load_checkpoint
@@ -42,6 +43,7 @@ class Codec(ABC):
         codebook_sizes: number of codes of each stage.
         decoders: names of further decoders.
         config: of the training run; None where a bundle doesn't tell.
+        samples: what the pixels are; pictures are uint8 `[…, h, w, 3]` unless it says otherwise.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Codec(ABC):
     codebook_sizes: tuple[int, ...]
     decoders: tuple[str, ...]
     config: Config | None
+    samples: SampleFormat = RGB
 
     @property
     def codebook_size(self) -> int:
@@ -114,6 +117,7 @@ class CheckpointCodec(Codec):
         self.stride = model.config.network.stride
         self.codebook_sizes = tuple(model.config.quantizer.stages)
         self.decoders = tuple(model.config.other_decoders)
+        self.samples = model.config.data.samples
         self.embedder = embedder
 
     def encode(self, pixels: Pixels) -> Codes:
@@ -175,6 +179,7 @@ class BundleCodec(Codec):
         self.name, self.runtime = manifest.name, f"ONNX Runtime {precision}"
         self.stride, self.codebook_sizes = manifest.stride, manifest.codebook_sizes
         self.decoders, self._manifest = tuple(manifest.decoders), manifest
+        self.samples = SampleFormat(manifest.channels, manifest.sample_maximum)
         self.config = _config_of(manifest.training)
 
     def encode(self, pixels: Pixels) -> Codes:

@@ -28,8 +28,7 @@ from bundle import Graph
 from bundle import Tensor as TensorSpec
 from bundle.manifest import MAX_STAGES
 from training.tokenizer.config import MAIN_DECODER
-from training.tokenizer.model import Tokenizer, to_float, to_uint8
-from training.tokenizer.networks import decoder_reach, encoder_reach
+from training.tokenizer.model import Tokenizer, to_float, to_samples
 
 # GroupNormalization-free graphs run alike from 17 on; 20 is what this torch exports natively.
 OPSET = 20
@@ -42,15 +41,16 @@ _OUTPUT = "tessera_output"
 
 
 class EncoderGraph(nn.Module):
-    """uint8 `[n, h, w, 3]` → latents float32 `[n, d, h/s, w/s]`."""
+    """Samples `[n, h, w, channels]` → latents float32 `[n, d, h/s, w/s]`."""
 
     def __init__(self, model: Tokenizer, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.encoder, self.dtype = model.encoder.to(dtype), dtype
+        self.maximum = model.config.data.sample_maximum
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See the class."""
-        return self.encoder(to_float(pixels).to(self.dtype)).float()  # type: ignore[no-any-return]
+        return self.encoder(to_float(pixels, self.maximum).to(self.dtype)).float()  # type: ignore[no-any-return]
 
 
 class QuantizerGraph(nn.Module):
@@ -108,7 +108,7 @@ def first_maximum(values: Tensor) -> Tensor:
 
 
 class DecoderGraph(nn.Module):
-    """codes int64 `[n, h/s, w/s]` → uint8 `[n, h, w, 3]`.
+    """codes int64 `[n, h/s, w/s]` → uint8 or uint16 `[n, h, w, channels]`.
 
     With several stages `[n, s, h/s, w/s]`, of all of them or the first few: the decoder sees the
     sum of their code vectors.
@@ -127,7 +127,7 @@ class DecoderGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.decoder, self.dtype = model.decoder_named(decoder).to(dtype), dtype
-        self.name = decoder
+        self.name, self.maximum = decoder, model.config.data.sample_maximum
         books = [book.detach().clone() for book in model.quantizer.codebooks()]
         self.stages = len(books)
         # All stages' vectors in one table, so that one look-up serves any number of stages.
@@ -142,7 +142,7 @@ class DecoderGraph(nn.Module):
             vectors = nn.functional.embedding(codes, self.codebook).sum(dim=1)
         else:
             vectors = nn.functional.embedding(codes, self.codebook)
-        return to_uint8(self.decoder(vectors.permute(0, 3, 1, 2)))
+        return to_samples(self.decoder(vectors.permute(0, 3, 1, 2)), self.maximum)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,8 @@ def graph_signatures(model: Tokenizer, embedding_size: int) -> dict[str, GraphSi
     s, d = network.stride, model.config.quantizer.width
     stages = len(model.config.quantizer.stages)
     rows, columns = f"h/{s}", f"w/{s}"
-    pixels = TensorSpec("pixels", "uint8", ("n", "h", "w", 3))
+    samples = model.config.data.samples
+    pixels = TensorSpec("pixels", samples.dtype.name, ("n", "h", "w", samples.channels))
     latents = TensorSpec("latents", "float32", ("n", d, rows, columns))
     first = TensorSpec("codes", "int64", ("n", rows, columns))
     if stages > 1:
@@ -182,14 +183,20 @@ def graph_signatures(model: Tokenizer, embedding_size: int) -> dict[str, GraphSi
     else:
         made = taken = first
     embedding = TensorSpec("embedding", "float32", ("n", embedding_size))
-    decoder = GraphSignature(taken, pixels, reach=decoder_reach(network))
+    decoder = GraphSignature(taken, pixels, reach=_reach(model.decoder))
     return {
-        "encoder": GraphSignature(pixels, latents, reach=encoder_reach(network)),
+        "encoder": GraphSignature(pixels, latents, reach=_reach(model.encoder)),
         "quantizer": GraphSignature(latents, made),
         "decoder": decoder,
         "embedder": GraphSignature(first, embedding),
         **{f"decoder-{name}": decoder for name in model.config.other_decoders},
     }
+
+
+def _reach(network: nn.Module) -> int | None:
+    """How far a network sees, where it says so: one's own may not."""
+    reach = getattr(network, "reach", None)
+    return reach if isinstance(reach, int) else None
 
 
 def export_graph(module: nn.Module, signature: GraphSignature, stride: int) -> bytes:
@@ -203,7 +210,8 @@ def export_graph(module: nn.Module, signature: GraphSignature, stride: int) -> b
     grid = {"rows": Dim("rows", min=1, max=1 << 16), "columns": Dim("columns", min=1, max=1 << 16)}
     if signature.input.name == "pixels":
         # torch derives h and w from the grid's dimensions, so that h/s is known to be whole.
-        example = torch.randint(0, 256, (2, 3 * stride, 5 * stride, 3), dtype=torch.uint8)
+        shape = (2, 3 * stride, 5 * stride, int(signature.input.axes[3]))
+        example = torch.randint(0, 256, shape).to(getattr(torch, signature.input.dtype))
         axes = {1: stride * grid["rows"], 2: stride * grid["columns"]}
     elif signature.input.name == "latents":
         example = torch.randn(2, int(signature.input.axes[1]), 3, 5)

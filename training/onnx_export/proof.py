@@ -35,11 +35,11 @@ class Proof:
     def __init__(self, model: Tokenizer, embedder: nn.Module, images: list[Pixels]) -> None:
         self._model, self._embedder = model, embedder
         self._codebooks = [book.detach().numpy() for book in model.quantizer.codebooks()]
-        stride = model.config.network.stride
+        stride, maximum = model.config.network.stride, model.config.data.sample_maximum
         self._images = [pad_to_stride(image, stride)[None] for image in images]
         with torch.no_grad():
             self._latents = [
-                model.encoder(to_float(torch.from_numpy(p))).numpy() for p in self._images
+                model.encoder(to_float(torch.from_numpy(p), maximum)).numpy() for p in self._images
             ]
             self._codes = [
                 model.quantizer(torch.from_numpy(latents)).codes.numpy()
@@ -65,7 +65,7 @@ class Proof:
             images=len(self._images),
             latent_error=float(np.sqrt(np.mean(error**2) / np.mean(size**2))),
             **self.agreement(codes),
-            psnr=mean_psnr(made, self._images),
+            psnr=mean_psnr(made, self._images, self._maximum),
             psnr_torch=self.psnr,
         )
 
@@ -77,10 +77,10 @@ class Proof:
     def decoder(self, session: onnxruntime.InferenceSession, decoder: str = MAIN_DECODER) -> Parity:
         """A decoder graph on the network's own codes: of all stages, and of the first alone."""
         made = [run(session, codes) for codes in self._codes]
-        figures = {"psnr": mean_psnr(made, self._images)}
+        figures = {"psnr": mean_psnr(made, self._images, self._maximum)}
         if self._stages > 1:
             first = [run(session, codes[:, :1]) for codes in self._codes]
-            figures["psnr_first_stage"] = mean_psnr(first, self._images)
+            figures["psnr_first_stage"] = mean_psnr(first, self._images, self._maximum)
         return Parity(images=len(self._images), **figures, **self._wanted(decoder))
 
     def embedder(self, session: onnxruntime.InferenceSession) -> Parity:
@@ -101,6 +101,10 @@ class Proof:
         return self.decoder(session, graph.removeprefix("decoder-"))
 
     @property
+    def _maximum(self) -> int:
+        return self._model.config.data.sample_maximum
+
+    @property
     def _stages(self) -> int:
         return len(self._codebooks)
 
@@ -112,10 +116,10 @@ class Proof:
         """What the network's own decoder reaches, measured once."""
         if decoder not in self._psnr:
             made = [self._decode(codes, decoder) for codes in self._codes]
-            self._psnr[decoder] = {"psnr_torch": mean_psnr(made, self._images)}
+            self._psnr[decoder] = {"psnr_torch": mean_psnr(made, self._images, self._maximum)}
             if self._stages > 1:
                 first = [self._decode(codes[:, :1], decoder) for codes in self._codes]
-                value = mean_psnr(first, self._images)
+                value = mean_psnr(first, self._images, self._maximum)
                 self._psnr[decoder]["psnr_first_stage_torch"] = value
         return self._psnr[decoder]
 
@@ -163,11 +167,11 @@ def odd_sizes(images: list[Pixels]) -> list[Pixels]:
     return cut
 
 
-def mean_psnr(made: Sequence[Pixels], wanted: Sequence[Pixels]) -> float:
-    """Mean PSNR in dB of pictures uint8 `[n, h, w, 3]`, batch by batch."""
+def mean_psnr(made: Sequence[Pixels], wanted: Sequence[Pixels], maximum: int = 255) -> float:
+    """Mean PSNR in dB of pictures `[n, h, w, channels]`, batch by batch; `maximum` is white."""
+
+    def unit(pixels: Pixels) -> Tensor:
+        return torch.tensor(pixels.astype(np.float64)) / maximum
+
     pairs = zip(made, wanted, strict=True)
-    return float(np.mean([psnr(_unit(a), _unit(b)).mean().item() for a, b in pairs]))
-
-
-def _unit(pixels: Pixels) -> Tensor:
-    return torch.tensor(pixels, dtype=torch.float64) / 255
+    return float(np.mean([psnr(unit(a), unit(b)).mean().item() for a, b in pairs]))

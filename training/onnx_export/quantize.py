@@ -86,7 +86,7 @@ def _quantize(prepared: Path, target: Path, batches: list[NDArray[Any]]) -> None
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.Percentile,
         op_types_to_quantize=["Conv", "Add"],
-        nodes_to_exclude=[convolutions[0], convolutions[-1]],
+        nodes_to_exclude=[*convolutions[:1], *convolutions[-1:]],
         extra_options={"CalibPercentile": 99.999},
     )
 

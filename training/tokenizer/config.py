@@ -102,6 +102,12 @@ class Config:
             f"loss.ms_ssim needs data.crop of at least {_MS_SSIM_SIDE} pixels, "
             f"not {self.data.crop}",
         )
+        losses = [self.loss, *(phase.loss for phase in self.phases if phase.loss is not None)]
+        require(
+            self.data.channels == 3
+            or all(loss.lpips == loss.perceptual == loss.adversarial == 0 for loss in losses),
+            "loss.lpips, perceptual and adversarial see three channels: data.channels must be 3",
+        )
         self._check_phases()
 
     def _check_phases(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from imaging.samples import MAX_CHANNELS, SampleFormat
 from training.tokenizer.config_error import require
 
 
@@ -23,6 +24,10 @@ class DataConfig:
         synthetic: share of the crops that are not cut from images but drawn: flat colours,
             gradients, shapes, text, charts, screens (`training.data.synthetic`).
         colour_jitter: share of the crops of images that are shown in other colours.
+        channels: of the images, 1…16: grey, RGB and RGBA are read from pictures, others from
+            `.npy` files `[h, w, channels]`.
+        sample_maximum: the sample that is white, 1…65535: 255 for 8 bits, 65535 for 16, 4095 for
+            12 bits that are stored in 16.
     """
 
     crop: int = 96
@@ -33,8 +38,27 @@ class DataConfig:
     seed: int = 0
     synthetic: float = 0.0
     colour_jitter: float = 0.0
+    channels: int = 3
+    sample_maximum: int = 255
+
+    @property
+    def samples(self) -> SampleFormat:
+        """What the pixels are."""
+        return SampleFormat(self.channels, self.sample_maximum)
 
     def __post_init__(self) -> None:
+        require(
+            1 <= self.channels <= MAX_CHANNELS,
+            f"data.channels must be in [1, {MAX_CHANNELS}], not {self.channels}",
+        )
+        require(
+            1 <= self.sample_maximum <= 65535,
+            f"data.sample_maximum must be in [1, 65535], not {self.sample_maximum}",
+        )
+        require(
+            self.samples.is_rgb or self.synthetic == self.colour_jitter == 0,
+            "data.synthetic and data.colour_jitter are for three channels of 8 bits",
+        )
         require(self.crop >= 8, f"data.crop must be at least 8 pixels, not {self.crop}")
         require(
             0 <= self.validation_fraction < 1,

@@ -139,8 +139,12 @@ def _widen(model: Tokenizer, start: InitialWeights) -> bool:
         config = from_dict({**start.configuration, "phases": []})
     except ConfigError:  # of another version of this program, or none
         return False
-    old = Decoder(config.network, config.quantizer.width)
-    return _load(old, start.decoder) and widen_into(model.decoder, old)
+    old = Decoder(config.network, config.quantizer.width, config.data.channels)
+    return (
+        isinstance(model.decoder, Decoder)  # not a network of somebody's own
+        and _load(old, start.decoder)
+        and widen_into(model.decoder, old)
+    )
 
 
 def _of_bundle(path: Path) -> InitialWeights:

@@ -34,6 +34,14 @@ class Output:
 class Tokenizer(nn.Module):
     """A VQ-VAE (van den Oord et al. 2017, arXiv:1711.00937).
 
+    Args:
+        config: of the run.
+        encoder: one's own, pixels `[n, 3, h, w]` in [−1, 1] → latents `[n, d, h/s, w/s]`; None
+            makes the configuration's.
+        quantizer: one's own; None makes the configuration's.
+        decoder: one's own, vectors `[n, d, h/s, w/s]` → pixels `[n, 3, h, w]`; None makes the
+            configuration's.
+
     Attributes:
         decoder: the nearest in squared error.
         decoders: others for the same codes, by name; those that the configuration's phases train.
@@ -41,16 +49,24 @@ class Tokenizer(nn.Module):
 
     quantizer: Quantizer
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        encoder: nn.Module | None = None,
+        quantizer: Quantizer | None = None,
+        decoder: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        width = config.quantizer.width
-        self.encoder = Encoder(config.network, width)
+        width, channels = config.quantizer.width, config.data.channels
+        self.encoder = Encoder(config.network, width, channels) if encoder is None else encoder
         kind = ResidualQuantizer if config.quantizer.residual_sizes else NearestQuantizer
-        self.quantizer = kind(config.quantizer, config.run.seed)
-        self.decoder = Decoder(config.network, width)
+        seed = config.run.seed
+        self.quantizer = kind(config.quantizer, seed) if quantizer is None else quantizer
+        self.decoder = Decoder(config.network, width, channels) if decoder is None else decoder
         self.decoders = nn.ModuleDict(
-            {name: Decoder(config.network, width) for name in config.other_decoders}
+            {name: Decoder(config.network, width, channels) for name in config.other_decoders}
         )
 
     def forward(self, pixels: Tensor, step: int = 0, decoder: str = MAIN_DECODER) -> Output:
@@ -70,30 +86,38 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Codes of images: uint8 `[n, h, w, 3]` RGB → int64 `[n, h/s, w/s]`.
+        """Codes of images: uint8 (or uint16) `[n, h, w, c]` → int64 `[n, h/s, w/s]`.
 
         With several stages `[n, stages, h/s, w/s]`.
         """
-        codes: Tensor = self.quantizer(self.encoder(to_float(pixels))).codes
+        codes: Tensor = self.quantizer(
+            self.encoder(to_float(pixels, self.config.data.sample_maximum))
+        ).codes
         return codes
 
     @torch.no_grad()
     def decode(self, codes: Tensor, decoder: str = MAIN_DECODER) -> Tensor:
-        """Images of codes: int64 `[n, h/s, w/s]` → uint8 `[n, h, w, 3]` RGB.
+        """Images of codes: int64 `[n, h/s, w/s]` → uint8 (or uint16) `[n, h, w, c]`.
 
         With several stages `[n, s, h/s, w/s]`, of all of them or the first few.
         """
-        return to_uint8(self.decoder_named(decoder)(self.quantizer.vectors_of(codes)))
+        made = self.decoder_named(decoder)(self.quantizer.vectors_of(codes))
+        return to_samples(made, self.config.data.sample_maximum)
 
 
-def to_float(pixels: Tensor) -> Tensor:
-    """uint8 `[n, h, w, 3]` → float32 `[n, 3, h, w]` in [−1, 1]."""
-    return (pixels.float() / 127.5 - 1).permute(0, 3, 1, 2)
+def to_float(pixels: Tensor, maximum: int = 255) -> Tensor:
+    """Samples of 0…`maximum` `[n, h, w, c]` → float32 `[n, c, h, w]` in [−1, 1]."""
+    return (pixels.float() / (maximum / 2) - 1).permute(0, 3, 1, 2)
 
 
-def to_uint8(pixels: Tensor) -> Tensor:
-    """Float `[n, 3, h, w]` in [−1, 1] → uint8 `[n, h, w, 3]`, clipped and rounded."""
-    return ((pixels.float() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+def to_samples(pixels: Tensor, maximum: int = 255) -> Tensor:
+    """Float `[n, c, h, w]` in [−1, 1] → `[n, h, w, c]`, clipped and rounded.
+
+    uint8, or uint16 where `maximum` is above 255.
+    """
+    dtype = torch.uint8 if maximum <= 255 else torch.uint16
+    samples = ((pixels.float() + 1) * (maximum / 2)).clamp(0, maximum).round()
+    return samples.to(dtype).permute(0, 2, 3, 1)
 
 
 def code_space_of(model: Tokenizer) -> str:

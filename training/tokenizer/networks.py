@@ -64,17 +64,21 @@ def decoder_reach(config: NetworkConfig) -> int:
 
 
 class Encoder(nn.Module):
-    """Pixels in [−1, 1] `[n, 3, h, w]` → latents `[n, d, h/s, w/s]`.
+    """Pixels in [−1, 1] `[n, c, h, w]` → latents `[n, d, h/s, w/s]`.
 
     A strided convolution instead of pixel-unshuffle: it says the same in one
     ONNX node, and some exporter versions wrote the other with a wrong channel
     order.
+
+    Attributes:
+        reach: `encoder_reach` of its configuration.
     """
 
-    def __init__(self, config: NetworkConfig, latent_width: int) -> None:
+    def __init__(self, config: NetworkConfig, latent_width: int, channels: int = 3) -> None:
         super().__init__()
         stages: list[nn.Module] = []
-        channels, stride = 3, config.stem_stride
+        self.reach = encoder_reach(config)
+        stride = config.stem_stride
         for width, depth in zip(config.widths, config.encoder_depths, strict=True):
             stages += [nn.Conv2d(channels, width, stride, stride), nn.ReLU()]
             stages += [ResidualBlock(width) for _ in range(depth)]
@@ -83,22 +87,26 @@ class Encoder(nn.Module):
         self.to_latents = nn.Conv2d(channels, latent_width, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """`[n, 3, h, w]` in [−1, 1] → `[n, d, h/s, w/s]`."""
+        """`[n, c, h, w]` in [−1, 1] → `[n, d, h/s, w/s]`."""
         latents: Tensor = self.to_latents(self.stages(pixels))
         return latents
 
 
 class Decoder(nn.Module):
-    """Code vectors `[n, d, h/s, w/s]` → pixels `[n, 3, h, w]`, about [−1, 1], not clipped.
+    """Code vectors `[n, d, h/s, w/s]` → pixels `[n, c, h, w]`, about [−1, 1], not clipped.
 
     Resolution grows by pixel-shuffles of 2 with a 3×3 convolution between them:
     one shuffle of 4 leaves visible 4×4 marks. Convolutions before a shuffle
     start with equal weights for the pixels of a cell (ICNR, Aitken et al. 2017,
     arXiv:1707.02937), so that training starts without a checkerboard.
+
+    Attributes:
+        reach: `decoder_reach` of its configuration.
     """
 
-    def __init__(self, config: NetworkConfig, latent_width: int) -> None:
+    def __init__(self, config: NetworkConfig, latent_width: int, channels: int = 3) -> None:
         super().__init__()
+        self.reach = decoder_reach(config)
         widths = config.decoder_channels[::-1]
         stages: list[nn.Module] = [nn.Conv2d(latent_width, widths[0], 3, padding=1), nn.ReLU()]
         for i, (width, depth) in enumerate(zip(widths, config.decoder_depths[::-1], strict=True)):
@@ -110,10 +118,10 @@ class Decoder(nn.Module):
             stages += [_upsample(width, width // 2, kernel=3), nn.ReLU()]
             width //= 2
         self.stages = nn.Sequential(*stages)
-        self.to_pixels = _upsample(width, 3, kernel=3)
+        self.to_pixels = _upsample(width, channels, kernel=3)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """`[n, d, h/s, w/s]` → `[n, 3, h, w]`."""
+        """`[n, d, h/s, w/s]` → `[n, c, h, w]`."""
         pixels: Tensor = self.to_pixels(self.stages(vectors))
         return pixels
 

@@ -177,13 +177,14 @@ class Heartbeat:
 def bar(
     console: Console, title: str, total: int, first: int = 0
 ) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal; nothing where the output goes to a file."""
+    """A bar on a terminal and in a notebook; nothing where the output goes to a file."""
     columns = (
         TextColumn(title),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    seen = console.is_terminal or console.is_jupyter
+    with Progress(*columns, console=console, disable=not seen) as progress:
         task = progress.add_task("", total=total, completed=first)
         yield lambda done: progress.update(task, completed=done)

@@ -21,6 +21,7 @@ from training.tokenizer.config import Config, ConfigError, Phase
 from training.tokenizer.discriminator import DiscriminatorCollapsed
 from training.tokenizer.distributed import DistributedContext, stop_signal
 from training.tokenizer.initial_weights import InitialWeights
+from training.tokenizer.model import Tokenizer
 from training.tokenizer.phase_crops import Drawing, crops_of
 from training.tokenizer.progress import (
     Heartbeat,
@@ -41,11 +42,12 @@ class TrainingInterrupted(Exception):
 
 def train(
     config: Config,
-    data: list[Path],
+    data: list[Path] | Folder,
     out: Path,
     context: DistributedContext,
     start: InitialWeights | None = None,
     minutes: float | None = None,
+    model: Tokenizer | None = None,
 ) -> Path:
     """Trains a model, or goes on from `out/last.pt` where that exists.
 
@@ -53,11 +55,12 @@ def train(
         config: of the run. A resumed run may have other settings of the optimizer, of the phases
             that aren't over and, but for the seed, of the run; that all others are its
             checkpoint's is checked.
-        data: folders with images.
+        data: folders with images, or the images that were found already.
         out: folder for checkpoints and TensorBoard files.
         context: device and process.
         start: trained weights to begin from; a resumed run has them already.
         minutes: after which the run is interrupted, as by a signal.
+        model: to train; None makes the one that the configuration describes.
 
     Returns:
         Path of the last checkpoint.
@@ -75,12 +78,12 @@ def train(
     """
     _check_shares(config, context.processes)
     console = Console(quiet=context.rank > 0, soft_wrap=True)
-    folder = find_images(data)
+    folder = data if isinstance(data, Folder) else find_images(data, config.data.samples)
     images, held_out = split(folder, config.data.validation_fraction)
     report_data(console, folder, images, held_out)
     last = out / "last.pt"
     resumed = _resumable(last, config) if last.exists() else None
-    trainer = Trainer(config, context, resumed)
+    trainer = Trainer(config, context, resumed, model)
     facts: dict[str, Any] = {"images_seen": 0, "seconds": 0.0, "images": len(folder.paths)}
     done = 0
     if resumed is not None:

@@ -59,6 +59,7 @@ class Trainer:
         config: of the run.
         context: device and process.
         state: to go on from; None begins with random weights.
+        model: to train; None makes the one that the configuration describes.
 
     Attributes:
         model: as it is trained.
@@ -73,10 +74,14 @@ class Trainer:
     optimizer: Optimizer
 
     def __init__(
-        self, config: Config, context: DistributedContext, state: Checkpoint | None = None
+        self,
+        config: Config,
+        context: DistributedContext,
+        state: Checkpoint | None = None,
+        model: Tokenizer | None = None,
     ) -> None:
         torch.manual_seed(config.run.seed)
-        model = Tokenizer(config).to(context.device)
+        model = (Tokenizer(config) if model is None else model).to(context.device)
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.model).requires_grad_(requires_grad=False).eval()
         self._config, self._context, self._device = config, context, context.device
@@ -114,7 +119,7 @@ class Trainer:
 
         Args:
             number: of the step, from 0; of the same phase as the step before, or of the next.
-            pixels: uint8 `[n, crop, crop, 3]`.
+            pixels: uint8 or uint16 `[n, crop, crop, channels]`.
 
         Raises:
             TrainingDiverged: loss or gradient is NaN or infinite; no weight was changed.
@@ -126,7 +131,8 @@ class Trainer:
         within = number - self.phase.first
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config.optimizer, within)
-        images = to_float(torch.from_numpy(pixels).to(self._device))
+        images = torch.from_numpy(pixels).to(self._device)
+        images = to_float(images, config.data.sample_maximum)
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=config.run.bf16):
             output: Output = self._forward(images, number, self.phase.decoder)

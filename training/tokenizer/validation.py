@@ -55,11 +55,12 @@ def validate(
     chosen = [folder.paths[i] for i in evenly(len(folder.paths), _VALIDATION_IMAGES)]
     broken: list[Broken] = []
     stride = model.config.network.stride
-    for index, (_, pixels) in enumerate(decoded(chosen, broken)):
+    for index, (_, pixels) in enumerate(decoded(chosen, broken, folder.read)):
         height, width = (side // stride * stride for side in pixels.shape[:2])
         if min(height, width) == 0:
             continue
-        wanted = to_float(torch.from_numpy(pixels)[None, :height, :width].to(device))
+        shown = torch.from_numpy(pixels)[None, :height, :width].to(device)
+        wanted = to_float(shown, model.config.data.sample_maximum)
         codes, made = [], []
         for kept, quantized, picture in _prefixes(model, wanted, decoder):
             codes.append(quantized)
@@ -70,6 +71,8 @@ def validate(
         counters.add(codes[0])
         if index < _PICTURES:
             pictures = torch.cat([wanted, *made], dim=3)[0]
+            if len(pictures) not in (1, 3):  # which no picture can show: the first channel
+                pictures = pictures[:1]
             board.add_image(f"original and reconstruction/{index}", (pictures + 1) / 2, step)
     report_broken(broken, report)
     if drawn is not None and found:

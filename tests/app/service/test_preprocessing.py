@@ -24,9 +24,9 @@ def decoded_in(client, monkeypatch):
     """Names of the threads that decode; the service runs in this process."""
     names = []
 
-    def noted(inspected, options, decode=preprocessing.decode):
+    def noted(inspected, options, samples, decode=preprocessing.decode):
         names.append(threading.current_thread().name)
-        return decode(inspected, options)
+        return decode(inspected, options, samples)
 
     monkeypatch.setattr(preprocessing, "decode", noted)
     return names

@@ -127,3 +127,19 @@ def test_a_decoder_of_its_own_widths():
     assert load_config("photo-f8-v3").network.decoder_channels == (128, 192)
     with pytest.raises(ConfigError, match=r"network\.decoder_widths must be as long"):
         from_dict({"name": "x", "network": {"decoder_widths": [96]}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["data.channels=17"], "data.channels"),
+        (["data.channels=0"], "data.channels"),
+        (["data.sample_maximum=70000"], "data.sample_maximum"),
+        (["data.channels=1", "data.synthetic=0.1"], "three channels of 8 bits"),
+        (["data.channels=1", "loss.perceptual=1.0"], "data.channels must be 3"),
+    ],
+)
+def test_samples_that_cannot_be_are_a_line(settings, says):
+    """And so is what is for pictures in colour alone."""
+    with pytest.raises(ConfigError, match=says):
+        override(load_config("tiny"), settings)

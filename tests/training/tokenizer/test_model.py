@@ -10,7 +10,7 @@ from training.data.dataset import find_images, read_image
 from training.tokenizer.config import DataConfig, LossConfig
 from training.tokenizer.config_file import load_config
 from training.tokenizer.losses import Losses, gradient_l1, multiscale_l1
-from training.tokenizer.model import Tokenizer, to_float, to_uint8
+from training.tokenizer.model import Tokenizer, to_float, to_samples
 from training.tokenizer.networks import Decoder, Encoder, decoder_reach, encoder_reach
 
 
@@ -61,9 +61,9 @@ def test_stem_stride_2():
 def test_pixels_round_trip():
     """Every uint8 value survives the way to [−1, 1] and back."""
     pixels = torch.arange(256, dtype=torch.uint8).repeat(3, 1).T.reshape(1, 16, 16, 3)
-    assert torch.equal(to_uint8(to_float(pixels)), pixels)
+    assert torch.equal(to_samples(to_float(pixels)), pixels)
     assert to_float(pixels).aminmax() == (-1.0, 1.0)
-    assert to_uint8(torch.full((1, 3, 1, 1), 7.0)).max() == 255
+    assert to_samples(torch.full((1, 3, 1, 1), 7.0)).max() == 255
 
 
 def test_initial_decoder_has_no_checkerboard():
