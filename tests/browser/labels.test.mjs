@@ -224,6 +224,7 @@ test("without a recognizer there is nothing of it", async () => {
     assert.ok(await page.isHidden("#labels"));
     assert.ok(!(await page.locator("#commands").innerText()).includes("labels"));
   } finally {
+    await page.context().close(); // before the service, which it would hear stopping
     await plain.stop();
   }
 });

@@ -471,6 +471,7 @@ test("a service with keys asks for one, and takes it", async () => {
     const command = await page.locator("#commands code").first().textContent();
     assert.ok(command.includes("$TESSERA_API_KEY") && !command.includes("sesame"));
   } finally {
+    await page.context().close(); // before the service, which it would hear stopping
     await closed.stop();
   }
 });
