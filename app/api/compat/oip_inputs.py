@@ -102,7 +102,9 @@ class Inputs:
             MalformedRequest, CodesInvalid, TooManyImages, ImageTooLarge: not as they should be.
         """
         manifest = self._target.model.manifest
-        staged = manifest.stages > 1 and np.ndim(self._tensors["codes"].values) == 4
+        values = self._tensors["codes"].values
+        several = manifest.stages > 1
+        staged = several and isinstance(values, np.ndarray) and values.ndim == 4
         codes = self._array("codes", ("INT", "UINT"), 4 if staged else 3)
         if codes.size == 0:
             raise CodesInvalid("codes are empty")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -117,3 +118,16 @@ def test_codes_that_a_stage_doesn_t_have_are_refused(official):
     for shape, value in (((1, 2, 1, 1), 16), ((1, 1, 1, 1), 256), ((1, 3, 1, 1), 0)):
         with pytest.raises(InferenceServerException, match="codes_invalid"):
             infer(official, "decode", "codes", np.full(shape, value), "pixels")
+
+
+def test_codes_that_are_no_numbers_are_refused_as_they_are(official):
+    """Elements of very different lengths are never made one array, which would fill the memory."""
+    elements = np.array([b"x" * 2**20, *[b"y"] * 63], object)
+    tensor = triton.InferInput("codes", elements.shape, "BYTES")
+    tensor.set_data_from_numpy(elements)
+    tracemalloc.start()
+    with pytest.raises(InferenceServerException, match="malformed_request: codes must be INT"):
+        official.infer(f"{STAGED}.decode", [tensor])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 32 * 2**20
