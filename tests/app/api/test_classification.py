@@ -486,12 +486,11 @@ def given(name, array):
     return tensor
 
 
-def test_each_recognizer_is_two_models_of_the_protocol(official):
-    """Its graph as it is, and images or codes to probabilities; both are listed and described."""
+def test_each_recognizer_is_four_models_of_the_protocol(official):
+    """Its graph as it is, and pixels, files or codes to probabilities; all are described."""
     listed = {entry["name"] for entry in official.get_model_repository_index()}
-    assert {f"tiny.{t}.{r}" for t in ("recognizer", "classify") for r in ("colours", "tones")} < (
-        listed
-    )
+    kinds = ("recognizer", "classify", "classify_image", "classify_codes")
+    assert {f"tiny.{kind}.{r}" for kind in kinds for r in ("colours", "tones")} < listed
     assert all(official.is_model_ready(name) for name in listed)
     graph = official.get_model_metadata("tiny.recognizer.colours")
     assert [(port["name"], port["shape"]) for port in graph["outputs"]] == [
