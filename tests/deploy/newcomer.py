@@ -140,7 +140,10 @@ def notebook(place: Path) -> None:
 
 def wheel(place: Path) -> None:
     """Built, installed in a fresh environment, and used where there is no checkout."""
-    _run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", place, ROOT, cwd=place)
+    # Of the last commit; building in the checkout would leave folders there.
+    source = place / "source"
+    _run("git", "clone", "--quiet", f"file://{ROOT}", source, cwd=place)
+    _run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", place, source, cwd=place)
     venv.create(place / "fresh", with_pip=True)
     programs = place / "fresh/bin"
     (file,) = place.glob("tessera-*.whl")
