@@ -148,7 +148,8 @@ def wheel(place: Path) -> None:
     programs = place / "fresh/bin"
     (file,) = place.glob("tessera-*.whl")
     bare = {name: value for name, value in _ENVIRONMENT.items() if name != "PYTHONPATH"}
-    _run(programs / "python", "-m", "pip", "install", "-q", f"{file}[cpu]", cwd=place)
+    install = [programs / "python", "-m", "pip", "install", "-q", f"{file}[cpu]"]
+    _run(*install, cwd=place, environment=bare)
     photo = ROOT / "tests/data/photos/lake.webp"
     _run(programs / "tessera", "encode", photo, "-o", "lake.tess", cwd=place, environment=bare)
     _run(programs / "tessera", "decode", "lake.tess", "-o", "lake.png", cwd=place, environment=bare)
