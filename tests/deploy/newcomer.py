@@ -140,12 +140,16 @@ def notebook(place: Path) -> None:
 
 def wheel(place: Path) -> None:
     """Built, installed in a fresh environment, and used where there is no checkout."""
-    _run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", place, ROOT, cwd=place)
+    # Of the last commit; building in the checkout would leave folders there.
+    source = place / "source"
+    _run("git", "clone", "--quiet", f"file://{ROOT}", source, cwd=place)
+    _run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", place, source, cwd=place)
     venv.create(place / "fresh", with_pip=True)
     programs = place / "fresh/bin"
     (file,) = place.glob("tessera-*.whl")
     bare = {name: value for name, value in _ENVIRONMENT.items() if name != "PYTHONPATH"}
-    _run(programs / "python", "-m", "pip", "install", "-q", f"{file}[cpu]", cwd=place)
+    install = [programs / "python", "-m", "pip", "install", "-q", f"{file}[cpu]"]
+    _run(*install, cwd=place, environment=bare)
     photo = ROOT / "tests/data/photos/lake.webp"
     _run(programs / "tessera", "encode", photo, "-o", "lake.tess", cwd=place, environment=bare)
     _run(programs / "tessera", "decode", "lake.tess", "-o", "lake.png", cwd=place, environment=bare)

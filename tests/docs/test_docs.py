@@ -45,10 +45,10 @@ def workplace(tmp_path_factory, tiny_bundle):
     return folder, environment
 
 
-def _run(command: list[str], workplace) -> str:
+def _run(command: list[str], workplace, seconds: float = 100) -> str:
     folder, environment = workplace
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, timeout=100, check=False
+        command, cwd=folder, env=environment, capture_output=True, timeout=seconds, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode("utf-8", "replace")
@@ -107,21 +107,27 @@ def test_the_shards_are_read_as_the_page_says(workplace, index, out, options, sa
 
 
 def _in_little(code: str) -> str:
-    """The same with a small model and few steps."""
-    return code.replace("photo-f8", "tiny").replace(
-        '"optimizer.steps": 300', '"optimizer.steps": 8'
-    )
+    """The same with a small model, few steps, and one precision of what is exported."""
+    for full, little in (
+        ("photo-f8", "tiny"),
+        ('"optimizer.steps": 300', '"optimizer.steps": 8'),
+        ("data=[{", 'precisions=["fp32"], data=[{'),
+    ):
+        code = code.replace(full, little)
+    return code
 
 
+@pytest.mark.timeout(660)  # two models are trained and exported: half a minute on a quiet machine
 def test_the_python_of_the_page_works_one_after_the_other(workplace):
     """python.md: a model in one's program, and one that is trained, exported and loaded there."""
     code = "\n".join(_in_little(block) for block in _blocks("python.md", "python"))
-    said = _run([sys.executable, "-c", code], workplace)
+    said = _run([sys.executable, "-c", code], workplace, seconds=600)
     assert "<Codes of 1 image, of 256 codes" in said
     assert "'psnr':" in said
     assert "(32, 32, 3)" in said
 
 
+@pytest.mark.timeout(660)
 def test_the_notebook_of_digits_runs(workplace):
     """examples/digits.ipynb holds no outputs, and its cells run one after the other."""
     book = json.loads((ROOT / "examples" / "digits.ipynb").read_text(encoding="utf-8"))
@@ -131,7 +137,7 @@ def test_the_notebook_of_digits_runs(workplace):
     folder, environment = workplace
     here = folder / "notebook"
     here.mkdir()
-    assert "dB" in _run([sys.executable, "-c", code], (here, environment))
+    assert "dB" in _run([sys.executable, "-c", code], (here, environment), seconds=600)
 
 
 def test_links_of_the_pages_lead_somewhere():

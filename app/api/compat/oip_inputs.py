@@ -80,10 +80,11 @@ class Inputs:
                 raise MalformedRequest("image must be BYTES: an encoded image in each element")
             self._check_images(len(elements.values))
             return [ImageInput(element) for element in elements.values]
-        pixels = self._array("pixels", ("UINT8",), 4)
+        port = self._target.pixels
+        pixels = self._array("pixels", (port.datatype,), 4)
         n, height, width, channels = pixels.shape
-        if channels != 3 or height < 1 or width < 1:
-            raise ImageCorrupt("pixels must have the shape [n, h, w, 3]")
+        if channels != port.shape[-1] or height < 1 or width < 1:
+            raise ImageCorrupt(f"pixels must have the shape [n, h, w, {port.shape[-1]}]")
         self._check_images(n)
         if height * width > self._limits.pixels:
             raise ImageTooLarge(

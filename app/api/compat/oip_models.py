@@ -78,7 +78,6 @@ _INPUTS = {
     port.name: port
     for port in (
         Port(_IMAGE, BYTES, (-1, 1)),
-        Port(_PIXELS, "UINT8", (-1, -1, -1, 3)),
         Port(_CODES, "INT64", (-1, -1, -1)),
     )
 }
@@ -177,7 +176,8 @@ class Target:
         composed = self.composed
         if composed is None:
             return self._ports("inputs")
-        return (self._codes if composed.takes == _CODES else _INPUTS[composed.takes],)
+        own = {_CODES: self._codes, _PIXELS: self.pixels}
+        return (own.get(composed.takes) or _INPUTS[composed.takes],)
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -191,10 +191,16 @@ class Target:
         classes = len(self.recognizer.classes) if self.recognizer else 0
         return {
             "encode": (self._codes, Port("size", "INT32", (-1, 2))),
-            "decode": (_INPUTS[_PIXELS],),
+            "decode": (self.pixels,),
             "embed": (Port("embedding", "FP32", (-1, self.model.manifest.embedding_size)),),
             CLASSIFY: (Port("probabilities", "FP32", (-1, classes)),),
         }.get(self.task) or self._ports("outputs")
+
+    @property
+    def pixels(self) -> Port:
+        """Pixels, of as many channels and bits as the model's."""
+        samples = self.model.samples
+        return Port(_PIXELS, datatype_of(samples.dtype.name), (-1, -1, -1, samples.channels))
 
     @property
     def _codes(self) -> Port:

@@ -195,3 +195,18 @@ def test_a_hostile_array_in_a_file_is_refused(served):
         "/v1/encode", files={"images": ("a.npy", lying, "application/octet-stream")}
     )
     assert answer.status_code in (400, 422)
+
+
+def test_the_open_inference_protocol_declares_and_takes_them(served, grey):
+    """UINT16 of one channel in, and out of the decoder."""
+    declared = served.get("/v2/models/grey16.encode").json()["inputs"][0]
+    assert (declared["datatype"], declared["shape"]) == ("UINT16", [-1, -1, -1, 1])
+    part = grey[None, :16, :24]
+    tensor = {"name": "pixels", "shape": list(part.shape), "datatype": "UINT16"}
+    body = {"inputs": [{**tensor, "data": part.ravel().tolist()}]}
+    answer = served.post("/v2/models/grey16.encode/infer", json=body)
+    assert answer.status_code == 200, answer.text
+    codes = next(one for one in answer.json()["outputs"] if one["name"] == "codes")
+    decoded = served.post("/v2/models/grey16.decode/infer", json={"inputs": [codes]}).json()
+    assert decoded["outputs"][0]["datatype"] == "UINT16"
+    assert decoded["outputs"][0]["shape"] == [1, 16, 24, 1]
