@@ -8,6 +8,7 @@ import torch
 
 from training.evaluate import main
 from training.tokenizer.checkpoint import Checkpoint, save_checkpoint
+from training.tokenizer.config import NoQuantizerConfig
 from training.tokenizer.model import Tokenizer
 
 
@@ -91,7 +92,7 @@ def test_a_checkpoint_with_other_weights_is_one_clear_line(checkpoint, few, tmp_
 @pytest.mark.parametrize("more", [[], ["--labelled", "."]], ids=["alone", "labelled"])
 def test_a_plain_autoencoder_is_one_clear_line(more, tiny, few, tmp_path, capsys):
     """It has no codes to measure: figures of a codebook that isn't used would mean nothing."""
-    quantizer = dataclasses.replace(tiny.quantizer, kind="none")
+    quantizer = NoQuantizerConfig(width=tiny.quantizer.width)
     config = dataclasses.replace(tiny, quantizer=quantizer)
     weights = Tokenizer(config).state_dict()
     path = tmp_path / "plain.pt"

@@ -8,10 +8,10 @@ import torch
 
 from training.data.dataset import find_images, read_image
 from training.tokenizer.config import DataConfig, LossConfig
-from training.tokenizer.config_file import load_config
+from training.tokenizer.config_file import load_config, override
 from training.tokenizer.losses import Losses, gradient_l1, multiscale_l1
 from training.tokenizer.model import Tokenizer, to_float, to_samples
-from training.tokenizer.networks import Decoder, Encoder, decoder_reach, encoder_reach
+from training.tokenizer.networks.convolutional import Decoder, Encoder, decoder_reach, encoder_reach
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small-f4", "photo-f8", "photo-f16"])
@@ -118,12 +118,13 @@ def test_lpips_option(tiny, tmp_path):
     assert terms["lpips"] > 0
 
 
-@pytest.mark.parametrize("kind", ["ema", "gradient", "none"])
+@pytest.mark.parametrize(
+    "kind", ["ema", "gradient", "simvq", "fsq", "lfq", "bsq", "product", "none"]
+)
 def test_eight_images_overfit(photos, tiny, kind):
     """A tiny model learns eight crops well: the loop of forward, loss and step is sound."""
     torch.manual_seed(0)
-    quantizer = dataclasses.replace(tiny.quantizer, kind=kind)
-    config = dataclasses.replace(tiny, quantizer=quantizer)
+    config = override(tiny, [f"quantizer.kind={kind}"])
     images = [read_image(p)[:32, :32] for p in find_images([photos]).paths[:8]]
     pixels = to_float(torch.from_numpy(np.stack(images)))
     model, losses = Tokenizer(config), Losses(config.loss, config.quantizer)
