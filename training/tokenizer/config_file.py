@@ -87,8 +87,8 @@ def override(config: Config, assignments: list[str]) -> Config:
 
 def _of_new_kind(kinds: types.UnionType, table: dict[str, Any], name: str) -> dict[str, Any]:
     """The settings of a table that its new kind has too, all others as they are by default."""
-    known = {f.name for f in dataclasses.fields(_class_of_kind(kinds, table, name))}
-    return {key: value for key, value in table.items() if key in known}
+    fields = dataclasses.fields(_class_of_kind(kinds, table, name))
+    return {field.name: table.get(field.name, field.default) for field in fields}
 
 
 def _class_of_kind(kinds: types.UnionType, table: dict[str, Any], name: str) -> type[Any]:
