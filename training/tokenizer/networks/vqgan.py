@@ -68,13 +68,13 @@ class VQGANEncoder(nn.Module):
                 layers.append(NormalizedBlock(channels, width, config.groups))
                 channels = width
         layers += _middle(channels, config)
-        self.layers = nn.Sequential(*layers)
+        self.stages = nn.Sequential(*layers)
         self.norm = nn.GroupNorm(config.groups, channels, eps=1e-6)
         self.to_latents = nn.Conv2d(channels, latent_width, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """`[n, c, h, w]` in [−1, 1] → `[n, d, h/s, w/s]`."""
-        latents: Tensor = self.to_latents(F.silu(self.norm(self.layers(pixels))))
+        latents: Tensor = self.to_latents(F.silu(self.norm(self.stages(pixels))))
         return latents
 
 
@@ -92,13 +92,13 @@ class VQGANDecoder(nn.Module):
             for _ in range(config.depth + 1):
                 layers.append(NormalizedBlock(current, width, config.groups))
                 current = width
-        self.layers = nn.Sequential(*layers)
+        self.stages = nn.Sequential(*layers)
         self.norm = nn.GroupNorm(config.groups, current, eps=1e-6)
         self.to_pixels = nn.Conv2d(current, channels, 3, padding=1)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """`[n, d, h/s, w/s]` → `[n, c, h, w]`."""
-        pixels: Tensor = self.to_pixels(F.silu(self.norm(self.layers(vectors))))
+        pixels: Tensor = self.to_pixels(F.silu(self.norm(self.stages(vectors))))
         return pixels
 
 
