@@ -30,24 +30,17 @@ KINDS = {
     "simvq": ["quantizer.kind=simvq", "quantizer.size=96", "quantizer.width=6"],
     "fsq": ["quantizer.kind=fsq", "quantizer.levels=[7, 5, 4]"],
     "lfq": ["quantizer.kind=lfq", "quantizer.bits=17"],
-    "bsq": ["quantizer.kind=bsq", "quantizer.bits=9"],
     "product": ["quantizer.kind=product", "quantizer.sizes=[9, 6]"],
-    "vqgan": [
-        "quantizer.kind=fsq",
+    "bsq": [  # between VQGAN's networks
+        "quantizer.kind=bsq",
+        "quantizer.bits=9",
         "network.kind=vqgan",
         "network.widths=[8, 8, 8, 16]",
         "network.groups=4",
     ],
 }
-SIZES = {"simvq": 96, "fsq": 140, "lfq": 1 << 17, "bsq": 512, "product": 54, "vqgan": 4375}
-FACTORS = {
-    "simvq": [],
-    "fsq": [7, 5, 4],
-    "lfq": [2] * 17,
-    "bsq": [2] * 9,
-    "product": [9, 6],
-    "vqgan": [7, 5, 5, 5, 5],
-}
+SIZES = {"simvq": 96, "fsq": 140, "lfq": 1 << 17, "product": 54, "bsq": 512}
+FACTORS = {"simvq": [], "fsq": [7, 5, 4], "lfq": [2] * 17, "product": [9, 6], "bsq": [2] * 9}
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -125,7 +118,7 @@ def test_the_model_says_what_its_codes_are(served, kind):
     assert facts["codebook_size"] == SIZES[kind]
     assert facts["bits_per_code"] == math.ceil(math.log2(SIZES[kind]))
     assert facts["quantizer"] == {
-        "kind": "fsq" if kind == "vqgan" else kind,
+        "kind": kind,
         "factors": FACTORS[kind],
         "information_bits": [round(math.log2(SIZES[kind]), 4)],
     }
@@ -178,15 +171,15 @@ def test_the_bundle_needs_the_newer_format_where_codes_are_choices(models, kind)
 
 def test_images_are_not_cut_into_tiles_where_all_sees_all(models):
     """Normalisation and attention have no reach; plain convolutions have one."""
-    graphs = {kind: open_bundle(models[0] / kind).manifest.graphs for kind in ("vqgan", "fsq")}
-    assert graphs["vqgan"]["encoder"].reach is graphs["vqgan"]["decoder"].reach is None
+    graphs = {kind: open_bundle(models[0] / kind).manifest.graphs for kind in ("bsq", "fsq")}
+    assert graphs["bsq"]["encoder"].reach is graphs["bsq"]["decoder"].reach is None
     assert graphs["fsq"]["encoder"].reach is not None
 
 
 @pytest.mark.parametrize("height", [1, 4])
 def test_any_size_goes_through_vqgan(models, height):
     """Sides are multiples of the stride, and nothing else."""
-    codec = BundleCodec(open_bundle(models[0] / "vqgan"), threads=1)
+    codec = BundleCodec(open_bundle(models[0] / "bsq"), threads=1)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8 * height, 24, 3)).astype(np.uint8)
     codes = codec.encode(pixels)
     assert codes.shape == (2, height, 3)

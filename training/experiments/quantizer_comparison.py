@@ -22,11 +22,12 @@ from training.data.metrics import CodeCounter
 from training.embedding.embedder import fit_embedder
 from training.evaluation.linear_probe import Labelled, probe_codec
 from training.evaluation.quality import Measures, Quality, mean_quality, measure
+from training.evaluation.without_codes import model_of, there_and_back
 from training.experiments.quantizer_runs import Run
-from training.onnx_export.codec import CheckpointCodec, pad_to_stride
+from training.onnx_export.codec import CheckpointCodec
 from training.tokenizer.checkpoint import Checkpoint, load_checkpoint
 from training.tokenizer.distributed import DistributedContext
-from training.tokenizer.model import Tokenizer, to_float, to_uint8
+from training.tokenizer.model import Tokenizer
 from training.tokenizer.run import train
 
 _FIGURES_FILE = "figures.json"
@@ -140,9 +141,7 @@ def compared(
 @torch.no_grad()
 def measured(checkpoint: Checkpoint, material: Material) -> Figures:
     """All figures of a trained model, by its averaged weights on the processor."""
-    model = Tokenizer(checkpoint.config)
-    model.load_state_dict(checkpoint.averaged)
-    model.eval().requires_grad_(requires_grad=False)
+    model = model_of(checkpoint)
     sizes = model.quantizer.sizes
     qualities: list[Quality] = []
     counters = [CodeCounter(size) for size in sizes]
@@ -168,21 +167,6 @@ def measured(checkpoint: Checkpoint, material: Material) -> Figures:
         decode_ms=decode_ms,
         probe=_probed(model, material) if sizes else None,
     )
-
-
-def there_and_back(model: Tokenizer, image: Pixels) -> tuple[NDArray[np.int64], Pixels]:
-    """Codes and reconstruction of one image, also of a model without a quantizer.
-
-    Args:
-        model: in evaluation mode.
-        image: uint8 `[h, w, 3]` of any size.
-    """
-    height, width = image.shape[:2]
-    padded = pad_to_stride(image, model.config.network.stride)
-    output = model(to_float(torch.from_numpy(padded)[None]))
-    made: Pixels = to_uint8(output.reconstruction)[0, :height, :width].contiguous().numpy()
-    codes: NDArray[np.int64] = output.quantized.codes[0].numpy()
-    return codes, made
 
 
 def _count(counters: Sequence[CodeCounter], codes: NDArray[np.int64]) -> None:

@@ -5,14 +5,11 @@ import typing
 
 import numpy as np
 import pytest
-import torch
 
 from training.compare_quantizers import main
-from training.experiments.quantizer_comparison import Figures, table, there_and_back
+from training.experiments.quantizer_comparison import Figures, table
 from training.experiments.quantizer_runs import first_runs, further_runs
 from training.tokenizer.config import QuantizerConfig
-from training.tokenizer.config_file import override
-from training.tokenizer.model import Tokenizer
 
 # Networks and steps of seconds; what differs between the runs stays as it is.
 SMALL = [
@@ -66,16 +63,6 @@ def test_the_best_go_on():
     assert [run.member for run in runs[4:]] == [f"{m}; another seed" for m in ("FSQ", "BSQ", "LFQ")]
     assert [run.config.run.seed for run in runs] == [0, 0, 0, 0, 1, 1, 1]
     assert not {run.name for run in runs} & set(names)
-
-
-def test_a_plain_autoencoder_goes_there_and_back(tiny):
-    """Images of any size, without codes that mean anything."""
-    torch.manual_seed(0)
-    model = Tokenizer(override(tiny, ["quantizer.kind=none"])).eval()
-    image = np.random.default_rng(0).integers(0, 256, (21, 35, 3)).astype(np.uint8)
-    with torch.no_grad():
-        _, made = there_and_back(model, image)
-    assert (made.shape, made.dtype) == (image.shape, np.uint8)
 
 
 def test_the_best_row_comes_first():

@@ -48,8 +48,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[n, width, h, w]` → the same."""
         cells = self.to_queries_keys_values(self.norm(x)).flatten(2).transpose(1, 2)
-        queries, keys, values = cells.chunk(3, dim=2)
-        seen = F.scaled_dot_product_attention(queries, keys, values)
+        # With an axis for the one head: the exporter takes four axes alone.
+        queries, keys, values = cells[:, None].chunk(3, dim=3)
+        seen = F.scaled_dot_product_attention(queries, keys, values)[:, 0]
         change: Tensor = self.project(seen.transpose(1, 2).reshape(x.shape))
         return x + change
 
