@@ -61,8 +61,8 @@ _MEMBERS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
         ("quantizer.kind=lfq", "quantizer.bits=16"),
     ),
     "BSQ": (
-        ("quantizer.kind=bsq", "quantizer.bits=12", "quantizer.inverse_temperature=10"),
-        ("quantizer.kind=bsq", "quantizer.bits=16", "quantizer.inverse_temperature=10"),
+        ("quantizer.kind=bsq", "quantizer.bits=12"),
+        ("quantizer.kind=bsq", "quantizer.bits=16"),
     ),
     "product, two parts": (
         ("quantizer.kind=product", "quantizer.sizes=[64, 64]"),

@@ -172,8 +172,8 @@ class BinaryConfig:
         kind: `lfq` takes the signs of the latent, `bsq` those of the latent on the unit sphere.
         bits: of a code, and dimensions of the latent.
         commitment: weight beta of the commitment term ‖z − sg(e)‖².
-        entropy: weight of the entropy penalty, which makes single bits sure and all bits of a
-            batch as often 0 as 1.
+        entropy: weight of the entropy penalty, in nats a code, which makes single bits sure and
+            all bits of a batch as often 0 as 1.
         diversity: weight of the second of these two aims relative to the first.
         inverse_temperature: how sure a bit is for its distance from the border, in the penalty;
             of no meaning for the codes.

@@ -12,7 +12,7 @@ from training.tokenizer.quantizers.protocol import processes, sum_over_processes
 def entropy_penalty(logits: Tensor, diversity: float) -> Tensor:
     """How unsure bits are, less `diversity` times how evenly they are 0 and 1.
 
-    Mean over the bits of E[H(q)] − γ H(E[q]), in nats, where q is a Bernoulli distribution with
+    Sum over the bits of E[H(q)] − γ H(E[q]), in nats, where q is a Bernoulli distribution with
     P(1) = sigmoid(logit) and the expectation is over all latents of the batch, in all processes.
 
     The distribution over all 2^d codes is a product over the bits, so that its entropy is the sum
@@ -24,7 +24,7 @@ def entropy_penalty(logits: Tensor, diversity: float) -> Tensor:
         diversity: γ.
     """
     sure = torch.sigmoid(logits)
-    unsure = (F.softplus(logits) - sure * logits).mean()  # H(q), stable where q is near 0 or 1
+    entropies = F.softplus(logits) - sure * logits  # H(q), stable where q is near 0 or 1
     mean = sure.mean(dim=0)
     if processes() > 1:
         # The mean of all processes with the gradient of this one's: since gradients are averaged
@@ -32,7 +32,7 @@ def entropy_penalty(logits: Tensor, diversity: float) -> Tensor:
         total = mean.detach().clone()
         sum_over_processes(total)
         mean = mean + (total / processes() - mean).detach()
-    return unsure - diversity * _entropy(mean).mean()
+    return entropies.mean(dim=0).sum() - diversity * _entropy(mean).sum()
 
 
 def _entropy(share: Tensor) -> Tensor:
