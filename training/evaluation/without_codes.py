@@ -15,7 +15,7 @@ from training.data.dataset import DataError, Pixels, decoded, find_images
 from training.evaluation.quality import Measures, Quality, mean_quality, measure
 from training.onnx_export.codec import pad_to_stride
 from training.tokenizer.checkpoint import Checkpoint, CheckpointError
-from training.tokenizer.model import Tokenizer, to_float, to_uint8
+from training.tokenizer.model import Tokenizer, to_float, to_samples
 
 _TITLES = {
     "psnr": "PSNR, dB",
@@ -46,17 +46,19 @@ def there_and_back(model: Tokenizer, image: Pixels) -> tuple[NDArray[np.int64], 
 
     Args:
         model: in evaluation mode.
-        image: uint8 `[h, w, 3]` of any size.
+        image: samples `[h, w, channels]` of any size.
 
     Returns:
-        int64 `[(stages,) ⌈h/s⌉, ⌈w/s⌉]`, which mean nothing without a quantizer; uint8 `[h, w, 3]`.
+        int64 `[(stages,) ⌈h/s⌉, ⌈w/s⌉]`, which mean nothing without a quantizer; samples of
+        the image's shape and type.
     """
     height, width = image.shape[:2]
     padded = pad_to_stride(image, model.config.network.stride)
-    output = model(to_float(torch.from_numpy(padded)[None]))
-    made: Pixels = to_uint8(output.reconstruction)[0, :height, :width].contiguous().numpy()
+    maximum = model.config.data.sample_maximum
+    output = model(to_float(torch.from_numpy(padded)[None], maximum))
+    made = to_samples(output.reconstruction, maximum)[0, :height, :width]
     codes: NDArray[np.int64] = output.quantized.codes[0].numpy()
-    return codes, made
+    return codes, np.ascontiguousarray(made.numpy())
 
 
 def quality_without_codes(
