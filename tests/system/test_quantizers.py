@@ -163,10 +163,18 @@ def test_codes_are_embedded(served, picture, kind):
 
 
 def test_codes_out_of_range_are_refused(served):
-    """A code that isn't a power of two's last is held to the size."""
-    body = {"codes": [[139, 140]], "model": "fsq"}
-    answer = served.post("/v1/decode", json=body)
+    """A size that isn't a power of two is held to, not its bits."""
+    grid = np.array([[[139, 140]]], dtype="<u2")
+    body = io.BytesIO()
+    np.save(body, grid)
+    answer = served.post(
+        "/v1/decode",
+        content=body.getvalue(),
+        headers={"content-type": NPY},
+        params={"model": "fsq"},
+    )
     assert (answer.status_code, answer.json()["code"]) == (422, "codes_invalid")
+    assert "0…139" in answer.json()["detail"]
 
 
 @kinds
