@@ -10,7 +10,8 @@ The tree::
     │   ├── RecognizerNotFound 404 recognizer_not_found
     │   ├── DecoderNotFound   404 decoder_not_found
     │   ├── PriorNotFound     404 prior_not_found
-    │   └── CardNotFound      404 card_not_found
+    │   ├── CardNotFound      404 card_not_found
+    │   └── CodebookTooLarge  404 codebook_too_large
     ├── MethodNotAllowed      405 method_not_allowed
     ├── NotAcceptable         406 not_acceptable
     ├── CodeSpaceMismatch     409 code_space_mismatch
@@ -120,6 +121,12 @@ class CardNotFound(NotFound):
     """The model's bundle has no card."""
 
     code, status, title = "card_not_found", 404, "Card not found"
+
+
+class CodebookTooLarge(NotFound):
+    """The codes are made up of small tables, and too many for their vectors to be written out."""
+
+    code, status, title = "codebook_too_large", 404, "Codebook too large"
 
 
 class MethodNotAllowed(TesseraError):

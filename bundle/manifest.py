@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -111,6 +112,9 @@ class Manifest:
         stride: pixels along one side of the patch that one code stands for.
         codebook_size: number of codes K of the first stage; codes are in [0, K).
         codebook_width: dimension d of a code vector.
+        codebook_kind: which quantizer makes the codes, such as `ema` or `fsq`; empty if unknown.
+        factors: of codes that are made up of several choices, how many rows each has in the
+            codebook's file; empty where a code is a row of its own.
         residual_sizes: number of codes of each further stage; empty with one stage.
         default_stages: how many stages an encoder's answer has where nobody says.
         channels: of the pixels, 1…16.
@@ -143,6 +147,8 @@ class Manifest:
     default_stages: int = 1
     channels: int = 3
     sample_maximum: int = 255
+    codebook_kind: str = ""
+    factors: tuple[int, ...] = ()
     decoders: Mapping[str, Decoder] = field(default_factory=dict)
     data: tuple[Mapping[str, Any], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -155,7 +161,7 @@ class Manifest:
         if (self.channels, self.sample_maximum) != (3, 255):
             return 3
         shared = any(graph.weights is not None for graph in self.graphs.values())
-        return 2 if self.residual_sizes or self.decoders or shared else 1
+        return 2 if self.residual_sizes or self.factors or self.decoders or shared else 1
 
     @property
     def sample_dtype(self) -> str:
@@ -173,6 +179,13 @@ class Manifest:
         return (self.codebook_size, *self.residual_sizes)
 
     @property
+    def codebook_shape(self) -> tuple[int, int]:
+        """Rows and columns of the first codebook's file."""
+        if self.factors:
+            return sum(self.factors), self.codebook_width // len(self.factors)
+        return self.codebook_size, self.codebook_width
+
+    @property
     def stages(self) -> int:
         """How many codes each patch has at most; any number of them from the first on is valid."""
         return len(self.codebook_sizes)
@@ -181,6 +194,11 @@ class Manifest:
     def stage_bits(self) -> tuple[int, ...]:
         """Bits that one code of each stage takes at a fixed length."""
         return tuple((size - 1).bit_length() for size in self.codebook_sizes)
+
+    @property
+    def stage_information(self) -> tuple[float, ...]:
+        """Bits that one code of each stage can tell: log2 K, also where it isn't whole."""
+        return tuple(math.log2(size) for size in self.codebook_sizes)
 
     def decoder_graph(self, name: str | None = None) -> str:
         """The graph of a decoder by its name; of the main one for None.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -108,6 +109,7 @@ def parse_manifest(text: bytes) -> Manifest:
         stride=top.positive("stride"),
         codebook_size=codebook.positive("size"),
         codebook_width=codebook.positive("width"),
+        codebook_kind=codebook.get("kind", str) if codebook.has("kind") else "",
         embedding_size=embedding.positive("size"),
         graphs=top.mapping("graphs", partial(_parse_graph, version=version)),
         files=top.mapping("files", _parse_file),
@@ -134,7 +136,17 @@ def _parse_version_2(top: JsonObject, codebook: JsonObject) -> dict[str, Any]:
     default = codebook.positive("default_stages")
     if default > 1 + len(sizes):
         raise ManifestMalformed("codebook.default_stages is more than there are stages")
+    factors = codebook.get("factors", list) if codebook.has("factors") else []
+    if not all(type(factor) is int and 2 <= factor <= 1 << 16 for factor in factors):
+        raise ManifestMalformed("codebook.factors must be whole numbers in [2, 65536]")
+    if factors and (
+        math.prod(factors) != codebook.positive("size")
+        or codebook.positive("width") % len(factors)
+        or sizes
+    ):
+        raise ManifestMalformed("codebook.factors don't make up the codebook's size and width")
     return {
+        "factors": tuple(factors),
         "residual_sizes": tuple(sizes),
         "default_stages": default,
         "decoders": top.mapping("decoders", _parse_decoder),
@@ -298,6 +310,10 @@ def _codebook_json(manifest: Manifest) -> dict[str, Any]:
     if manifest.format_version > 1:
         values["residual_sizes"] = list(manifest.residual_sizes)
         values["default_stages"] = manifest.default_stages
+    if manifest.factors:
+        values["factors"] = list(manifest.factors)
+    if manifest.codebook_kind:
+        values["kind"] = manifest.codebook_kind
     return values
 
 

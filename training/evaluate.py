@@ -24,10 +24,11 @@ from training.evaluation.rate_distortion import evaluate
 from training.evaluation.recognisability import networks_of_training
 from training.evaluation.report import to_html
 from training.evaluation.results import Evaluation
+from training.evaluation.without_codes import quality_without_codes, write_without_codes
 from training.onnx_export.codec import open_codec
 from training.options import add_data, add_threads
 from training.perceptual.weights import WeightsError
-from training.tokenizer.checkpoint import CheckpointError
+from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
 from training.tokenizer.config import ConfigError
 from training.tokenizer.losses import load_lpips
 
@@ -105,6 +106,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.threads > 0:
         torch.set_num_threads(options.threads)
     try:
+        if _is_autoencoder(options.model):
+            print(_evaluate_without_codes(options), end="")
+            return 0
         codec = open_codec(options.model, options.precision, options.threads)
         out = options.out or Path("runs") / f"evaluation-{codec.name}"
         out.mkdir(parents=True, exist_ok=True)  # now, and not after all the work
@@ -130,6 +134,28 @@ def main(arguments: list[str] | None = None) -> int:
     print(to_markdown(evaluation))
     print(f"written: {out}/metrics.json, metrics.md, report.html, contact-sheet.webp")
     return 0
+
+
+def _is_autoencoder(model: Path) -> bool:
+    return model.is_file() and not load_checkpoint(model).config.quantizer.stages
+
+
+def _evaluate_without_codes(options: argparse.Namespace) -> str:
+    """Quality alone: there are no codes to count, to decode or to recognise anything by.
+
+    Raises:
+        CheckpointError: the checkpoint's weights don't fit its configuration.
+        DataError: no image can be decoded, or recognition is asked for.
+    """
+    if options.labelled is not None:
+        raise DataError("--labelled: a plain autoencoder (quantizer.kind = none) has no codes")
+    checkpoint = load_checkpoint(options.model)
+    name = checkpoint.config.name
+    out: Path = options.out or Path("runs") / f"evaluation-{name}"
+    out.mkdir(parents=True, exist_ok=True)
+    measures = available_measures(without=options.without)
+    quality, images = quality_without_codes(checkpoint, options.data, measures)
+    return write_without_codes(name, quality, images, out)
 
 
 def write(evaluation: Evaluation, pictures: Sequence[Pair], out: Path) -> None:

@@ -89,7 +89,7 @@ def export(
         DataError: the version of the bundle that is replaced is no number.
     """
     config = checkpoint.config
-    if config.quantizer.kind == "none":
+    if not config.quantizer.stages:
         raise CheckpointError(
             "a plain autoencoder (quantizer.kind = none) has no codes, so there is nothing to "
             "serve; it can be evaluated, but not exported"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import json
 import sys
 from pathlib import Path
@@ -18,10 +17,10 @@ import numpy as np
 from rich.console import Console
 
 from bundle import Bundle, BundleError, open_bundle
-from bundle.manifest import CODEBOOK_FILE, NAME
+from bundle.manifest import NAME
 from training.data.dataset import DataError, reduced
 from training.evaluation.linear_probe import Labelled
-from training.onnx_export.codec import BundleCodec, encode_first_stage
+from training.onnx_export.codec import BundleCodec, code_vectors, encode_first_stage
 from training.onnx_export.parity import ParityError
 from training.onnx_export.target import copy_if_absent, manifest_of_target
 from training.options import add_copy, add_device, add_seed
@@ -94,9 +93,8 @@ def recognize(options: argparse.Namespace, console: Console) -> None:
     device = choose_context(options.device).device
     codec = BundleCodec(bundle)
     views = _views(bundle, codec, labelled, options, console)
-    codebook = np.load(io.BytesIO(bundle.read(CODEBOOK_FILE)), allow_pickle=False)
     learnt = learn(
-        codebook,
+        code_vectors(bundle),
         views,
         labelled.train_labels,
         len(labelled.classes),

@@ -42,6 +42,11 @@ def describe_model(model: Model, aliases: list[str]) -> dict[str, Any]:
             for size, bits in zip(manifest.codebook_sizes, manifest.stage_bits, strict=True)
         ],
         "default_stages": manifest.default_stages,
+        "quantizer": {
+            "kind": manifest.codebook_kind or None,
+            "factors": list(manifest.factors),
+            "information_bits": [round(bits, 4) for bits in manifest.stage_information],
+        },
         "decoders": {
             DEFAULT_DECODER: _decoder(model, MAIN_DECODER, manifest.metrics),
             **{

@@ -279,7 +279,7 @@ CODEBOOK = _operation(
     answer="float32, one row for each code",
     model=schemas.Codebook,
     forms={NPY: _BINARY},
-    errors=(*_OF_MODEL, "invalid_parameter"),
+    errors=(*_OF_MODEL, "codebook_too_large", "invalid_parameter"),
 )
 CARD = _operation(
     "The model card",

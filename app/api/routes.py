@@ -273,7 +273,7 @@ async def get_codebook(
     model = request.app.state.service.models.get(name)
     if stage > len(model.codebooks):
         raise InvalidParameter(f"stage: the model has {len(model.codebooks)}")
-    vectors = model.codebooks[stage - 1]
+    vectors = await asyncio.to_thread(model.code_vectors, stage - 1)
     if choose(request.headers.get("accept"), (JSON, NPY)) == NPY:
         return Response(write_npy(vectors.astype("<f4")), media_type=NPY)
     return json_response(

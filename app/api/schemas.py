@@ -262,6 +262,25 @@ class RecognizerFacts(Schema):
     map: bool = Field(description="whether it gives activation maps, and so boxes")
 
 
+class QuantizerFacts(Schema):
+    """How codes are made, and what one of them can tell."""
+
+    kind: str | None = Field(
+        description="such as `ema`, `simvq`, `fsq`, `lfq`, `bsq` or `product`; null where the "
+        "bundle doesn't say",
+        examples=["ema"],
+    )
+    factors: list[int] = Field(
+        description="where a code is made up of several choices, how many there are for each, the "
+        "first counting fastest; empty where it is one choice"
+    )
+    information_bits: list[float] = Field(
+        description="log₂ of the codebook's size, of each stage; `bits_per_code` is the next "
+        "whole number",
+        examples=[[12.0]],
+    )
+
+
 class ModelFacts(Schema):
     """What a model's manifest says of it, and how it runs here."""
 
@@ -288,6 +307,7 @@ class ModelFacts(Schema):
     default_stages: int = Field(
         description="how many stages encoding answers with if nobody says", examples=[1]
     )
+    quantizer: QuantizerFacts
     decoders: dict[str, DecoderFacts] = Field(
         description="decoders by name, all for the same codes; `default` is what decodes if "
         "nobody says, the one for the least squared error, and `metrics` of the model are its own"

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.errors import DecoderNotFound, InvalidParameter, PriorNotFound, RecognizerNotFound
+from app.errors import (
+    CodebookTooLarge,
+    DecoderNotFound,
+    InvalidParameter,
+    PriorNotFound,
+    RecognizerNotFound,
+)
 from app.runtime.engine import Graphs
 from app.runtime.prior import Prior
 from app.runtime.sessions import GraphRefused, Precision, choose_precision
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
 
 # What requests may call the decoder that every bundle has.
 DEFAULT_DECODER = "default"
+# Vectors of codes that are made up of small tables, written out at most.
+_MOST_VECTORS = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +45,8 @@ class Model:
         graphs: its graphs on their device, for exclusive runs.
         concurrent_graphs: the same on one core, for runs at the same time; `graphs` itself where
             only one runs at a time.
-        codebooks: of each stage, float32 `[K, d]`.
+        codebooks: of each stage, float32 `[K, d]`; with `manifest.factors` the small tables
+            that code vectors are made of, `[ΣK_i, d/m]`.
         prior: context model of its codes, if the bundle has one.
     """
 
@@ -71,6 +80,28 @@ class Model:
     def precision(self) -> Precision:
         """What encoder and decoder run in."""
         return self.graphs.precision
+
+    def code_vectors(self, stage: int) -> NDArray[np.float32]:
+        """The vectors of all codes of a stage, counted from 0: float32 `[K, d]`.
+
+        Raises:
+            CodebookTooLarge: they are made up of small tables, and too many to be written out.
+        """
+        manifest, table = self.manifest, self.codebooks[stage]
+        if not manifest.factors:
+            return table
+        size, factors = manifest.codebook_size, manifest.factors
+        if size > _MOST_VECTORS:
+            raise CodebookTooLarge(
+                f"each of the {size} codes of {self.name} is made up of {len(factors)} choices, "
+                f"and no more than {_MOST_VECTORS} vectors are written out: make those you need "
+                "of codebook.npy in its bundle, as bundle/FORMAT.md says"
+            )
+        # The first choice counts fastest.
+        choices = np.unravel_index(np.arange(size), factors, order="F")
+        starts = np.cumsum((0, *factors[:-1]))
+        parts = [table[start + chosen] for start, chosen in zip(starts, choices, strict=True)]
+        return np.concatenate(parts, axis=1)
 
     def recognizer(self, name: str | None) -> tuple[str, Recognizer]:
         """A recognizer and its name; the only one, or the first by name, where none is named.
@@ -235,7 +266,8 @@ def _codebook(bundle: Bundle, stage: int) -> NDArray[np.float32]:
         codebook = np.load(io.BytesIO(bundle.read(name)), allow_pickle=False)
     except ValueError as error:
         raise GraphRefused(f"{name} can't be read as an array of numbers") from error
-    if codebook.shape != (manifest.codebook_sizes[stage], manifest.codebook_width):
+    shape = (manifest.codebook_sizes[stage], manifest.codebook_width)
+    if codebook.shape != (shape if stage else manifest.codebook_shape):
         raise GraphRefused(f"{name} isn't of the size that the manifest says")
     vectors: NDArray[np.float32] = codebook.astype(np.float32, copy=False)
     return vectors

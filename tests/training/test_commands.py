@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "train", "evaluate", "export", "recognize", "learn_embedder", "compare_embedders",
-    "embedding_sizes",
+    "embedding_sizes", "compare_quantizers",
 )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def test_help_texts_name_commands_that_parse(command, capsys):
             parser_of(name)(arguments)
 
 
-@pytest.mark.parametrize("page", ["training.md", "recognition.md"])
+@pytest.mark.parametrize("page", ["training.md", "recognition.md", "quantizers.md"])
 def test_commands_of_the_pages_parse(page):
     """Every command in a code block, as it stands."""
     blocks = re.findall(r"```[a-z]*\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)

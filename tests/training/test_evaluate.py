@@ -8,6 +8,7 @@ import torch
 
 from training.evaluate import main
 from training.tokenizer.checkpoint import Checkpoint, save_checkpoint
+from training.tokenizer.config import NoQuantizerConfig
 from training.tokenizer.model import Tokenizer
 
 
@@ -88,15 +89,34 @@ def test_a_checkpoint_with_other_weights_is_one_clear_line(checkpoint, few, tmp_
     assert "don't fit" in refused([path, "--data", few], capsys)
 
 
-@pytest.mark.parametrize("more", [[], ["--labelled", "."]], ids=["alone", "labelled"])
-def test_a_plain_autoencoder_is_one_clear_line(more, tiny, few, tmp_path, capsys):
-    """It has no codes to measure: figures of a codebook that isn't used would mean nothing."""
-    quantizer = dataclasses.replace(tiny.quantizer, kind="none")
-    config = dataclasses.replace(tiny, quantizer=quantizer)
+@pytest.fixture
+def autoencoder(tiny, tmp_path):
+    """A checkpoint of a model without a quantizer."""
+    config = dataclasses.replace(tiny, quantizer=NoQuantizerConfig(width=tiny.quantizer.width))
     weights = Tokenizer(config).state_dict()
     path = tmp_path / "plain.pt"
     save_checkpoint(path, Checkpoint(config, 12, weights, weights, {}, {}))
-    assert "plain autoencoder" in refused([path, "--data", few, *more], capsys)
+    return path
+
+
+def test_a_plain_autoencoder_is_measured_without_codes(autoencoder, few, tmp_path, capsys):
+    """Quality alone: figures of a codebook that isn't used would mean nothing."""
+    out = tmp_path / "out"
+    arguments = [str(autoencoder), "--data", str(few), "--out", str(out), "--without", "lpips"]
+    assert main([*arguments, "--without", "ssimulacra2"]) == 0
+    facts = json.loads((out / "metrics.json").read_text())
+    assert facts["images"] == 2
+    assert 5 < facts["quality"]["psnr"] < 40
+    printed = capsys.readouterr().out
+    assert printed == (out / "metrics.md").read_text()
+    assert "| PSNR, dB |" in printed
+    assert "perplexity" not in printed
+
+
+def test_a_plain_autoencoder_recognises_nothing(autoencoder, few, capsys):
+    """It has no codes to recognise by."""
+    arguments = [autoencoder, "--data", few, "--labelled", "."]
+    assert "plain autoencoder" in refused(arguments, capsys)
 
 
 def test_an_output_that_cannot_be_written_is_one_clear_line(checkpoint, few, tmp_path, capsys):

@@ -26,6 +26,7 @@ from training.onnx_export.parity import BUDGETS, Parity, ParityError, check
 from training.onnx_export.proof import Proof, odd_sizes
 from training.onnx_export.shared_weights import rounded_to_half
 from training.tokenizer.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from training.tokenizer.config import NoQuantizerConfig
 from training.tokenizer.distributed import DistributedContext
 from training.tokenizer.model import Tokenizer, code_space_of
 from training.train import train
@@ -360,7 +361,7 @@ def test_how_much_of_its_run_a_checkpoint_has_seen(trained):
 
 def test_plain_autoencoder_has_no_codes(trained, images, tmp_path):
     """A model without a codebook can't become a bundle, and is told so."""
-    quantizer = dataclasses.replace(trained.config.quantizer, kind="none")
+    quantizer = NoQuantizerConfig(width=trained.config.quantizer.width)
     config = dataclasses.replace(trained.config, quantizer=quantizer)
     with pytest.raises(CheckpointError, match="no codes"):
         export(dataclasses.replace(trained, config=config), images, tmp_path / "mine")

@@ -18,9 +18,10 @@ from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
 from training.tokenizer.config import (
     ConfigError,
     LossConfig,
+    NearestConfig,
+    NoQuantizerConfig,
     OptimizerConfig,
     PhaseConfig,
-    QuantizerConfig,
     with_larger_batches,
 )
 from training.tokenizer.discriminator import Adversary, DiscriminatorCollapsed
@@ -227,7 +228,7 @@ def test_two_processes_equal_one(photos, tmp_path):
 
 _HALF_A_BATCH = """
 import sys, torch
-from training.tokenizer.config import QuantizerConfig
+from training.tokenizer.config import NearestConfig
 from training.tokenizer.progress import Heartbeat
 from training.tokenizer.quantizers import NearestQuantizer
 rank, folder = int(sys.argv[1]), sys.argv[2]
@@ -235,7 +236,7 @@ torch.distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
 )
 torch.manual_seed(0)
-quantizer = NearestQuantizer(QuantizerConfig(size=64, width=4, restart_below=0.5)).train()
+quantizer = NearestQuantizer(NearestConfig(size=64, width=4, restart_below=0.5)).train()
 for step, latents in enumerate(torch.load(f"{folder}/latents.pt")):
     quantizer(latents.chunk(2)[rank], step)
 torch.save(quantizer.state_dict(), f"{folder}/{rank}.pt")
@@ -256,7 +257,7 @@ def test_dead_codes_restart_alike_in_two_processes(tmp_path):
 
     def alone(restart_below):
         torch.manual_seed(0)
-        config = QuantizerConfig(size=64, width=4, restart_below=restart_below)
+        config = NearestConfig(size=64, width=4, restart_below=restart_below)
         quantizer = NearestQuantizer(config).train()
         for step, batch in enumerate(latents):
             quantizer(batch, step)
@@ -402,7 +403,7 @@ def test_images_smaller_than_the_crop_are_said(tiny, photos, tmp_path, capfd):
 
 def test_a_plain_autoencoder_has_no_figures_of_codes(tiny, photos, tmp_path, capfd):
     """Not in training, and not in validation."""
-    plain = dataclasses.replace(tiny, quantizer=dataclasses.replace(tiny.quantizer, kind="none"))
+    plain = dataclasses.replace(tiny, quantizer=NoQuantizerConfig(width=tiny.quantizer.width))
     train(plain, [photos], tmp_path, CPU)
     output = capfd.readouterr().out
     assert " mse " in output

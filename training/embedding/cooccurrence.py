@@ -40,6 +40,15 @@ def cooccurrence_vectors(grids: Sequence[Codes], size: int, width: int, radius: 
     Returns:
         float32 `[K, m]`, of unit length; zeros for a code that never occurs.
     """
+    if size * size > _BLOCK:
+        # Of so many codes most photographs use a part: a matrix of the others would be zeros.
+        found = np.unique(np.concatenate([grid.ravel() for grid in grids]))
+        if len(found) < size:
+            compact = [np.searchsorted(found, grid) for grid in grids]
+            known = cooccurrence_vectors(compact, len(found), width, radius)
+            vectors = torch.zeros(size, min(width, size))
+            vectors[torch.from_numpy(found), : known.shape[1]] = known
+            return vectors
     single = torch.zeros(size)
     for one, _ in _pairs(grids, radius):
         single += torch.bincount(one, minlength=size)

@@ -116,14 +116,14 @@ def fit_embedder(model: Tokenizer, images: Sequence[Pixels]) -> Embedder:
     Raises:
         ValueError: no images, or a model without codes (`quantizer.kind` is `none`).
     """
-    if model.config.quantizer.kind == "none":
+    if not model.config.quantizer.stages:
         raise ValueError("a model without a quantizer has no codes to embed")
     return embedder_of_grids(model, fitting_grids(model, images))
 
 
 def embedder_of_grids(model: Tokenizer, grids: Sequence[Codes]) -> Embedder:
     """`fit_embedder` for photographs already encoded."""
-    vectors = cooccurrence_vectors(grids, model.config.quantizer.size, width=64)
+    vectors = cooccurrence_vectors(grids, model.config.quantizer.stages[0], width=64)
     shares = visual_words(vectors, count=128)
     return fit_projection(PooledVectors(shares, mirrored=True, root=True), grids, Whitening())
 

@@ -6,6 +6,7 @@ Both are a `Codec`, so that what measures a model need not know where it comes f
 from __future__ import annotations
 
 import hashlib
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle import Bundle, BundleError, open_bundle
+from bundle.manifest import CODEBOOK_FILE
 from imaging.samples import RGB, SampleFormat
 from training.data.dataset import Pixels
 from training.onnx_export.graphs import run, session_of
@@ -24,6 +26,7 @@ from training.tokenizer.checkpoint import Checkpoint, CheckpointError, load_chec
 from training.tokenizer.config import MAIN_DECODER, Config, ConfigError
 from training.tokenizer.config_file import from_dict
 from training.tokenizer.model import Tokenizer
+from training.tokenizer.quantizers.protocol import choices_of
 
 Codes = NDArray[np.int64]
 
@@ -224,7 +227,7 @@ def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
     Raises:
         CheckpointError: a plain autoencoder, which has no codes, or its weights don't fit it.
     """
-    if checkpoint.config.quantizer.kind == "none":
+    if not checkpoint.config.quantizer.stages:
         raise CheckpointError("a plain autoencoder (quantizer.kind = none) has no codes")
     model = Tokenizer(checkpoint.config)
     try:
@@ -234,6 +237,26 @@ def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
     model.eval().requires_grad_(requires_grad=False)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
+
+
+def code_vectors(bundle: Bundle) -> NDArray[np.float32]:
+    """The vectors of all codes of a bundle's first stage: float32 `[K, d]`.
+
+    Raises:
+        BundleError: the file isn't of the shape that the manifest says.
+    """
+    manifest = bundle.manifest
+    content = io.BytesIO(bundle.read(CODEBOOK_FILE))
+    table: NDArray[np.float32] = np.load(content, allow_pickle=False).astype(np.float32)
+    if table.shape != manifest.codebook_shape:
+        raise BundleError(f"{CODEBOOK_FILE} of {bundle.path.name} isn't of the manifest's shape")
+    if not manifest.factors:
+        return table
+    codes = torch.arange(manifest.codebook_size)
+    vectors: NDArray[np.float32] = choices_of(
+        codes, torch.from_numpy(table), manifest.factors
+    ).numpy()
+    return vectors
 
 
 def pad_to_stride(image: Pixels, stride: int) -> Pixels:

@@ -20,7 +20,6 @@ from training.data.dataset import Pixels
 from training.onnx_export.graphs import (
     DecoderGraph,
     EncoderGraph,
-    QuantizerGraph,
     export_graph,
     graph_signatures,
     session_of,
@@ -115,7 +114,7 @@ def make_graphs(
             stored, precisions, lambda: calibration_batches(images, stride),
         ),
         # Near ties are decided here: always in float32, whatever made the latents.
-        "quantizer": {"fp32": export("quantizer", QuantizerGraph(stored))},
+        "quantizer": {"fp32": export("quantizer", stored.quantizer.assignment())},
         **{
             graph: _in_precisions(
                 partial(decoder, graph, name),

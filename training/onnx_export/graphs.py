@@ -8,9 +8,7 @@ size. Everything between the graphs is float32, whatever a graph computes in.
 from __future__ import annotations
 
 import io
-import itertools
 import logging
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,12 +27,10 @@ from bundle import Tensor as TensorSpec
 from bundle.manifest import MAX_STAGES
 from training.tokenizer.config import MAIN_DECODER
 from training.tokenizer.model import Tokenizer, to_float, to_samples
+from training.tokenizer.quantizers.protocol import sum_of_vectors
 
 # GroupNormalization-free graphs run alike from 17 on; 20 is what this torch exports natively.
 OPSET = 20
-
-# Codes that are looked at together: of 16, 32, 64 and 128 the fastest for 4096 codes.
-_BLOCK = 64
 
 # The exporter doesn't check the output's name against the names it gives to values inside.
 _OUTPUT = "tessera_output"
@@ -53,65 +49,10 @@ class EncoderGraph(nn.Module):
         return self.encoder(to_float(pixels, self.maximum).to(self.dtype)).float()  # type: ignore[no-any-return]
 
 
-class QuantizerGraph(nn.Module):
-    """latents float32 `[n, d, h/s, w/s]` → codes int64 `[n, h/s, w/s]`.
-
-    With several stages `[n, stages, h/s, w/s]`: each codes what the stages before it left over
-    (`training.tokenizer.quantizers.residual`).
-
-    The same codes as `training.tokenizer.quantizers.nearest_codes`, and 3.5 times as fast in ONNX
-    Runtime on a CPU, whose ArgMax looks at one number at a time while its ReduceMax takes a
-    register full: so the best block of codes is found first, then the best code in it.
-    """
-
-    codebook: Tensor
-
-    def __init__(self, model: Tokenizer) -> None:
-        super().__init__()
-        self.distance = model.config.quantizer.distance
-        first, *further = (book.detach().clone() for book in model.quantizer.codebooks())
-        self.register_buffer("codebook", first)
-        self.further = [f"codebook_{stage}" for stage in range(2, 2 + len(further))]
-        for name, book in zip(self.further, further, strict=True):
-            self.register_buffer(name, book)
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """See the class."""
-        n, d, h, w = latents.shape
-        flat = latents.permute(0, 2, 3, 1).reshape(-1, d)
-        if self.distance == "cosine" and self.further:
-            flat = nn.functional.normalize(flat)  # what is left over has a length that counts
-        codes = self._nearest(flat, self.codebook, self.distance)
-        if not self.further:
-            return codes.reshape(n, h, w)
-        stages, books = [codes], [self.codebook, *(getattr(self, name) for name in self.further)]
-        for before, book in itertools.pairwise(books):
-            flat = flat - nn.functional.embedding(stages[-1], before)
-            stages.append(self._nearest(flat, book, "euclidean"))
-        return torch.stack([codes.reshape(n, h, w) for codes in stages], dim=1)
-
-    @staticmethod
-    def _nearest(flat: Tensor, codebook: Tensor, distance: str) -> Tensor:
-        closeness = flat @ codebook.T
-        if distance == "euclidean":
-            closeness = 2 * closeness - codebook.square().sum(dim=1)
-        return first_maximum(closeness)
-
-
-def first_maximum(values: Tensor) -> Tensor:
-    """Where each row is highest, in two steps: `[t, K]` → int64 `[t]`, the lowest of equals."""
-    block = math.gcd(values.shape[1], _BLOCK)
-    blocks: Tensor = values.unflatten(1, (-1, block))  # type: ignore[no-untyped-call]
-    best = blocks.amax(dim=2).argmax(dim=1, keepdim=True)
-    inside = blocks.gather(1, best[:, :, None].expand(-1, 1, block))[:, 0]
-    return best[:, 0] * block + inside.argmax(dim=1)
-
-
 class DecoderGraph(nn.Module):
     """codes int64 `[n, h/s, w/s]` → uint8 or uint16 `[n, h, w, channels]`.
 
-    With several stages `[n, s, h/s, w/s]`, of all of them or the first few: the decoder sees the
-    sum of their code vectors.
+    With several stages `[n, s, h/s, w/s]`, of all of them or the first few.
 
     Args:
         model: whose codes they are.
@@ -119,30 +60,24 @@ class DecoderGraph(nn.Module):
         decoder: the name of one of its decoders.
     """
 
-    codebook: Tensor
-    offsets: Tensor
-
     def __init__(
         self, model: Tokenizer, dtype: torch.dtype = torch.float32, decoder: str = MAIN_DECODER
     ) -> None:
         super().__init__()
         self.decoder, self.dtype = model.decoder_named(decoder).to(dtype), dtype
-        self.name, self.maximum = decoder, model.config.data.sample_maximum
+        self.maximum = model.config.data.sample_maximum
+        self.factors = model.quantizer.factors
         books = [book.detach().clone() for book in model.quantizer.codebooks()]
         self.stages = len(books)
-        # All stages' vectors in one table, so that one look-up serves any number of stages.
-        self.register_buffer("codebook", torch.cat(books).to(dtype))
-        starts = [sum(len(book) for book in books[:stage]) for stage in range(self.stages)]
-        self.register_buffer("offsets", torch.tensor(starts, dtype=torch.int64))
+        self.books = [f"codebook_{stage}" for stage in range(1, 1 + self.stages)]
+        for name, book in zip(self.books, books, strict=True):
+            self.register_buffer(name, book.to(dtype))
 
     def forward(self, codes: Tensor) -> Tensor:
         """See the class."""
-        if self.stages > 1:
-            codes = codes + self.offsets[: codes.shape[1]].reshape(1, -1, 1, 1)
-            vectors = nn.functional.embedding(codes, self.codebook).sum(dim=1)
-        else:
-            vectors = nn.functional.embedding(codes, self.codebook)
-        return to_samples(self.decoder(vectors.permute(0, 3, 1, 2)), self.maximum)
+        books = [getattr(self, name) for name in self.books]
+        vectors = sum_of_vectors(codes, books, self.factors)
+        return to_samples(self.decoder(vectors), self.maximum)
 
 
 @dataclass(frozen=True)

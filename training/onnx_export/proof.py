@@ -34,7 +34,6 @@ class Proof:
 
     def __init__(self, model: Tokenizer, embedder: nn.Module, images: list[Pixels]) -> None:
         self._model, self._embedder = model, embedder
-        self._codebooks = [book.detach().numpy() for book in model.quantizer.codebooks()]
         stride, maximum = model.config.network.stride, model.config.data.sample_maximum
         self._images = [pad_to_stride(image, stride)[None] for image in images]
         with torch.no_grad():
@@ -106,7 +105,7 @@ class Proof:
 
     @property
     def _stages(self) -> int:
-        return len(self._codebooks)
+        return len(self._model.quantizer.sizes)
 
     def _decode(self, codes: NDArray[np.int64], decoder: str) -> Pixels:
         made: Pixels = self._model.decode(torch.from_numpy(codes), decoder).numpy()
@@ -143,19 +142,23 @@ class Proof:
         Of a further stage only where the codes of the stages before are equal: it codes what
         they left over.
         """
-        left = latents.transpose(0, 2, 3, 1)
-        config = self._model.config.quantizer
-        if config.distance == "cosine":
-            left = left / np.linalg.norm(left, axis=-1, keepdims=True).clip(1e-12)
-        equal = np.ones(left.shape[:-1], np.bool_)
-        for stage, book in enumerate(self._codebooks):
-            one, other = (c if c.ndim == 3 else c[:, stage] for c in (made, wanted))
-            further, nearest = (np.square(left - book[c]).sum(axis=-1) for c in (one, other))
-            scale = np.square(left).sum(axis=-1) + np.square(book[other]).sum(axis=-1)
-            near = np.abs(further - nearest) <= _TIE * scale
-            yield ((one == other) | near)[equal]
-            equal &= one == other
-            left = left - book[other]
+        quantizer = self._model.quantizer
+        with torch.no_grad():
+            points = quantizer.project(torch.from_numpy(latents))
+            equal = np.ones(points[:, 0].shape, np.bool_)
+            for stage in range(self._stages):
+                # The same but for this stage, where the stages before are equal.
+                one, other = (
+                    torch.from_numpy(c if c.ndim == 3 else c[:, : stage + 1])
+                    for c in (made, wanted)
+                )
+                vectors = [quantizer.vectors_of(codes) for codes in (one, other)]
+                further, nearest = ((points - v).square().sum(dim=1) for v in vectors)
+                scale = points.square().sum(dim=1) + vectors[1].square().sum(dim=1)
+                near = ((further - nearest).abs() <= _TIE * scale).numpy()
+                same = one == other if one.ndim == 3 else one[:, stage] == other[:, stage]
+                yield (same.numpy() | near)[equal]
+                equal &= same.numpy()
 
 
 def odd_sizes(images: list[Pixels]) -> list[Pixels]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ import torch
 from rich.console import Console
 
 from bundle import Bundle, BundleError, BundleExists, open_bundle
-from bundle.manifest import CODEBOOK_FILE
 from training.data.dataset import DataError, find_images
-from training.onnx_export.codec import BundleCodec
+from training.onnx_export.codec import BundleCodec, code_vectors
 from training.onnx_export.parity import ParityError
 from training.options import add_data, add_seed, add_threads
 from training.prior.bundle import StageGraphs, measure, places, prove, stage_graphs, write
@@ -95,8 +93,7 @@ def learn(
 
 def codebooks(bundle: Bundle) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
     """The code vectors of each stage, float32 `[K, d]`."""
-    table = np.load(io.BytesIO(bundle.read(CODEBOOK_FILE)), allow_pickle=False)
-    return [table.astype(np.float32)]
+    return [code_vectors(bundle)]
 
 
 def test_sets(arguments: list[str]) -> dict[str, tuple[Path, ...]]:

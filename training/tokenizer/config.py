@@ -13,8 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from bundle.manifest import NAME
+from training.tokenizer.config_data import DataConfig
 from training.tokenizer.config_error import ConfigError, require, require_at_least
-from training.tokenizer.config_model import DataConfig, NetworkConfig, QuantizerConfig
+from training.tokenizer.config_network import ConvolutionalConfig, NetworkConfig, VQGANConfig
+from training.tokenizer.config_quantizer import (
+    BinaryConfig,
+    FSQConfig,
+    NearestConfig,
+    NoQuantizerConfig,
+    ProductConfig,
+    QuantizerConfig,
+    SimVQConfig,
+)
 from training.tokenizer.config_recipe import (
     MAIN_DECODER,
     LossConfig,
@@ -25,16 +35,24 @@ from training.tokenizer.config_recipe import (
 
 __all__ = [
     "MAIN_DECODER",
+    "BinaryConfig",
     "Config",
     "ConfigError",
+    "ConvolutionalConfig",
     "DataConfig",
+    "FSQConfig",
     "LossConfig",
+    "NearestConfig",
     "NetworkConfig",
+    "NoQuantizerConfig",
     "OptimizerConfig",
     "Phase",
     "PhaseConfig",
+    "ProductConfig",
     "QuantizerConfig",
     "RunConfig",
+    "SimVQConfig",
+    "VQGANConfig",
     "require_at_least",
     "with_larger_batches",
 ]
@@ -80,8 +98,8 @@ class Config:
 
     name: str
     data: DataConfig = field(default_factory=DataConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    network: NetworkConfig = field(default_factory=ConvolutionalConfig)
+    quantizer: QuantizerConfig = field(default_factory=NearestConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -95,7 +113,7 @@ class Config:
         require(
             self.data.crop % self.network.stride == 0,
             f"data.crop ({self.data.crop}) must be a multiple of the stride "
-            f"({self.network.stride}) that network.stem_stride and widths make",
+            f"({self.network.stride}) that the network's settings make",
         )
         require(
             self.loss.ms_ssim == 0 or self.data.crop >= _MS_SSIM_SIDE,

@@ -14,8 +14,13 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from training.tokenizer.config import Config, ConfigError
+from training.tokenizer.config import Config, ConfigError, NetworkConfig, QuantizerConfig
 
+# Tables whose settings depend on their `kind`.
+_SECTIONS_OF_KINDS: dict[str, types.UnionType] = {
+    "network": NetworkConfig,
+    "quantizer": QuantizerConfig,
+}
 PRESETS = Path(__file__).parents[1] / "presets"
 
 _T = TypeVar("_T")
@@ -75,7 +80,27 @@ def override(config: Config, assignments: list[str]) -> Config:
         if not isinstance(table, dict) or name not in table:
             raise ConfigError(f"unknown setting {key}")
         table[name] = value
+        if name == "kind" and tables and tables[0] in _SECTIONS_OF_KINDS:
+            values[tables[0]] = _of_new_kind(_SECTIONS_OF_KINDS[tables[0]], table, tables[0])
     return from_dict(values)
+
+
+def _of_new_kind(kinds: types.UnionType, table: dict[str, Any], name: str) -> dict[str, Any]:
+    """The settings of a table that its new kind has too, all others as they are by default."""
+    fields = dataclasses.fields(_class_of_kind(kinds, table, name))
+    return {field.name: table.get(field.name, field.default) for field in fields}
+
+
+def _class_of_kind(kinds: types.UnionType, table: dict[str, Any], name: str) -> type[Any]:
+    """The class of settings that a table's `kind` names, the first where it names none."""
+    classes: dict[str, type[Any]] = {}
+    for cls in typing.get_args(kinds):
+        for kind in typing.get_args(typing.get_type_hints(cls)["kind"]):
+            classes[kind] = cls
+    kind = table.get("kind", next(iter(classes)))
+    if kind not in classes:
+        raise ConfigError(f"{name}.kind must be one of {', '.join(classes)}, not {kind!r}")
+    return classes[kind]
 
 
 def _build(cls: type[_T], values: Any, prefix: str) -> _T:
@@ -95,6 +120,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast("type[Any]", hint), value, f"{name}.")
+    if origin is types.UnionType and types.NoneType not in arguments:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name} must be a table of settings")
+        return _build(_class_of_kind(hint, value, name), value, f"{name}.")
     if origin is types.UnionType:  # with None, which stands for a setting that is left out
         if value is None:
             return None

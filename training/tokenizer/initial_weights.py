@@ -22,8 +22,8 @@ from training.tokenizer.checkpoint import CheckpointError, load_checkpoint
 from training.tokenizer.config import Config, ConfigError
 from training.tokenizer.config_file import from_dict
 from training.tokenizer.model import Tokenizer
-from training.tokenizer.networks import Decoder
-from training.tokenizer.quantizers import NearestQuantizer, ResidualQuantizer
+from training.tokenizer.networks import decoder_of
+from training.tokenizer.networks.convolutional import Decoder
 from training.tokenizer.widening import widen_into
 
 # Without settings of its own, fine-tuning is a short run at a low learning rate.
@@ -39,9 +39,10 @@ class InitialWeights:
         code_space: of the bundle; empty for a checkpoint.
         configuration: that it was trained with.
         encoder: state of the encoder, by the names that it has in `Encoder`.
-        codebooks: float32 `[K, d]` of each stage.
+        codebooks: float32 `[K, d]` of each stage, as `Quantizer.codebooks` gives them.
         decoder: state of the main decoder.
         networks: facts about the frozen networks that it was trained with.
+        factors: of its codes, as `Quantizer.factors`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class InitialWeights:
     codebooks: tuple[Tensor, ...]
     decoder: dict[str, Tensor]
     networks: tuple[dict[str, str], ...] = ()
+    factors: tuple[int, ...] = ()
 
     def facts(self) -> dict[str, str]:
         """What a checkpoint and a model card say about the start."""
@@ -86,21 +88,12 @@ def put_into(model: Tokenizer, start: InitialWeights) -> list[str]:
         raise ConfigError(
             f"the encoder of {start.name} has another shape than [network] and quantizer.width say"
         )
-    lines = []
-    quantizer = model.quantizer
-    stages = list(quantizer.stages) if isinstance(quantizer, ResidualQuantizer) else [quantizer]
-    for index, stage in enumerate(stages):
-        assert isinstance(stage, NearestQuantizer)  # noqa: S101 - for the type checker
-        known = start.codebooks[index] if index < len(start.codebooks) else None
-        if known is not None and known.shape == stage.codebook.shape:
-            stage.start_from(known)
-        elif index == 0:
-            raise ConfigError(
-                f"the codebook of {start.name} has {list(start.codebooks[0].shape)} numbers, and "
-                f"quantizer.size and width say {list(stage.codebook.shape)}"
-            )
-        else:
-            lines.append(f"stage {index + 1} of the quantizer begins anew")
+    if model.quantizer.factors != start.factors:
+        raise ConfigError(f"the codes of {start.name} are made up otherwise than [quantizer] says")
+    try:
+        lines = model.quantizer.start_from(start.codebooks)
+    except ValueError as error:
+        raise ConfigError(f"--from {start.name}: {error}; [quantizer] must be as there") from error
     if not _load(model.decoder, start.decoder):
         if _widen(model, start):
             lines.append(f"the decoder is larger and begins with the function of {start.name}'s")
@@ -139,12 +132,11 @@ def _widen(model: Tokenizer, start: InitialWeights) -> bool:
         config = from_dict({**start.configuration, "phases": []})
     except ConfigError:  # of another version of this program, or none
         return False
-    old = Decoder(config.network, config.quantizer.width, config.data.channels)
-    return (
-        isinstance(model.decoder, Decoder)  # not a network of somebody's own
-        and _load(old, start.decoder)
-        and widen_into(model.decoder, old)
-    )
+    old = decoder_of(config.network, config.quantizer.width, config.data.channels)
+    new = model.decoder
+    if not (isinstance(old, Decoder) and isinstance(new, Decoder)):
+        return False  # another kind of network, or one of somebody's own
+    return _load(old, start.decoder) and widen_into(new, old)
 
 
 def _of_bundle(path: Path) -> InitialWeights:
@@ -162,6 +154,7 @@ def _of_bundle(path: Path) -> InitialWeights:
         tuple(torch.from_numpy(codebook.astype(np.float32)) for codebook in codebooks),
         weights_of(bundle, "decoder"),
         tuple(manifest.training.get("networks", ())),
+        manifest.factors,
     )
 
 
@@ -205,4 +198,5 @@ def _of_checkpoint(path: Path) -> InitialWeights:
         tuple(book.detach().clone() for book in model.quantizer.codebooks()),
         model.decoder.state_dict(),
         tuple(checkpoint.facts.get("networks", ())),
+        model.quantizer.factors,
     )

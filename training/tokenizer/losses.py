@@ -24,7 +24,7 @@ class Losses(nn.Module):
 
     Args:
         loss: weights of the reconstruction terms.
-        quantizer: gives the weight of the commitment term.
+        quantizer: gives the weights of the quantizer's terms.
         bf16: frozen networks compute in bfloat16.
 
     Attributes:
@@ -86,21 +86,14 @@ class Losses(nn.Module):
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(made, pixels)
             total = total + weights.perceptual * terms["perceptual"]
-        if self.quantizer.kind != "none":
-            terms["commitment"] = output.quantized.commitment
-        if self.quantizer.kind == "gradient":
-            terms["codebook"] = output.quantized.codebook
+        terms |= output.quantized.terms
         return total + self.of_quantizer(terms), terms
 
     def of_quantizer(self, terms: dict[str, Tensor]) -> Tensor:
         """What the quantizer's terms add to the loss."""
-        # The weight beta belongs to the commitment term, which moves the encoder; the
-        # codebook term has weight 1. Several well-known repositories have them swapped.
         total = terms["mse"].new_zeros(())
-        if "commitment" in terms:
-            total = total + self.quantizer.commitment * terms["commitment"]
-        if "codebook" in terms:
-            total = total + terms["codebook"]
+        for name, weight in self.quantizer.term_weights.items():
+            total = total + weight * terms[name]
         return total
 
 

@@ -9,13 +9,8 @@ from torch import Tensor, nn
 
 from bundle import code_space_digest
 from training.tokenizer.config import MAIN_DECODER, Config
-from training.tokenizer.networks import Decoder, Encoder
-from training.tokenizer.quantizers import (
-    NearestQuantizer,
-    Quantized,
-    Quantizer,
-    ResidualQuantizer,
-)
+from training.tokenizer.networks import decoder_of, encoder_of
+from training.tokenizer.quantizers import Quantized, Quantizer, quantizer_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +19,7 @@ class Output:
 
     Attributes:
         reconstruction: float `[n, 3, h, w]`, about [−1, 1], not clipped.
-        quantized: codes, code vectors and the two terms of the quantizer.
+        quantized: codes, code vectors and the terms of the quantizer.
     """
 
     reconstruction: Tensor
@@ -59,14 +54,14 @@ class Tokenizer(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        width, channels = config.quantizer.width, config.data.channels
-        self.encoder = Encoder(config.network, width, channels) if encoder is None else encoder
-        kind = ResidualQuantizer if config.quantizer.residual_sizes else NearestQuantizer
-        seed = config.run.seed
-        self.quantizer = kind(config.quantizer, seed) if quantizer is None else quantizer
-        self.decoder = Decoder(config.network, width, channels) if decoder is None else decoder
+        network, width, channels = config.network, config.quantizer.width, config.data.channels
+        self.encoder = encoder_of(network, width, channels) if encoder is None else encoder
+        self.quantizer = (
+            quantizer_of(config.quantizer, config.run.seed) if quantizer is None else quantizer
+        )
+        self.decoder = decoder_of(network, width, channels) if decoder is None else decoder
         self.decoders = nn.ModuleDict(
-            {name: Decoder(config.network, width, channels) for name in config.other_decoders}
+            {name: decoder_of(network, width, channels) for name in config.other_decoders}
         )
 
     def forward(self, pixels: Tensor, step: int = 0, decoder: str = MAIN_DECODER) -> Output:
@@ -125,6 +120,8 @@ def code_space_of(model: Tokenizer) -> str:
     first, *further = model.quantizer.codebooks()
     weights = {"codebook": first}
     weights |= {f"codebook.{stage}": book for stage, book in enumerate(further, 2)}
+    if model.quantizer.factors:
+        weights["codebook.factors"] = torch.tensor(model.quantizer.factors)
     weights |= {f"decoder.{name}": value for name, value in model.decoder.state_dict().items()}
     arrays = {k: v.detach().contiguous().numpy().astype("<f4") for k, v in weights.items()}
     return code_space_digest((k, a.shape, a.tobytes()) for k, a in arrays.items())

@@ -56,8 +56,7 @@ class StageCounters:
     """Counts the codes of each stage over several batches; nothing for a plain autoencoder."""
 
     def __init__(self, config: QuantizerConfig) -> None:
-        sizes = () if config.kind == "none" else config.stages
-        self._counters = [CodeCounter(size) for size in sizes]
+        self._counters = [CodeCounter(size) for size in config.stages]
 
     def add(self, codes: Tensor) -> None:
         """Counts int64 codes `[n, h, w]` or `[n, stages, h, w]`."""

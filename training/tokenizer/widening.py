@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.tokenizer.networks import Decoder, ResidualBlock
+from training.tokenizer.networks.convolutional import Decoder, ResidualBlock
 
 
 @torch.no_grad()

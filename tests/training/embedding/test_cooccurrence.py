@@ -36,6 +36,17 @@ def test_cooccurrence_vectors_of_many_codes_are_those_of_few(monkeypatch):
     torch.testing.assert_close(blocks @ blocks.T, whole @ whole.T, rtol=1e-4, atol=1e-4)
 
 
+def test_codes_that_never_occur_are_left_out_where_there_are_very_many():
+    """131,072 codes, of which six occur: the same vectors as of six codes, at their places."""
+    random = np.random.default_rng(0)
+    few = [random.integers(0, 6, (5, 7)) for _ in range(8)]
+    places = np.array([3, 500, 70_000, 70_001, 99_999, 131_071])
+    vectors = cooccurrence_vectors([places[grid] for grid in few], size=1 << 17, width=64)
+    assert vectors.shape == (1 << 17, 64)
+    assert torch.equal(vectors[places][:, :6], cooccurrence_vectors(few, size=6, width=64))
+    assert vectors.count_nonzero() == vectors[places].count_nonzero()
+
+
 def test_cooccurrence_vectors_count_every_pair_once_in_either_direction():
     """On a row of two codes each has the other as its whole surroundings."""
     vectors = cooccurrence_vectors([np.array([[0, 1]])], size=3, width=2)

@@ -8,7 +8,6 @@ from bundle import open_bundle
 from training.onnx_export.codec import BundleCodec, encode_first_stage, encode_images
 from training.onnx_export.graphs import (
     DecoderGraph,
-    QuantizerGraph,
     export_graph,
     graph_signatures,
     run,
@@ -53,7 +52,7 @@ def random_model(tiny):
 def test_the_quantizer_gives_the_networks_codes_of_all_stages(random_model):
     """At any grid size; the number of stages is fixed."""
     signature = graph_signatures(random_model, 8)["quantizer"]
-    session = session_of(export_graph(QuantizerGraph(random_model), signature, 8))
+    session = session_of(export_graph(random_model.quantizer.assignment(), signature, 8))
     assert session.get_outputs()[0].shape == ["n", 3, "h/8", "w/8"]
     for shape in ((1, 4, 1, 1), (3, 4, 5, 6)):
         latents = torch.randn(shape, generator=torch.Generator().manual_seed(1))

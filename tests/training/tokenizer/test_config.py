@@ -5,7 +5,14 @@ import json
 import pytest
 import torch
 
-from training.tokenizer.config import Config, ConfigError, DataConfig, LossConfig, QuantizerConfig
+from training.tokenizer.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    FSQConfig,
+    LossConfig,
+    NearestConfig,
+)
 from training.tokenizer.config_file import PRESETS, from_dict, load_config, override
 from training.tokenizer.losses import Losses
 from training.tokenizer.model import Output, Tokenizer
@@ -62,7 +69,17 @@ def test_round_trip():
         ({"name": "x", "network": {"widths": [96]}}, "equally long"),
         ({"name": "x", "network": {"widths": ["a", "b"]}}, r"widths\[0\]"),
         ({"name": "x", "network": {"stem_stride": 3}}, "stem_stride"),
-        ({"name": "x", "quantizer": {"kind": "magic"}}, "one of ema, gradient, none"),
+        (
+            {"name": "x", "quantizer": {"kind": "magic"}},
+            "one of ema, gradient, simvq, fsq, lfq, bsq",
+        ),
+        ({"name": "x", "network": {"kind": "magic"}}, "one of convolutional, vqgan"),
+        ({"name": "x", "network": {"kind": "vqgan", "widths": [12, 16]}}, "groups"),
+        ({"name": "x", "quantizer": {"kind": "fsq", "size": 8}}, "unknown setting .*size"),
+        ({"name": "x", "quantizer": {"kind": "fsq", "levels": [8, 2]}}, "at least 3"),
+        ({"name": "x", "quantizer": {"kind": "bsq", "bits": 19}}, "524288 codes"),
+        ({"name": "x", "quantizer": {"kind": "product", "width": 7}}, "multiple of the number"),
+        ({"name": "x", "quantizer": 3}, "quantizer must be a table"),
         ({"name": "x", "quantizer": {"decay": 1.5}}, "decay"),
         ({"name": "x", "quantizer": {"size": 1}}, "size"),
         ({"name": "x", "loss": {"mse": 0}}, "at least one"),
@@ -104,13 +121,29 @@ def test_override(tiny: Config):
             override(tiny, [wrong])
 
 
+def test_another_kind_keeps_the_settings_that_both_have(tiny):
+    """`--set quantizer.kind` takes the new kind's defaults for all others, and order decides."""
+    made = override(tiny, ["quantizer.kind=product", "quantizer.sizes=[8, 16]"]).quantizer
+    assert (made.sizes, made.width, made.decay) == ((8, 16), 4, 0.95)
+    assert override(tiny, ["quantizer.kind=fsq"]).quantizer == FSQConfig()
+    with pytest.raises(ConfigError, match=r"unknown setting quantizer\.size"):
+        override(tiny, ["quantizer.kind=fsq", "quantizer.size=8"])
+
+
+def test_every_kind_comes_back_from_a_checkpoint(tiny):
+    """`to_dict` and `from_dict` keep the kind of quantizer and network."""
+    for kind in ("gradient", "simvq", "fsq", "lfq", "bsq", "product", "none"):
+        config = override(tiny, [f"quantizer.kind={kind}", "network.kind=vqgan"])
+        assert from_dict(config.to_dict()) == config
+
+
 def test_the_smallest_crop_for_ms_ssim_is_large_enough():
     """Three scales of its 11-pixel window fit into the 44 pixels that a configuration must have."""
     loss = LossConfig(ms_ssim=0.1)
     Config(name="x", data=DataConfig(crop=48), loss=loss)
     pixels = torch.zeros(1, 3, 44, 44)
-    output = Output(pixels, Quantized(pixels, pixels, pixels.mean(), pixels.mean()))
-    total, _ = Losses(loss, QuantizerConfig())(output, pixels)
+    output = Output(pixels, Quantized(pixels, pixels, {"commitment": pixels.mean()}))
+    total, _ = Losses(loss, NearestConfig())(output, pixels)
     assert torch.isfinite(total)
 
 

@@ -105,7 +105,7 @@ def test_a_decoder_that_is_nowhere_larger_begins_anew(start):
     ("section", "change", "words"),
     [
         ("network", {"encoder_depths": (2, 5)}, "encoder of photo-f8 has another shape"),
-        ("quantizer", {"size": 512}, r"\[4096, 8\] numbers, .* say \[512, 8\]"),
+        ("quantizer", {"size": 512}, r"\[4096, 8\] numbers can\'t start one of \[512, 8\]"),
     ],
 )
 def test_what_must_fit_and_does_not_is_refused(start, section, change, words):

@@ -4,18 +4,17 @@ import pytest
 import torch
 
 from training.perceptual.weights import WeightsMissing
-from training.tokenizer.config import ConfigError, LossConfig, QuantizerConfig
+from training.tokenizer.config import ConfigError, LossConfig, NoQuantizerConfig
 from training.tokenizer.losses import Losses
 from training.tokenizer.model import Output
 from training.tokenizer.quantizers import Quantized
 
-NONE = QuantizerConfig(kind="none")
+NONE = NoQuantizerConfig()
 
 
 def output(made):
     """What a model without codes gives."""
-    zero = torch.zeros(())
-    return Output(made, Quantized(made, torch.zeros(1, 1, 1, dtype=torch.int64), zero, zero))
+    return Output(made, Quantized(made, torch.zeros(1, 1, 1, dtype=torch.int64)))
 
 
 @pytest.fixture

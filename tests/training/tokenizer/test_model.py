@@ -8,10 +8,10 @@ import torch
 
 from training.data.dataset import find_images, read_image
 from training.tokenizer.config import DataConfig, LossConfig
-from training.tokenizer.config_file import load_config
+from training.tokenizer.config_file import load_config, override
 from training.tokenizer.losses import Losses, gradient_l1, multiscale_l1
 from training.tokenizer.model import Tokenizer, to_float, to_samples
-from training.tokenizer.networks import Decoder, Encoder, decoder_reach, encoder_reach
+from training.tokenizer.networks.convolutional import Decoder, Encoder, decoder_reach, encoder_reach
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small-f4", "photo-f8", "photo-f16"])
@@ -118,12 +118,13 @@ def test_lpips_option(tiny, tmp_path):
     assert terms["lpips"] > 0
 
 
-@pytest.mark.parametrize("kind", ["ema", "gradient", "none"])
+@pytest.mark.parametrize(
+    "kind", ["ema", "gradient", "simvq", "fsq", "lfq", "bsq", "product", "none"]
+)
 def test_eight_images_overfit(photos, tiny, kind):
     """A tiny model learns eight crops well: the loop of forward, loss and step is sound."""
     torch.manual_seed(0)
-    quantizer = dataclasses.replace(tiny.quantizer, kind=kind)
-    config = dataclasses.replace(tiny, quantizer=quantizer)
+    config = override(tiny, [f"quantizer.kind={kind}"])
     images = [read_image(p)[:32, :32] for p in find_images([photos]).paths[:8]]
     pixels = to_float(torch.from_numpy(np.stack(images)))
     model, losses = Tokenizer(config), Losses(config.loss, config.quantizer)
@@ -139,3 +140,40 @@ def test_eight_images_overfit(photos, tiny, kind):
         last = terms["mse"].item()
         first = first or last
     assert last < 0.15 * first
+
+
+def test_vqgans_networks_at_any_size(tiny):
+    """Any multiple of the stride goes through; normalisation and attention see all of an image."""
+    config = override(tiny, ["network.kind=vqgan", "network.widths=[8, 8, 16]", "network.groups=4"])
+    assert config.network.stride == 4
+    torch.manual_seed(0)
+    model = Tokenizer(config).eval()
+    pixels = torch.randint(0, 256, (1, 8, 20, 3), dtype=torch.uint8)
+    codes = model.encode(pixels)
+    assert codes.shape == (1, 2, 5)
+    assert model.decode(codes).shape == pixels.shape
+    with torch.no_grad():
+        before = model.encoder(to_float(pixels))
+        pixels[:, :, 0] = 255 - pixels[:, :, 0]
+        after = model.encoder(to_float(pixels))
+    assert (before != after).any(dim=1).all()
+
+
+def test_vqgans_networks_learn(photos, tiny):
+    """In 60 steps on four crops the error falls to a third."""
+    config = override(
+        tiny, ["network.kind=vqgan", "network.widths=[8, 16, 16]", "network.groups=4"]
+    )
+    torch.manual_seed(0)
+    images = [read_image(p)[:32, :32] for p in find_images([photos]).paths[:4]]
+    pixels = to_float(torch.from_numpy(np.stack(images)))
+    model, losses = Tokenizer(config), Losses(config.loss, config.quantizer)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    errors = []
+    for step in range(60):
+        total, terms = losses(model(pixels, step), pixels)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        errors.append(terms["mse"].item())
+    assert errors[-1] < errors[0] / 3

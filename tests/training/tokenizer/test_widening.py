@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from training.tokenizer.config import NetworkConfig
-from training.tokenizer.networks import Decoder
+from training.tokenizer.config import ConvolutionalConfig
+from training.tokenizer.networks.convolutional import Decoder
 from training.tokenizer.widening import widen_into
 
 
 def decoder(widths, depths, stem_stride=4):
     """A decoder whose every weight is random, those that would begin at zero too."""
-    config = NetworkConfig(stem_stride, widths, encoder_depths=depths, decoder_depths=depths)
+    config = ConvolutionalConfig(stem_stride, widths, encoder_depths=depths, decoder_depths=depths)
     made = Decoder(config, 4)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -20,7 +20,7 @@ def decoder(widths, depths, stem_stride=4):
 
 def fresh(widths, depths, stem_stride=4):
     """A decoder as a run begins with it."""
-    return Decoder(NetworkConfig(stem_stride, widths, depths, depths), 4)
+    return Decoder(ConvolutionalConfig(stem_stride, widths, depths, depths), 4)
 
 
 @pytest.mark.parametrize(

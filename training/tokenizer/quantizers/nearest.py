@@ -12,19 +12,25 @@ ties between codes are common and half precision would decide them at random.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.tokenizer.config import QuantizerConfig
+from training.tokenizer.config import NearestConfig
+from training.tokenizer.quantizers.assignment import NearestAssignment
 from training.tokenizer.quantizers.protocol import (
     Quantized,
     Quantizer,
     of_all_processes,
+    straight_through,
     sum_over_processes,
 )
+
+# Distances that are computed at once, 4 bytes each.
+_MOST_DISTANCES = 1 << 26
 
 
 def nearest_codes(latents: Tensor, codebook: Tensor, distance: str) -> Tensor:
@@ -42,6 +48,11 @@ def nearest_codes(latents: Tensor, codebook: Tensor, distance: str) -> Tensor:
     Returns:
         int64 `[t]` in [0, K); the lowest of equally near codes.
     """
+    # Tens of thousands of codes for all latents of a batch would take gigabytes at once.
+    rows = max(1, _MOST_DISTANCES // len(codebook))
+    if len(latents) > rows:
+        parts = [nearest_codes(part, codebook, distance) for part in torch.split(latents, rows)]
+        return torch.cat(parts)
     similarity = latents @ codebook.T
     if distance == "cosine":
         return similarity.argmax(dim=1)
@@ -70,7 +81,7 @@ class NearestQuantizer(Quantizer):
     initialized: Tensor
     settled: Tensor
 
-    def __init__(self, config: QuantizerConfig, seed: int = 0) -> None:
+    def __init__(self, config: NearestConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         self.seed = seed
@@ -89,15 +100,19 @@ class NearestQuantizer(Quantizer):
         self.sizes = (config.size,)
 
     @torch.no_grad()
-    def start_from(self, codebook: Tensor) -> None:
+    def start_from(self, books: Sequence[Tensor]) -> list[str]:
         """Takes the codebook of a trained model, each code as if used equally often.
 
         Args:
-            codebook: float32 `[K, d]`.
+            books: of which the first counts, float32 `[K, d]`.
+
+        Returns:
+            No line: all of it is taken.
 
         Raises:
             ValueError: it has another shape than this quantizer's.
         """
+        codebook = books[0]
         if codebook.shape != self.codebook.shape:
             raise ValueError(
                 f"a codebook of {list(codebook.shape)} numbers can't start one of "
@@ -108,12 +123,7 @@ class NearestQuantizer(Quantizer):
         self.sums.copy_(codebook)
         self.initialized.fill_(True)
         self.settled.fill_(True)
-
-    def vectors_of(self, codes: Tensor) -> Tensor:
-        """Code vectors of a grid: int64 `[n, h, w]` or `[n, 1, h, w]` → float32 `[n, d, h, w]`."""
-        if codes.ndim == 4:
-            codes = codes.squeeze(1)
-        return F.embedding(codes, self.normalized_codebook()).permute(0, 3, 1, 2)
+        return []
 
     def codebooks(self) -> tuple[Tensor, ...]:
         """The code vectors as the decoder sees them, float32 `[K, d]`."""
@@ -121,6 +131,15 @@ class NearestQuantizer(Quantizer):
         if self.config.distance == "cosine" and self.config.kind == "gradient":
             return (F.normalize(self.codebook),)
         return (self.codebook,)
+
+    def project(self, latents: Tensor) -> Tensor:
+        """Directions where `distance` is `cosine`, otherwise latents as they are."""
+        latents = latents.float()
+        return F.normalize(latents, dim=1) if self.config.distance == "cosine" else latents
+
+    def assignment(self) -> nn.Module:
+        """The nearest code; see `Quantizer`."""
+        return NearestAssignment(self.codebooks(), self.config.distance)
 
     def forward(self, latents: Tensor, step: int = 0) -> Quantized:
         """Quantizes a batch.
@@ -138,10 +157,6 @@ class NearestQuantizer(Quantizer):
         if d != self.config.width:
             raise ValueError(f"latents have {d} channels, the codebook {self.config.width}")
         flat = latents.float().permute(0, 2, 3, 1).reshape(-1, d)
-        if self.config.kind == "none":
-            zero = flat.new_zeros(())
-            codes = torch.zeros(n, h, w, dtype=torch.int64, device=latents.device)
-            return Quantized(latents.float(), codes, zero, zero)
         if self.config.distance == "cosine":
             flat = F.normalize(flat)
 
@@ -152,16 +167,13 @@ class NearestQuantizer(Quantizer):
         codebook = self.normalized_codebook()
         codes = nearest_codes(flat.detach(), codebook.detach(), self.config.distance)
         chosen = F.embedding(codes, codebook)
-        commitment = F.mse_loss(flat, chosen.detach())
+        terms = {"commitment": F.mse_loss(flat, chosen.detach())}
         if self.config.kind == "gradient":
-            codebook_loss = F.mse_loss(chosen, flat.detach())
-        else:
-            codebook_loss = flat.new_zeros(())
+            terms["codebook"] = F.mse_loss(chosen, flat.detach())
         if learning:
             self._learn(flat.detach(), codes, step)
-        straight_through = flat + (chosen - flat).detach()
-        vectors = straight_through.reshape(n, h, w, d).permute(0, 3, 1, 2)
-        return Quantized(vectors, codes.reshape(n, h, w), commitment, codebook_loss)
+        vectors = straight_through(flat, chosen).reshape(n, h, w, d).permute(0, 3, 1, 2)
+        return Quantized(vectors, codes.reshape(n, h, w), terms)
 
     @torch.no_grad()
     def _learn(self, flat: Tensor, codes: Tensor, step: int) -> None:

@@ -12,15 +12,22 @@ The decoder sees the sum of all stages' code vectors.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.tokenizer.config import QuantizerConfig
+from training.tokenizer.config import NearestConfig
+from training.tokenizer.quantizers.assignment import NearestAssignment
 from training.tokenizer.quantizers.nearest import NearestQuantizer
-from training.tokenizer.quantizers.protocol import Quantized, Quantizer, processes, rank
+from training.tokenizer.quantizers.protocol import (
+    Quantized,
+    Quantizer,
+    processes,
+    rank,
+    straight_through,
+)
 
 # Keeps the random numbers of later stages and of the dropout apart from the first stage's.
 _SEED_STEP = 7919
@@ -33,7 +40,7 @@ class ResidualQuantizer(Quantizer):
         stages: one `NearestQuantizer` each, from coarse to fine.
     """
 
-    def __init__(self, config: QuantizerConfig, seed: int = 0) -> None:
+    def __init__(self, config: NearestConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         self.seed = seed
@@ -56,20 +63,27 @@ class ResidualQuantizer(Quantizer):
         """The code vectors of each stage, float32 `[K, d]`."""
         return tuple(stage.normalized_codebook() for stage in self._stages())
 
-    def vectors_of(self, codes: Tensor) -> Tensor:
-        """The sum of the stages' vectors: int64 `[n, s, h, w]` or `[n, h, w]` → `[n, d, h, w]`.
+    @torch.no_grad()
+    def start_from(self, books: Sequence[Tensor]) -> list[str]:
+        """Takes the codebooks of a trained model, the first one in any case.
 
-        The first `s` stages, as many as the codes have; `[n, h, w]` is the first alone.
-
-        Raises:
-            ValueError: the codes have more stages than the quantizer.
+        Further stages begin anew where they have another shape. See `Quantizer`.
         """
-        if codes.ndim == 3:
-            codes = codes[:, None]
-        if codes.shape[1] > len(self.stages):
-            raise ValueError(f"{codes.shape[1]} stages of codes, {len(self.stages)} of codebooks")
-        parts = [s.vectors_of(codes[:, i]) for i, s in enumerate(self._stages()[: codes.shape[1]])]
-        return torch.stack(parts).sum(dim=0)
+        lines = []
+        for index, stage in enumerate(self._stages()):
+            if index == 0 or (index < len(books) and books[index].shape == stage.codebook.shape):
+                stage.start_from(books[index:])
+            else:
+                lines.append(f"stage {index + 1} of the quantizer begins anew")
+        return lines
+
+    def project(self, latents: Tensor) -> Tensor:
+        """As the first stage does; further ones compare what is left over."""
+        return self._stages()[0].project(latents)
+
+    def assignment(self) -> nn.Module:
+        """The nearest code of each stage; see `Quantizer`."""
+        return NearestAssignment(self.codebooks(), self.config.distance)
 
     def forward(self, latents: Tensor, step: int = 0) -> Quantized:
         """Quantizes a batch; see the class and `Quantizer`.
@@ -81,11 +95,10 @@ class ResidualQuantizer(Quantizer):
             return self._quantize(latents.float(), step)
 
     def _quantize(self, latents: Tensor, step: int) -> Quantized:
-        if self.config.distance == "cosine":
-            latents = F.normalize(latents, dim=1)
+        latents = self.project(latents)
         kept = self._kept_stages(len(latents), step).to(latents.device)
         total = torch.zeros_like(latents)
-        commitment, codebook = latents.new_zeros(()), latents.new_zeros(())
+        terms = {"commitment": latents.new_zeros(())}
         codes, left = [], latents
         for index, stage in enumerate(self._stages()):
             stage.frozen = self.frozen
@@ -94,12 +107,14 @@ class ResidualQuantizer(Quantizer):
             mask = (kept > index).to(latents.dtype)[:, None, None, None]
             total = total + mask * chosen
             # An image that is decoded without a stage doesn't commit to it.
-            commitment = commitment + (mask * (left - chosen).square()).mean()
-            codebook = codebook + part.codebook
+            commitment = (mask * (left - chosen).square()).mean()
+            terms["commitment"] = terms["commitment"] + commitment
+            if "codebook" in part.terms:
+                terms["codebook"] = terms.get("codebook", 0.0) + part.terms["codebook"]
             codes.append(part.codes)
             left = left - chosen
-        vectors = latents + (total - latents).detach()
-        return Quantized(vectors, torch.stack(codes, dim=1), commitment, codebook)
+        vectors = straight_through(latents, total)
+        return Quantized(vectors, torch.stack(codes, dim=1), terms)
 
     def _kept_stages(self, images: int, step: int) -> Tensor:
         """How many stages each image is decoded from: int64 `[n]`, all outside of training."""

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.tokenizer.config import ConfigError, QuantizerConfig
+from training.tokenizer.config import NearestConfig
 from training.tokenizer.quantizers import NearestQuantizer, ResidualQuantizer
 
-CONFIG = QuantizerConfig(
+CONFIG = NearestConfig(
     size=16, width=4, initialization="random", restart_below=0.0, decay=0.9, residual_sizes=(8, 4)
 )
 
@@ -146,9 +146,9 @@ def test_commitment_is_the_sum_over_the_stages_that_are_kept():
     made = quantizer(z)
     lefts = [z - quantizer.vectors_of(made.codes[:, :kept]) for kept in (1, 2, 3)]
     wanted = sum(left.square().mean() for left in lefts)
-    assert made.commitment.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert made.terms["commitment"].item() == pytest.approx(wanted.item(), rel=1e-5)
     z.requires_grad_()
-    quantizer(z).commitment.backward()
+    quantizer(z).terms["commitment"].backward()
     assert z.grad.abs().sum() > 0
 
 
@@ -173,9 +173,3 @@ def test_a_frozen_quantizer_that_has_seen_nothing_takes_its_first_latents():
     quantizer.frozen = True
     quantizer(latents(n=8))
     assert all(stage.initialized for stage in quantizer.stages)
-
-
-def test_plain_autoencoders_have_no_stages():
-    """`kind = none` with further stages is refused."""
-    with pytest.raises(ConfigError, match=r"quantizer\.kind is none"):
-        QuantizerConfig(kind="none", residual_sizes=(8,))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.tokenizer.config import NetworkConfig
+from training.tokenizer.config import ConvolutionalConfig
 
 
 class ResidualBlock(nn.Module):
@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
         return F.relu(x + self.conv2(F.relu(self.conv1(x))))
 
 
-def encoder_reach(config: NetworkConfig) -> int:
+def encoder_reach(config: ConvolutionalConfig) -> int:
     """Radius of the encoder's receptive field beyond a code's own patch, in patches.
 
     Each 3×3 convolution adds one cell of the resolution it works at; strided convolutions and
@@ -51,7 +51,7 @@ def encoder_reach(config: NetworkConfig) -> int:
     return -(-pixels // config.stride)
 
 
-def decoder_reach(config: NetworkConfig) -> int:
+def decoder_reach(config: ConvolutionalConfig) -> int:
     """How many cells of the code grid around its own decide what a patch looks like."""
     cell = config.stride
     pixels = cell  # the convolution that widens
@@ -74,7 +74,7 @@ class Encoder(nn.Module):
         reach: `encoder_reach` of its configuration.
     """
 
-    def __init__(self, config: NetworkConfig, latent_width: int, channels: int = 3) -> None:
+    def __init__(self, config: ConvolutionalConfig, latent_width: int, channels: int = 3) -> None:
         super().__init__()
         stages: list[nn.Module] = []
         self.reach = encoder_reach(config)
@@ -104,7 +104,7 @@ class Decoder(nn.Module):
         reach: `decoder_reach` of its configuration.
     """
 
-    def __init__(self, config: NetworkConfig, latent_width: int, channels: int = 3) -> None:
+    def __init__(self, config: ConvolutionalConfig, latent_width: int, channels: int = 3) -> None:
         super().__init__()
         self.reach = decoder_reach(config)
         widths = config.decoder_channels[::-1]
