@@ -128,8 +128,9 @@ train-gpu: ## the recipe of photo-f8-v3 on a GPU, for TRAIN_MINUTES: DATA="DIR â
 .PHONY: check test test-fast coverage stress lint types imports
 check: lint types imports test ## everything CI checks: format, lint, types, imports, tests
 
+# Two processes, each with whole files, since fixtures of a file are made once in it.
 test: $(VENV)/.stamp-dev ## the test suite; ARGS="-k codes" picks
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # What one package promises, without servers that are started, trained models and long runs.
 FAST := tests/bundle tests/imaging tests/tessera_client tests/app/api tests/app/batching tests/app/codecs \

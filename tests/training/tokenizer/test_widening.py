@@ -10,7 +10,9 @@ from training.tokenizer.widening import widen_into
 
 def decoder(widths, depths, stem_stride=4):
     """A decoder whose every weight is random, those that would begin at zero too."""
-    config = ConvolutionalConfig(stem_stride, widths, encoder_depths=depths, decoder_depths=depths)
+    config = ConvolutionalConfig(
+        stem_stride=stem_stride, widths=widths, encoder_depths=depths, decoder_depths=depths
+    )
     made = Decoder(config, 4)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -20,7 +22,10 @@ def decoder(widths, depths, stem_stride=4):
 
 def fresh(widths, depths, stem_stride=4):
     """A decoder as a run begins with it."""
-    return Decoder(ConvolutionalConfig(stem_stride, widths, depths, depths), 4)
+    config = ConvolutionalConfig(
+        stem_stride=stem_stride, widths=widths, encoder_depths=depths, decoder_depths=depths
+    )
+    return Decoder(config, 4)
 
 
 @pytest.mark.parametrize(
