@@ -38,6 +38,7 @@ from app.errors import (
 )
 from app.runtime.prior import Prior
 from bundle import open_bundle
+from bundle.manifest import MAX_CHANNELS
 from imaging.decode import decode_image
 from imaging.errors import ImageError
 from imaging.headers import inspect_image
@@ -156,7 +157,8 @@ def npy(data: bytes) -> str:
     try:
         images = read_npy_images(data, max_pixels=MAX_PIXELS, max_images=64)
         _hold(1 <= len(images) <= 64, "1 to 64 images")
-        _hold(all(i.dtype == np.uint8 and i.shape[2:] == (3,) for i in images), "uint8 [h, w, 3]")
+        _hold(all(i.dtype in (np.uint8, np.uint16) for i in images), "samples of 8 or 16 bits")
+        _hold(all(1 <= i.shape[2] <= MAX_CHANNELS for i in images), "[h, w, channels]")
         _hold(all(i.shape[0] * i.shape[1] <= MAX_PIXELS for i in images), "within the limit")
     except _REFUSALS:
         pass

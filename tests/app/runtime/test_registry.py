@@ -111,7 +111,8 @@ def test_half_a_bundle_stops_the_start_by_name(folder):
 def test_a_folder_without_anything_of_a_model_is_named_and_skipped(folder, caplog):
     """Unless it was asked for by its name."""
     (folder / "pictures").mkdir()
-    assert list(load(folder).by_name) == ["tiny"]
+    with caplog.at_level("WARNING", "app.runtime.registry"):
+        assert list(load(folder).by_name) == ["tiny"]
     assert [record.getMessage() for record in caplog.records] == [
         "skipped the folder pictures: it holds no model"
     ]
