@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from app.runtime.sessions import Precision
     from app.settings import Settings
+    from imaging.samples import SampleFormat
 
 _SAMPLES = Path(__file__).parents[1] / "playground" / "static" / "samples"
 _SIDE = 256
@@ -84,8 +85,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
     except ModelsRefused as error:
         yield Finding("models", "bad", str(error), _models_advice(settings))
         return
-    pictures = _pictures()
+    photographs = _photographs()
     for model in models.by_name.values():
+        pictures = [_as_samples(photograph, model.samples) for photograph in photographs]
         yield from _parity(model, device, pictures)
         yield _batches(model, pictures)
         yield from _speed(model, pictures)
@@ -161,7 +163,7 @@ def _bundles(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _parity(model: Model, device: Device, pictures: list[NDArray[np.uint8]]) -> Iterator[Finding]:
+def _parity(model: Model, device: Device, pictures: list[NDArray[Any]]) -> Iterator[Finding]:
     """Each precision against fp32 here, and that against the manifest's own comparison."""
     padded = [pad_to_multiple(picture, model.manifest.stride)[None] for picture in pictures]
     try:
@@ -170,7 +172,8 @@ def _parity(model: Model, device: Device, pictures: list[NDArray[np.uint8]]) -> 
     except (GraphRefused, BundleError) as error:
         yield Finding(f"{model.name} fp32", "bad", str(error), "export the model anew")
         return
-    quality = _psnr(exact, wanted, padded)
+    white = model.samples.maximum
+    quality = _psnr(exact, wanted, padded, white)
     yield Finding(
         f"{model.name} fp32",
         "ok",
@@ -193,7 +196,7 @@ def _parity(model: Model, device: Device, pictures: list[NDArray[np.uint8]]) -> 
                 for (a,), (b,) in zip(codes, wanted, strict=True)
             ]
         )
-        agreement, loss = float(same.mean()), quality - _psnr(graphs, codes, padded)
+        agreement, loss = float(same.mean()), quality - _psnr(graphs, codes, padded, white)
         promised = model.manifest.parity.get("encoder", {}).get(precision, {})
         least = promised.get("code_agreement", 0.0) - _AGREEMENT_SLACK
         good = agreement >= least and loss <= _PSNR_SLACK_DB
@@ -210,7 +213,7 @@ def _graphs(model: Model, device: Device, precision: Precision) -> Graphs:
     return Graphs(model.bundle, device, choose_precision(precision, device, model.bundle))
 
 
-def _batches(model: Model, pictures: list[NDArray[np.uint8]]) -> Finding:
+def _batches(model: Model, pictures: list[NDArray[Any]]) -> Finding:
     """Whether an image's codes depend on what it is batched with; they must not."""
     side = 64 // model.manifest.stride * model.manifest.stride or model.manifest.stride
     cut = [np.ascontiguousarray(picture[:side, :side]) for picture in pictures]
@@ -232,9 +235,9 @@ def _batches(model: Model, pictures: list[NDArray[np.uint8]]) -> Finding:
     )
 
 
-def _speed(model: Model, pictures: list[NDArray[np.uint8]]) -> Iterator[Finding]:
+def _speed(model: Model, pictures: list[NDArray[Any]]) -> Iterator[Finding]:
     side = -(-_SIDE // model.manifest.stride) * model.manifest.stride
-    picture = np.resize(pictures[0], (side, side, 3)).astype(np.uint8)
+    picture = np.resize(pictures[0], (side, side, model.samples.channels))
     (codes,) = model.run(ENCODE, [picture])
     for name, operation, payload in (
         ("encode", ENCODE, picture),
@@ -270,16 +273,22 @@ def _rate(model: Model, operation: Operation, payload: Any) -> float:
     return runs / elapsed
 
 
-def _psnr(graphs: Graphs, codes: list[Any], padded: list[NDArray[np.uint8]]) -> float:
-    """Mean PSNR in dB of what codes decode to."""
+def _psnr(graphs: Graphs, codes: list[Any], padded: list[NDArray[Any]], white: int) -> float:
+    """Mean PSNR in dB of what codes decode to; `white` is the largest sample."""
     values = []
     for one, pixels in zip(codes, padded, strict=True):
-        error = np.mean((graphs.decode(one).astype(np.float32) - pixels) ** 2)
-        values.append(10 * np.log10(255**2 / max(float(error), 1e-6)))
+        error = np.mean((graphs.decode(one).astype(np.float64) - pixels) ** 2)
+        values.append(10 * np.log10(white**2 / max(float(error), 1e-6)))
     return float(np.mean(values))
 
 
-def _pictures() -> list[NDArray[np.uint8]]:
+def _as_samples(photograph: NDArray[np.uint8], samples: SampleFormat) -> NDArray[Any]:
+    """A photograph as a model's pixels, its colours again and again for as many channels."""
+    channels = photograph[:, :, np.arange(samples.channels) % 3]
+    return (channels * (samples.maximum / 255)).round().astype(samples.dtype)
+
+
+def _photographs() -> list[NDArray[np.uint8]]:
     """The playground's photographs, made small enough to be quick."""
     files = sorted(_SAMPLES.glob("*.webp"))[:4]
     return [

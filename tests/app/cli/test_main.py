@@ -227,6 +227,14 @@ def test_doctor_finds_nothing_bad(tessera):
     assert {"device", "bundle", "tiny fp32", "tiny int8", "tiny batches", "tiny speed"} <= subjects
 
 
+def test_doctor_knows_pixels_of_any_channels(command, channels_bundles):
+    """Models of grey with 16 bits and of seven channels are tried like others."""
+    code, out, _ = command(channels_bundles)("doctor", "--device", "cpu", "--json")
+    assert code == 0
+    subjects = {finding["subject"] for finding in json.loads(out)}
+    assert {"grey16 fp32", "grey16 speed", "seven fp32", "seven batches"} <= subjects
+
+
 def test_doctor_says_what_to_do(tessera, tiny_bundle, tmp_path, monkeypatch):
     """A bundle with a broken file is found, with advice and exit code 1."""
     shutil.copytree(tiny_bundle, tmp_path / "tiny")
