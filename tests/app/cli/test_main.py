@@ -227,8 +227,9 @@ def test_doctor_finds_nothing_bad(tessera):
     assert {"device", "bundle", "tiny fp32", "tiny int8", "tiny batches", "tiny speed"} <= subjects
 
 
-def test_doctor_knows_pixels_of_any_channels(command, channels_bundles):
+def test_doctor_knows_pixels_of_any_channels(command, channels_bundles, monkeypatch):
     """Models of grey with 16 bits and of seven channels are tried like others."""
+    monkeypatch.setenv("TESSERA_DEFAULT_MODEL", "grey16")
     code, out, _ = command(channels_bundles)("doctor", "--device", "cpu", "--json")
     assert code == 0
     subjects = {finding["subject"] for finding in json.loads(out)}
