@@ -13,8 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from app.cli import main as cli
-
 _READER = """
 import json, sys, webdataset
 from torch.utils.data import DataLoader
@@ -22,21 +20,6 @@ samples = webdataset.WebDataset(sys.argv[1:], shardshuffle=False, empty_check=Fa
 loaded = list(DataLoader(samples, batch_size=None, num_workers=0))
 print(json.dumps([{k: v.tolist() if k == "npy" else v for k, v in one.items()} for one in loaded]))
 """
-
-
-@pytest.fixture
-def tokenize(tiny_bundle, tmp_path, monkeypatch, capsys):
-    """Tokenizes into a folder of `tmp_path`: its name, source and options → summary or message."""
-    monkeypatch.setenv("TESSERA_MODELS_DIR", str(tiny_bundle.parent))
-
-    def run(out: str, source: object, *options: str):
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["tokenize", "--json", str(source), str(tmp_path / out), *options])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return json.loads(captured.out) if not ended.value.code else captured.err
-
-    return run
 
 
 def _samples():
