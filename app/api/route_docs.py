@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
-from app.api import schemas
+from app.api import model_schemas, schemas
 from app.api.media_types import CODE_BODIES, IMAGE_BODIES, JSON, MULTIPART, NPY, RAW_IMAGES
 from app.api.openapi import error_responses, reference
 from app.api.picture_responses import PICTURES, ZIP
@@ -260,24 +260,24 @@ MODELS = _operation(
     "The loaded models",
     "models",
     answer="facts of each",
-    model=schemas.ModelList,
+    model=model_schemas.ModelList,
     errors=(*_READING, "not_acceptable"),
 )
 RELOAD = _operation(
     "Load the models anew",
     "models",
     answer="what is served from now on; requests in flight finish with what they began with",
-    model=schemas.Reloaded,
+    model=model_schemas.Reloaded,
     errors=(*_READING, "invalid_parameter", "deadline_exceeded"),
 )
 MODEL_OF_NAME = _operation(
-    "One model", "models", answer="its facts", model=schemas.ModelFacts, errors=_OF_MODEL
+    "One model", "models", answer="its facts", model=model_schemas.ModelFacts, errors=_OF_MODEL
 )
 CODEBOOK = _operation(
     "The code vectors of a model",
     "models",
     answer="float32, one row for each code",
-    model=schemas.Codebook,
+    model=model_schemas.Codebook,
     forms={NPY: _BINARY},
     errors=(*_OF_MODEL, "codebook_too_large", "invalid_parameter"),
 )

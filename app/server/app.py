@@ -19,6 +19,7 @@ from app.api.compat.errors import error_response
 from app.api.compat.oip import router as oip_router
 from app.api.compat.openai import router as openai_router
 from app.api.docs import add_docs
+from app.api.model_routes import router as model_router
 from app.api.problems import from_framework, from_validation
 from app.api.routes import metrics_reply, router
 from app.observability.metrics import Metrics
@@ -89,6 +90,7 @@ def create_app(
     )
     app.state.service = service
     app.include_router(router)
+    app.include_router(model_router)
     app.include_router(openai_router)
     app.include_router(oip_router)
     add_docs(app)

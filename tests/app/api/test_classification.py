@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from PIL import Image
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from app.api import schemas
+from app.api import model_schemas, schemas
 from app.api.classification import main_region
 from app.codecs.tess import MEDIA_TYPE as PACKED
 from app.runtime.device import Device
@@ -440,7 +440,7 @@ def test_models_list_their_recognizers(service):
     assert facts["recognizers"]["colours"]["classes"] == COLOURS
     assert set(facts["recognizers"]["tones"]) == {"classes", "licence", "metrics", "map"}
     assert [one["map"] for one in facts["recognizers"].values()] == [True, False]
-    schemas.ModelFacts.model_validate(facts, strict=True)
+    model_schemas.ModelFacts.model_validate(facts, strict=True)
     assert service.get("/v1/models").json()["data"] == [facts]
 
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from app import errors
-from app.api import schemas
+from app.api import model_schemas, schemas
 from app.server.app import create_app
 from app.settings import read_settings
 from imaging.encode import encode_image
@@ -92,9 +92,9 @@ def test_answers_are_as_their_schemas_say(client):
         (client.post("/v1/decode", json=encoded.json()), schemas.Pictures),
         (client.post("/v1/reconstruct", json=images), schemas.Reconstructions),
         (client.post("/v1/embed", json=images), schemas.Embedded),
-        (client.get("/v1/models"), schemas.ModelList),
-        (client.get("/v1/models/tiny"), schemas.ModelFacts),
-        (client.get("/v1/models/tiny/codebook"), schemas.Codebook),
+        (client.get("/v1/models"), model_schemas.ModelList),
+        (client.get("/v1/models/tiny"), model_schemas.ModelFacts),
+        (client.get("/v1/models/tiny/codebook"), model_schemas.Codebook),
         (client.get("/livez"), schemas.Alive),
         (client.get("/readyz"), schemas.Ready),
         (client.get("/v1/models/absent"), schemas.Problem),
