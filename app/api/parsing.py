@@ -19,10 +19,11 @@ from app.api.media_types import (
     kind_of_body,
 )
 from app.api.multipart import plain_name, read_files
+from app.codecs.code_file import CodedFile, CodedGrid, stated_precision
 from app.codecs.grids import CodeGrid, check_count, grid_from_rows, grids_from_npy
 from app.codecs.npy import read_npy, read_npy_images
 from app.codecs.tess import MEDIA_TYPE as PACKED
-from app.codecs.tess import CodedFile, CodedGrid, read_tess, stated_precision
+from app.codecs.tess import read_tess
 from app.errors import (
     CodesInvalid,
     MalformedRequest,
@@ -35,7 +36,7 @@ from app.service.preprocessing import ImageInput, Limits
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from app.codecs.tess import Precision
+    from app.codecs.code_file import Precision
     from app.runtime.model import Model
     from app.runtime.registry import Models
 

@@ -15,10 +15,11 @@ from starlette.responses import Response
 
 from app.api.media_types import JSON, NPY
 from app.api.problems import item_problem
+from app.codecs.code_file import CodedFile, CodeFile
 from app.codecs.grids import grids_to_npy
 from app.codecs.npy import write_npy
 from app.codecs.tess import MEDIA_TYPE as PACKED
-from app.codecs.tess import CodedFile, CodeFile, pack_coded, pack_codes
+from app.codecs.tess import pack_coded, pack_codes
 from app.errors import NotAcceptable, TesseraError
 from app.service.results import Bits, Item
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from app.codecs.code_file import CodedGrid, Precision
     from app.codecs.grids import CodeGrid
-    from app.codecs.tess import CodedGrid, Precision
     from app.runtime.model import Model
 
 # Packed, each code coded by its context.

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from app.codecs.code_file import CodedGrid
 from app.codecs.grids import CodeGrid
 from app.codecs.range_coder import RangeDecoder, encode_symbols
-from app.codecs.tess import CodedGrid
 from app.codecs.wavefront import Wavefront
 from app.errors import MalformedRequest
 

@@ -10,11 +10,12 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from app.codecs.bits import bits_per_code, pack_bits, unpack_bits
+from app.codecs.code_file import PRECISIONS, CodedFile, CodedGrid, CodeFile
 from app.codecs.grids import CodeGrid, check_count, check_size, out_of_range
 from app.errors import MalformedRequest
 
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MEDIA_TYPE = "application/vnd.tessera.codes"
-
-# What the encoder ran in; a lower precision moves the codes that were a near tie.
-Precision = Literal["unknown", "fp32", "fp16", "int8"]
-_PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _MAGIC = b"\x89TESS\r\n\x1a"  # as PNG's: it doesn't survive transfer as text
 # One stage of codes; several.
@@ -43,69 +40,6 @@ _CODED = struct.Struct("<8sI")  # before what the coder wrote: the prior, and th
 _MOST_BYTES_PER_CODE, _MOST_BYTES_MORE = 6, 8
 _MAX_CODEBOOK_SIZE = 2**24
 _MAX_NAME_BYTES = 255
-
-
-def stated_precision(value: object) -> Precision:
-    """What somebody says that codes were made in; `unknown` where it is none of those."""
-    return next((known for known in _PRECISIONS if known == value), "unknown")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CodeFile:
-    """Grids of one code space: what a packed file holds.
-
-    Attributes:
-        code_space: digest of codebook and decoder, 64 lower-case hexadecimal digits.
-        codebook_size: number of codes, 2…2²⁴.
-        stride: pixels per code along each axis, 1…65,535.
-        precision: what the encoder ran in.
-        grids: one for each image, in order, all of as many stages.
-        residual_sizes: number of codes, 2…2²⁴, of each further stage that the grids have.
-    """
-
-    code_space: str
-    codebook_size: int
-    stride: int
-    precision: Precision
-    grids: list[CodeGrid]
-    residual_sizes: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CodedGrid:
-    """The codes of one image as a context coder wrote them, not decoded yet.
-
-    Attributes:
-        data: what the coder wrote.
-        prior: the first 8 bytes of the prior's digest, as 16 hexadecimal digits.
-        crc: CRC-32 of the codes as unsigned 32-bit integers, little-endian, in C order.
-        shape: `(rows, columns)`.
-        width: true width of the image in pixels.
-        height: true height of the image in pixels.
-        name: as `CodeGrid.name`.
-        stages: how many stages of codes were coded.
-    """
-
-    data: bytes
-    prior: str
-    crc: int
-    shape: tuple[int, int]
-    width: int
-    height: int
-    name: str | None = None
-    stages: int = 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CodedFile:
-    """Coded grids of one code space; as `CodeFile` for the rest."""
-
-    code_space: str
-    codebook_size: int
-    stride: int
-    precision: Precision
-    grids: list[CodedGrid]
-    residual_sizes: tuple[int, ...] = ()
 
 
 def pack_codes(file: CodeFile) -> bytes:
@@ -158,7 +92,7 @@ def _sealed(file: CodeFile | CodedFile, method: int, images: list[bytes]) -> byt
         _MAGIC,
         _STAGES if more else _ONE_STAGE,
         method,
-        _PRECISIONS.index(file.precision),
+        PRECISIONS.index(file.precision),
         file.codebook_size,
         file.stride,
         1 + len(more) if more else 0,
@@ -216,7 +150,7 @@ def read_tess(data: bytes, *, max_images: int, max_pixels: int) -> CodeFile | Co
     # From here on the file is as its writer meant it.
     if method not in {_FIXED_WIDTH, _CONTEXT}:
         raise MalformedRequest("the packed codes are coded by a method not known here")
-    if precision >= len(_PRECISIONS) or (version == _ONE_STAGE and stages):
+    if precision >= len(PRECISIONS) or (version == _ONE_STAGE and stages):
         raise MalformedRequest("the packed code file has a field of no known meaning")
     if version == _STAGES and not 2 <= stages <= _MAX_STAGES:
         raise MalformedRequest(f"packed code files of version 2 have 2 to {_MAX_STAGES} stages")
@@ -227,7 +161,7 @@ def read_tess(data: bytes, *, max_images: int, max_pixels: int) -> CodeFile | Co
     if n == 0:
         raise MalformedRequest("the packed code file holds no image")
     check_count(n, max_images)
-    heads = (digest.hex(), codebook_size, stride, _PRECISIONS[precision])
+    heads = (digest.hex(), codebook_size, stride, PRECISIONS[precision])
     file: CodeFile | CodedFile
     if method == _CONTEXT:
         coded = [_read_coded(reader, len(sizes), stride, max_pixels) for _ in range(n)]

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from app.codecs.code_file import CodedGrid
     from app.codecs.context_coder import Prior
-    from app.codecs.tess import CodedGrid
     from app.runtime.model import Model
     from app.runtime.operations import Operation
 

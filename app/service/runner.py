@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 
 from app.batching.work import Work
+from app.codecs.code_file import CodedGrid
 from app.codecs.context_coder import coded_grid, decoded_grid
 from app.codecs.grids import CodeGrid, first_stages, grid_shape
-from app.codecs.tess import CodedGrid
 from app.runtime.operations import ENCODE, QUANTIZE, Operation
 from app.service.context_coding import ContextCoding
 from app.service.items import each_by_itself

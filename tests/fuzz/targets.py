@@ -25,10 +25,11 @@ from app.cli.failures import CommandFailed
 from app.cli.tokenize import parquet_images, tars
 from app.cli.tokenize.storage import Entry
 from app.cli.tokenize.tar_headers import STREAM_ERRORS, opened
+from app.codecs.code_file import CodedFile
 from app.codecs.context_coder import code_grids, decode_grids, decoded_grid
 from app.codecs.grids import grids_from_npy
 from app.codecs.npy import read_npy, read_npy_images
-from app.codecs.tess import CodedFile, pack_codes, read_tess, unpack_codes
+from app.codecs.tess import pack_codes, read_tess, unpack_codes
 from app.errors import (
     LimitExceeded,
     MalformedRequest,

@@ -18,8 +18,8 @@ import orjson
 
 from app.cli.files import write_durably
 from app.cli.tokenize.entries import key_of
+from app.codecs.code_file import CodedGrid
 from app.codecs.npy import write_npy
-from app.codecs.tess import CodedGrid
 from app.errors import TesseraError
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from app.cli.failures import CommandFailed
 from app.cli.files import write_durably
 from app.cli.tokenize.formats import Tally, code_dtype, flat_codes
-from app.codecs.tess import CodedGrid, coded_payload
+from app.codecs.code_file import CodedGrid
+from app.codecs.tess import coded_payload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from app.api.responses import CODED
+from app.codecs.code_file import CodeFile
 from app.codecs.grids import CodeGrid, first_stages
 from app.codecs.tess import MEDIA_TYPE as PACKED
-from app.codecs.tess import CodeFile, pack_codes, unpack_codes
+from app.codecs.tess import pack_codes, unpack_codes
 from bundle import open_bundle
 
 NPY, JSON = "application/x-npy", "application/json"

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.codecs.code_file import CodedFile, CodedGrid
 from app.codecs.context_coder import (
     bits_of_grids,
     code_grids,
@@ -22,7 +23,7 @@ from app.codecs.context_coder import (
     decoded_grid,
 )
 from app.codecs.grids import CodeGrid
-from app.codecs.tess import CodedFile, CodedGrid, pack_coded, read_tess, unpack_codes
+from app.codecs.tess import pack_coded, read_tess, unpack_codes
 from app.codecs.wavefront import Wavefront, slant
 from app.errors import MalformedRequest
 from app.runtime.prior import Prior

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.codecs.code_file import CodeFile
 from app.codecs.grids import CodeGrid, grid_shape
-from app.codecs.tess import CodeFile, pack_codes, unpack_codes
+from app.codecs.tess import pack_codes, unpack_codes
 from app.errors import CodesInvalid, ImageTooLarge, MalformedRequest, TooManyImages
 
 TESTS = Path(__file__).parents[2]

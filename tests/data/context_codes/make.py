@@ -19,9 +19,10 @@ from PIL import Image
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[2]))
 
+from app.codecs.code_file import CodedFile  # noqa: E402
 from app.codecs.context_coder import code_grids, coded_grid  # noqa: E402
 from app.codecs.grids import CodeGrid  # noqa: E402
-from app.codecs.tess import CodedFile, pack_coded  # noqa: E402
+from app.codecs.tess import pack_coded  # noqa: E402
 from app.runtime.prior import Prior  # noqa: E402
 from bundle import open_bundle  # noqa: E402
 from imaging.resize import pad_to_multiple  # noqa: E402
