@@ -23,7 +23,8 @@ from training.data.dataset import DataError
 from training.embedding.embedder import apply_to_grids
 from training.embedding.retrieval_benchmark import held_out, prepare_benchmark, read_photographs
 from training.evaluation.linear_probe import probe, read_labelled
-from training.onnx_export.codec import BundleCodec, encode_first_stage
+from training.onnx_export.any_size import encode_first_stage
+from training.onnx_export.codec import BundleCodec
 from training.onnx_export.graphs import run, session_of
 from training.options import add_data, add_threads
 

@@ -20,7 +20,8 @@ from training.embedding.contrastive import Recipe
 from training.embedding.embedder import apply_to_grids
 from training.embedding.learnt_embedder import LearntEmbedder, learn, write
 from training.evaluation.linear_probe import Labelled, probe, read_labelled
-from training.onnx_export.codec import BundleCodec, Codec, encode_first_stage
+from training.onnx_export.any_size import encode_first_stage
+from training.onnx_export.codec import BundleCodec, Codec
 from training.onnx_export.parity import ParityError
 from training.onnx_export.provenance import stated_version
 from training.onnx_export.target import (

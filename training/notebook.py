@@ -33,7 +33,8 @@ from training.data.dataset import DataError, Folder, Pixels
 from training.evaluation.quality import Measures
 from training.evaluation.rate_distortion import evaluate
 from training.export import export, sample
-from training.onnx_export.codec import CheckpointCodec, decode_grids, encode_images
+from training.onnx_export.any_size import decode_grids, encode_images
+from training.onnx_export.codec import CheckpointCodec
 from training.tokenizer.checkpoint import Checkpoint, load_checkpoint
 from training.tokenizer.config import Config, ConfigError
 from training.tokenizer.config_file import load_config, override

@@ -20,7 +20,8 @@ from bundle import Bundle, BundleError, open_bundle
 from bundle.manifest import NAME
 from training.data.dataset import DataError, reduced
 from training.evaluation.linear_probe import Labelled
-from training.onnx_export.codec import BundleCodec, code_vectors, encode_first_stage
+from training.onnx_export.any_size import encode_first_stage
+from training.onnx_export.codec import BundleCodec, code_vectors
 from training.onnx_export.parity import ParityError
 from training.onnx_export.target import copy_if_absent, manifest_of_target
 from training.options import add_copy, add_device, add_seed

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from training.data.dataset import Pixels, evenly, reduced
 from training.embedding.cooccurrence import cooccurrence_vectors, visual_words
 from training.embedding.grid_features import PooledVectors
-from training.onnx_export.codec import CheckpointCodec, Codes, encode_first_stage
+from training.onnx_export.any_size import encode_first_stage
+from training.onnx_export.codec import CheckpointCodec, Codes
 from training.tokenizer.model import Tokenizer
 
 # Enough photographs for the statistics below; more take longer and change little.

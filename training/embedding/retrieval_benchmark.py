@@ -29,7 +29,8 @@ from training.data.dataset import (
     report_broken,
 )
 from training.embedding.embedder import apply_to_grids
-from training.onnx_export.codec import BundleCodec, Codec, Codes, encode_first_stage, first_stage
+from training.onnx_export.any_size import encode_first_stage
+from training.onnx_export.codec import BundleCodec, Codec, Codes, first_stage
 
 # Codes along one side of the copies that are learnt from.
 COPY_SIDE = 14

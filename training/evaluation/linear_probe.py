@@ -28,7 +28,8 @@ from sklearn.preprocessing import StandardScaler
 from training.data.dataset import DataError, Pixels, find_images, read_image
 from training.embedding.embedder import fit_embedder
 from training.evaluation.baselines import CLASSICAL, raw_pixels
-from training.onnx_export.codec import CheckpointCodec, Codec, embed_codes, encode_images
+from training.onnx_export.any_size import embed_codes, encode_images
+from training.onnx_export.codec import CheckpointCodec, Codec
 from training.tokenizer.config import Config
 from training.tokenizer.model import Tokenizer, to_float
 

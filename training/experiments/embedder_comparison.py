@@ -26,7 +26,8 @@ from training.embedding.retrieval_benchmark import (
     prepare_benchmark,
 )
 from training.evaluation.linear_probe import Labelled, ProbeResult, probe
-from training.onnx_export.codec import CheckpointCodec, Codes, encode_first_stage
+from training.onnx_export.any_size import encode_first_stage
+from training.onnx_export.codec import CheckpointCodec, Codes
 from training.onnx_export.graphs import run, session_of
 from training.tokenizer.model import Tokenizer, code_space_of
 

@@ -21,7 +21,8 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from training.data.dataset import DataError, Pixels, find_images, in_validation, read_image
-from training.onnx_export.codec import BundleCodec, encode_images
+from training.onnx_export.any_size import encode_images
+from training.onnx_export.codec import BundleCodec
 from training.prior.context import Grid, Margins
 
 # Images that are in memory at a time.

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from training.data.dataset import Pixels
-from training.onnx_export.codec import BundleCodec, Codes, encode_first_stage
+from training.onnx_export.any_size import encode_first_stage
+from training.onnx_export.codec import BundleCodec, Codes
 
 # The first views of an image are itself and its mirror image, as they will be met.
 PLAIN_VIEWS = 2

@@ -18,13 +18,8 @@ from torch import Tensor, nn
 from training.data.dataset import Pixels
 from training.evaluation.baselines import CLASSICAL, baseline_codecs, decode_file
 from training.evaluation.linear_probe import Labelled, probe
-from training.onnx_export.codec import (
-    Codec,
-    decode_grids,
-    embed_codes,
-    encode_first_stage,
-    pad_to_stride,
-)
+from training.onnx_export.any_size import decode_grids, embed_codes, encode_first_stage
+from training.onnx_export.codec import Codec, pad_to_stride
 from training.recognition.augmented_views import Views, view_of
 from training.recognition.calibration import Labels
 from training.recognition.dataset import Source, middle

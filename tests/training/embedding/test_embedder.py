@@ -14,7 +14,8 @@ from training.embedding.embedder import (
 from training.embedding.grid_features import (
     PooledVectors,
 )
-from training.onnx_export.codec import CheckpointCodec, encode_images
+from training.onnx_export.any_size import encode_images
+from training.onnx_export.codec import CheckpointCodec
 from training.onnx_export.graphs import export_graph, graph_signatures, run, session_of
 from training.tokenizer.model import Tokenizer
 

@@ -14,13 +14,8 @@ from training.evaluation.quality import Measures, measure
 from training.evaluation.rate_distortion import evaluate
 from training.evaluation.results import Evaluation
 from training.evaluation.variants import packed_bytes
-from training.onnx_export.codec import (
-    CheckpointCodec,
-    embed_codes,
-    encode_images,
-    open_codec,
-    pad_to_stride,
-)
+from training.onnx_export.any_size import embed_codes, encode_images
+from training.onnx_export.codec import CheckpointCodec, open_codec, pad_to_stride
 from training.tokenizer.model import Tokenizer
 
 

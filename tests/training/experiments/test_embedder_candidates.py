@@ -16,7 +16,8 @@ from training.experiments.embedder_candidates import (
     NeighbourCovariances,
     patch_words,
 )
-from training.onnx_export.codec import CheckpointCodec, encode_images
+from training.onnx_export.any_size import encode_images
+from training.onnx_export.codec import CheckpointCodec
 from training.tokenizer.model import Tokenizer
 
 

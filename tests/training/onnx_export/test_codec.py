@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from training.data.dataset import find_images, read_image
-from training.onnx_export.codec import CheckpointCodec, encode_images, pad_to_stride
+from training.onnx_export.any_size import encode_images
+from training.onnx_export.codec import CheckpointCodec, pad_to_stride
 from training.tokenizer.model import Tokenizer
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from bundle import open_bundle
-from training.onnx_export.codec import BundleCodec, encode_first_stage, encode_images
+from training.onnx_export.any_size import encode_first_stage, encode_images
+from training.onnx_export.codec import BundleCodec
 from training.onnx_export.graphs import (
     DecoderGraph,
     export_graph,
