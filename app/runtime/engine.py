@@ -1,4 +1,4 @@
-"""A bundle's graphs on a device: warmed up, held to the manifest, run.
+"""A bundle's graphs on a device.
 
 Sessions are called from several threads at once (`app.batching.batcher`); ONNX Runtime
 allows that, and nothing else here changes once it is made.
@@ -32,7 +32,7 @@ import numpy as np
 import onnxruntime
 
 from app.errors import ImageTooLarge, Internal
-from app.runtime.sessions import GraphRefused, load_graph, one_line
+from app.runtime.sessions import load_graph
 from app.runtime.tiling import in_tiles
 from bundle.manifest import MAIN_DECODER
 
@@ -61,8 +61,6 @@ _LARGE_RUN_PIXELS = 2**20
 # stay in the cache, which is 20 % faster than 64 MiB; of a megapixel they would take 256 MiB.
 _QUANTIZER_LATENTS = 512
 
-_WARM_UP_SIDES = (64, 256)
-
 # What ONNX Runtime says where there is too little memory: its arena, C++, CUDA and its arena.
 _OUT_OF_MEMORY = (
     "Failed to allocate memory",
@@ -82,6 +80,9 @@ class Graphs:
         tile_pixels: larger images run in tiles of at most so many pixels, where the manifest
             says how far the graph reaches.
 
+    Attributes:
+        manifest: of the bundle.
+
     Raises:
         GraphRefused: a graph can't be loaded, or isn't what the manifest says.
         BundleError: a file changed since the bundle was opened.
@@ -93,7 +94,7 @@ class Graphs:
         self.device = device
         self.precision = precision
         self._tile_pixels = tile_pixels
-        self._manifest = bundle.manifest
+        self.manifest = bundle.manifest
         prior = bundle.manifest.prior
         elsewhere = {n for s in prior.stages for n in (s.groups, s.members)} if prior else set()
         self._sessions = {
@@ -136,7 +137,7 @@ class Graphs:
     def quantize(self, latents: NDArray[np.float32]) -> NDArray[Any]:
         """Codes of latents `[n, d, h/s, w/s]`, as `encode` gives them."""
         n, _, rows, columns = latents.shape
-        port = self._manifest.graphs["quantizer"].inputs[0]
+        port = self.manifest.graphs["quantizer"].inputs[0]
         latents = latents.astype(port.dtype, copy=False)
         if self.device.kind != "cpu" or n * rows * columns <= _QUANTIZER_LATENTS:
             return self._run("quantizer", latents)[0]
@@ -174,7 +175,7 @@ class Graphs:
         def run(tile: NDArray[Any], options: Any) -> NDArray[np.uint8]:
             return self._run(graph, np.moveaxis(tile, -1, 1) if staged else tile, options)[0]
 
-        staged = self._manifest.stages > 1
+        staged = self.manifest.stages > 1
         if staged:
             # Tiles are cut from the axes behind the first one, so stages are the last one there.
             codes = np.moveaxis(codes[:, None] if codes.ndim == 3 else codes, 1, -1)
@@ -189,7 +190,7 @@ class Graphs:
         Raises:
             Internal: the embedder gave a vector that is not finite.
         """
-        vectors = [self._run("embedder", one[None])[0] for one in _first_stage(codes)]
+        vectors = [self._run("embedder", one[None])[0] for one in first_stage(codes)]
         return _check_finite(np.concatenate(vectors).astype(np.float32, copy=False), "embeddings")
 
     def recognize(
@@ -209,78 +210,20 @@ class Graphs:
             Internal: a score or a map is not finite.
         """
         results = []
-        for one in _first_stage(codes):
+        for one in first_stage(codes):
             logits, *maps = self._run(graph, one[None])
             found = _check_finite(maps[0][0], "activation maps") if maps else None
             results.append((_check_finite(logits[0], "scores"), found))
         return results
 
-    def warm_up(self) -> None:
-        """Run every graph, and hold what comes out to the manifest.
-
-        Raises:
-            GraphRefused: a graph fails, or gives another shape, dtype or range than it should.
-        """
-        stride = self._manifest.stride
-        for side in _WARM_UP_SIDES:
-            side = math.ceil(side / stride) * stride
-            # A ramp, not noise: the same every time, with every level in it.
-            channels, maximum = self._manifest.channels, self._manifest.sample_maximum
-            ramp = np.arange(side * side * channels, dtype=np.uint32) >> 4
-            ramp = ramp.reshape(1, side, side, channels) % (maximum + 1)
-            try:
-                self._check(ramp.astype(self._manifest.sample_dtype))
-            except GraphRefused:
-                raise
-            except Exception as error:
-                raise GraphRefused(f"its graphs don't run: {one_line(error)}") from error
-
-    def _check(self, pixels: NDArray[np.uint8]) -> None:
-        manifest = self._manifest
-        stages = (manifest.stages,) if manifest.stages > 1 else ()
-        grid = (1, *stages, *(side // manifest.stride for side in pixels.shape[1:3]))
-        codes = self.encode(pixels)
-        _expect(codes.shape == grid, f"codes of {pixels.shape} are {codes.shape}, not {grid}")
-        by_stage = np.moveaxis(codes, 1, 0) if stages else (codes,)
-        for stage, size in zip(by_stage, manifest.codebook_sizes, strict=True):
-            _expect(
-                int(stage.min()) >= 0 and int(stage.max()) < size,
-                f"codes are not within 0…{size - 1}",
-            )
-        for name in (MAIN_DECODER, *(entry.graph for entry in manifest.decoders.values())):
-            for part in (codes, _first_stage(codes)) if stages else (codes,):
-                decoded = self.decode(part, name)
-                _expect(
-                    decoded.shape == pixels.shape and decoded.dtype == pixels.dtype,
-                    f"images of {name} are {decoded.dtype} {decoded.shape}, "
-                    f"not {pixels.dtype} {pixels.shape}",
-                )
-        vector = self.embed(codes)
-        _expect(
-            vector.shape == (1, manifest.embedding_size)
-            and abs(float(np.linalg.norm(vector)) - 1) < 1e-2,
-            f"embeddings are not unit vectors of {manifest.embedding_size} numbers",
-        )
-        for name, recognizer in manifest.recognizers.items():
-            ((logits, maps),) = self.recognize(recognizer.graph, codes)
-            classes = len(recognizer.classes)
-            _expect(
-                logits.shape == (classes,),
-                f"recognizer {name!r} doesn't give one score for each of its classes",
-            )
-            _expect(
-                maps is None or maps.shape == (classes, *codes.shape[-2:]),
-                f"recognizer {name!r} doesn't give one map of the code grid for each class",
-            )
-
     def _in_tiles(
         self, graph: str, values: NDArray[Any], run: Callable[[NDArray[Any], Any], NDArray[Any]]
     ) -> NDArray[Any]:
         """Encoder or a decoder, in one run or, if the image is large, in one for each tile."""
-        stride = self._manifest.stride
+        stride = self.manifest.stride
         scale = (stride, 1) if graph == "encoder" else (1, stride)
         pixels = math.prod(values.shape[:3]) * scale[1] ** 2
-        reach = self._manifest.graphs[graph].reach
+        reach = self.manifest.graphs[graph].reach
         if reach is None or pixels <= self._tile_pixels:
             return run(values, self._options(pixels))
         most = self._tile_pixels // stride**2 // len(values)
@@ -307,7 +250,7 @@ class Graphs:
 
     def _run(self, graph: str, values: NDArray[Any], options: Any = None) -> list[NDArray[Any]]:
         run = self._sessions[graph]
-        dtype = self._manifest.graphs[graph].inputs[0].dtype
+        dtype = self.manifest.graphs[graph].inputs[0].dtype
         feed = np.ascontiguousarray(values, dtype=dtype)
         try:
             outputs: list[NDArray[Any]] = run.run(None, {run.get_inputs()[0].name: feed}, options)
@@ -330,14 +273,9 @@ class Graphs:
         return options
 
 
-def _first_stage(codes: NDArray[Any]) -> NDArray[Any]:
+def first_stage(codes: NDArray[Any]) -> NDArray[Any]:
     """Codes `[n, h/s, w/s]` of what may have an axis of stages."""
     return codes[:, 0] if codes.ndim == 4 else codes
-
-
-def _expect(holds: bool, message: str) -> None:
-    if not holds:
-        raise GraphRefused(message)
 
 
 def _check_finite(values: NDArray[Any], what: str) -> NDArray[Any]:

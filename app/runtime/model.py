@@ -18,6 +18,7 @@ from app.errors import (
 from app.runtime.engine import Graphs
 from app.runtime.prior import Prior
 from app.runtime.sessions import GraphRefused, Precision, choose_precision
+from app.runtime.warm_up import warm_up
 from bundle import Bundle, BundleError, Manifest, Recognizer, open_bundle, read_manifest
 from bundle.manifest import MAIN_DECODER, codebook_file
 from imaging.samples import SampleFormat
@@ -250,7 +251,7 @@ def load_model(
     manifest = bundle.manifest
     chosen = choose_precision(precision, device, bundle)
     graphs = single = Graphs(bundle, device, chosen, tile_pixels)
-    graphs.warm_up()
+    warm_up(graphs)
     if concurrent and device.kind == "cpu" and device.threads > 1:
         # The same files, so what has been proven of them needn't be proven again.
         single = Graphs(bundle, replace(device, threads=1), chosen, tile_pixels)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.runtime.device import Device
-from app.runtime.sessions import GraphRefused, load_graph, one_line
+from app.runtime.sessions import GraphRefused, load_graph, one_line, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,18 +90,18 @@ class Prior:
         first: tuple[Any, ...] = self._groups[stage].run(None, {"neighbours": neighbours})
         frequencies, state, codes = first
         there = np.sort(codes[codes >= 0])
-        _expect(
+        require(
             codes.ndim == 2 and np.array_equal(there, np.arange(len(there))) and len(there) == size,
             "its prior doesn't hold every code once",
         )
-        _expect(
+        require(
             frequencies.shape == (1, len(codes)) and _usable(frequencies, frequencies > 0),
             "its prior doesn't give a frequency for each group",
         )
         for group in range(len(codes)):
             inside = self.members(stage, state, np.array([group], dtype=np.int32))
             right = inside.shape == (1, codes.shape[1])
-            _expect(
+            require(
                 right and _usable(inside, (inside > 0) == (codes[group] >= 0)),
                 "its prior doesn't give a frequency for each code",
             )
@@ -112,8 +112,3 @@ class Prior:
 def _usable(frequencies: NDArray[np.int32], right: NDArray[np.bool_]) -> bool:
     total = int(frequencies.sum(dtype=np.int64))
     return bool(right.all()) and frequencies.min() >= 0 and 0 < total < _LARGEST_TOTAL
-
-
-def _expect(holds: bool, message: str) -> None:
-    if not holds:
-        raise GraphRefused(message)

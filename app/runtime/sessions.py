@@ -17,6 +17,12 @@ class GraphRefused(Exception):
     """A graph can't be loaded, isn't what the manifest says, or doesn't compute what it should."""
 
 
+def require(holds: bool, message: str) -> None:
+    """Raise GraphRefused with a message where something doesn't hold."""
+    if not holds:
+        raise GraphRefused(message)
+
+
 def choose_precision(asked: str, device: Device, bundle: Bundle) -> Precision:
     """The precision that encoder and decoder run in.
 

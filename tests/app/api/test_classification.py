@@ -23,6 +23,7 @@ from app.codecs.tess import MEDIA_TYPE as PACKED
 from app.runtime.device import Device
 from app.runtime.engine import Graphs
 from app.runtime.sessions import GraphRefused
+from app.runtime.warm_up import warm_up
 from bundle import open_bundle, write_bundle
 from bundle.manifest import CODEBOOK_FILE, REQUIRED_GRAPHS
 
@@ -566,7 +567,7 @@ def test_a_recognizer_must_score_each_of_its_classes(recognizing_bundle, tmp_pat
     """Found at the start, not at the first request."""
     bundle = changed(recognizing_bundle, tmp_path, classes=("one", "two"))
     with pytest.raises(GraphRefused, match="'colours' doesn't give one score for each"):
-        Graphs(bundle, Device("cpu", 0, 1), "fp32").warm_up()
+        warm_up(Graphs(bundle, Device("cpu", 0, 1), "fp32"))
 
 
 def test_a_map_must_be_of_the_code_grid(recognizing_bundle, tmp_path):
@@ -583,7 +584,7 @@ def test_a_map_must_be_of_the_code_grid(recognizing_bundle, tmp_path):
 
     bundle = changed(recognizing_bundle, tmp_path, graph=edited(recognizing_bundle, cut))
     with pytest.raises(GraphRefused, match="'colours' doesn't give one map of the code grid"):
-        Graphs(bundle, Device("cpu", 0, 1), "fp32").warm_up()
+        warm_up(Graphs(bundle, Device("cpu", 0, 1), "fp32"))
 
 
 def test_scores_that_are_not_finite_fail_their_item_alone(

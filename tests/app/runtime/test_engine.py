@@ -12,6 +12,7 @@ from app.errors import Internal
 from app.runtime.device import Device
 from app.runtime.engine import Graphs
 from app.runtime.sessions import GraphRefused, choose_precision
+from app.runtime.warm_up import warm_up
 from bundle import open_bundle, write_bundle
 
 CPU = Device("cpu", 0, 2)
@@ -169,9 +170,9 @@ def test_warming_up_holds_outputs_to_the_manifest(bundle, tmp_path):
     manifest = dataclasses.replace(bundle.manifest, codebook_size=2)
     files = {name: bundle.read(name) for name in manifest.files}
     lying = write_bundle(tmp_path / "b", manifest, files)
-    Graphs(bundle, CPU, "fp32").warm_up()
+    warm_up(Graphs(bundle, CPU, "fp32"))
     with pytest.raises(GraphRefused, match="codes are not within"):
-        Graphs(lying, CPU, "fp32").warm_up()
+        warm_up(Graphs(lying, CPU, "fp32"))
 
 
 def test_values_that_are_not_finite_are_never_passed_on(bundle):

@@ -14,6 +14,7 @@ from app.runtime.engine import Graphs
 from app.runtime.model import load_model
 from app.runtime.operations import Operation
 from app.runtime.sessions import GraphRefused
+from app.runtime.warm_up import warm_up
 from bundle import open_bundle, write_bundle
 
 CPU = Device("cpu", 0, 2)
@@ -107,7 +108,7 @@ def test_codes_other_than_the_manifest_says_are_refused_at_the_start(bundle, tmp
     write_bundle(tmp_path / "b", manifest, files)
     graphs = Graphs(open_bundle(tmp_path / "b"), CPU, "fp32")
     with pytest.raises(GraphRefused, match=r"codes"):
-        graphs.warm_up()
+        warm_up(graphs)
 
 
 def test_a_decoder_that_gives_something_else_is_refused_at_the_start(bundle, tmp_path):
@@ -115,7 +116,7 @@ def test_a_decoder_that_gives_something_else_is_refused_at_the_start(bundle, tmp
     graphs = Graphs(bundle, CPU, "fp32")
     graphs._sessions["decoder-texture"] = graphs._sessions["embedder"]
     with pytest.raises(GraphRefused, match=r"don't run|images of decoder-texture"):
-        graphs.warm_up()
+        warm_up(graphs)
 
 
 def test_a_prior_of_fewer_stages_is_for_fewer_stages(model):
