@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
 import time
 import weakref
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +22,7 @@ from app.service.body_memory import BodyMemory
 from app.service.context_coding import ContextCoding, run_operation
 from app.service.model_health import ModelHealth
 from app.service.preprocessing import Limits
+from app.service.replaced_models import free
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,22 +232,10 @@ class Service:
     def _adopt(self, models: Models) -> None:
         replaced = self.health.replace_models(models.by_name.values())
         if replaced:
-            self._spawn(self._free([weakref.ref(model) for model in replaced]))
+            self._spawn(
+                free([weakref.ref(model) for model in replaced], self.settings.request_timeout_s)
+            )
         self._models = models
-
-    async def _free(self, replaced: list[weakref.ref[Model]]) -> None:
-        """Free replaced models soon after the last request has finished with them.
-
-        Under mixed traffic they were seen to stay for ten to twenty seconds more, until Python
-        looked for cycles: it does so by the number of objects, and can't know that a few of them
-        are a hundred megabytes. And glibc keeps what it once had: twelve reloads of the default
-        model took 367 MiB without the trimming, 180 with it.
-        """
-        for pause_s in (1.0, 5.0, self.settings.request_timeout_s):
-            await asyncio.sleep(pause_s)
-            if any(model() is not None for model in replaced):
-                gc.collect()
-            await asyncio.to_thread(_return_free_memory)
 
     def _run(
         self,
@@ -326,8 +312,3 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _return_free_memory() -> None:
-    with suppress(OSError, AttributeError):  # no other C library has it
-        ctypes.CDLL(None).malloc_trim(0)
